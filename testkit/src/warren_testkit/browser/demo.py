@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from warren_cli.remote.server_trust import ServerTrust
 from warren_stack.ports import choose_port
@@ -26,6 +27,7 @@ class Demo:
     token: str = field(repr=False)
     token_file: Path
     enter: tuple[str, ...]  # the command that enters its namespaces
+    process: int  # id of `warren demo`
 
     def call(self, method: str, path: str, body: Any = None, token: str = "") -> Any:
         """One call of the API. Raises httpx.HTTPStatusError."""
@@ -49,6 +51,17 @@ class Demo:
     def run(self, *command: str) -> str:
         """Run a command inside the demo's namespaces."""
         return subprocess.run([*self.enter, *command], check=True, capture_output=True, text=True, timeout=30).stdout
+
+    @contextmanager
+    def api_suspended(self) -> Iterator[None]:
+        """The API server stopped (SIGSTOP): its connections stay open, and nothing comes."""
+        children = psutil.Process(self.process).children(recursive=True)
+        [server] = [child for child in children if child.cmdline()[-2:] == ["-m", "warren_api"]]
+        server.suspend()
+        try:
+            yield
+        finally:
+            server.resume()
 
     @contextmanager
     def ike_blocked(self, peer: str) -> Iterator[None]:
@@ -85,7 +98,7 @@ def running_demo(log: Path) -> Iterator[Demo]:
             assert report["page"], "the web page was not built: run `make web`"
             token_file = Path(report["token_file"])
             enter = tuple(word for word in report["enter"].split() if word != "sudo")
-            yield Demo(report["url"], token_file.read_text().strip(), token_file, enter)
+            yield Demo(report["url"], token_file.read_text().strip(), token_file, enter, process.pid)
         finally:
             process.terminate()
             process.wait(120)

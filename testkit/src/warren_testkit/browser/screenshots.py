@@ -17,8 +17,10 @@ from warren_testkit.browser.chromium import DESKTOP, PHONE, context_of, launch, 
 from warren_testkit.browser.demo import Demo, running_demo
 from warren_testkit.browser.views import THEMES, VIEWS, paste, show
 
-COLOURS = 64  # the page has few: an eighth of the size without a visible difference
+COLOURS = 128  # the page has few: a fraction of the size without a visible difference
 LIMIT_BYTES = 2_000_000  # of all pictures together
+BROKEN = "spoke-2"
+FAULT_LIMIT_MS = 90_000.0  # until the hub reports that it does not answer
 PLAN = """id: branches
 topology:
   kind: hub-spoke
@@ -28,7 +30,7 @@ crypto:
   profile: nist-800-77r1
 options:
   ike:
-    dpd_delay: 10
+    dpd_delay: 5
 """
 
 
@@ -37,13 +39,19 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     log = Path("build/screenshots.log")
     with running_demo(log) as demo, sync_playwright() as playwright:
+        policy = demo.call("GET", "/api/policies/branches")["policy"]
+        demo.call("PUT", "/api/policies/branches", {**policy, "options": {"ike": {"dpd_delay": 1}}})
         browser = launch(playwright)
         for device, size in (("desktop", DESKTOP), ("phone", PHONE)):
             for theme in THEMES:
                 if (device, theme) == ("phone", "dark"):
                     continue  # four pictures of a view show nothing more than three
                 options: dict[str, Any] = {"viewport": size, "color_scheme": theme}
-                with context_of(browser, **options) as context, watched(context, demo.url) as page:
+                with (
+                    demo.ike_blocked(BROKEN),
+                    context_of(browser, **options) as context,
+                    watched(context, demo.url) as page,
+                ):
                     _take(page, demo, folder, f"{device}-{theme}")
         browser.close()
     total = sum(path.stat().st_size for path in folder.glob("*.png"))
@@ -54,19 +62,25 @@ def main() -> None:
 
 def _take(page: Any, demo: Demo, folder: Path, suffix: str) -> None:
     page.goto(demo.sign_in_link())
-    page.get_by_role("heading", name="Fleet").wait_for()
+    page.locator("main li", has_text=BROKEN).first.wait_for(timeout=FAULT_LIMIT_MS)
     for view in VIEWS:
         if suffix == "desktop-dark" and view not in ("fleet", "tunnel"):
             continue
-        show(page, demo.url, view)
+        show(page, demo.url, view, f"/tunnels/hub%2B{BROKEN}" if view == "tunnel" else "")
         if view == "policy":
             paste(page.get_by_role("textbox", name="Policy as YAML"), PLAN)
             page.locator("[data-effect]").first.wait_for()
-        _store(page.screenshot(), folder / f"{view}-{suffix}.png")
+        if view == "tunnel":
+            page.get_by_role("region", name="History").locator("li").first.wait_for()
+        _store(page.screenshot(full_page=view == "tunnel"), folder / f"{view}-{suffix}.png")
+        if view == "policy":
+            page.get_by_role("button", name="Discard changes").click()  # nothing unsaved holds the page back
 
 
 def _store(png: bytes, path: Path) -> None:
-    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    # By coverage: the colour of a small mark is not merged into that of a large area.
+    picture = picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(path, optimize=True)
 
 

@@ -19,10 +19,10 @@ VIEWS = {
 THEMES = ("light", "dark")
 
 
-def show(page: Any, url: str, view: str) -> None:
-    """Open a view in a page (playwright's), and wait until it has loaded."""
-    path, shown = VIEWS[view]
-    page.goto(f"{url}{path}")
+def show(page: Any, url: str, view: str, path: str = "") -> None:
+    """Open a view in a page (playwright's), at its usual path or another one, and wait until it has loaded."""
+    usual, shown = VIEWS[view]
+    page.goto(f"{url}{path or usual}")
     page.locator(shown).first.wait_for()
     page.wait_for_function("document.fonts.ready")
     if view == "policy-history":
