@@ -40,13 +40,16 @@ class Candidate:
     @property
     def pair(self) -> tuple[str, str]:
         """The sorted ends; candidates with the same pair are the same tunnel."""
-        first, second = sorted((_key(self.first), _key(self.second)))
-        return first, second
+        first, second = _key(self.first), _key(self.second)
+        return (first, second) if first <= second else (second, first)
 
     @property
     def peers(self) -> tuple[PeerId, ...]:
         """The ends that are managed peers."""
-        return tuple(end.peer for end in (self.first, self.second) if end.peer is not None)
+        first, second = self.first.peer, self.second.peer
+        if first is None or second is None:
+            return tuple(peer for peer in (first, second) if peer is not None)
+        return first, second
 
 
 def _key(end: TunnelEnd) -> str:

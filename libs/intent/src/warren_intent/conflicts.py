@@ -10,10 +10,12 @@ removed by another conflict: so each end finds the same answer from the tunnels 
 for the same packets.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from warren_contracts.base import amended
 from warren_contracts.identities import canonical
 from warren_contracts.ipsec import Xfrm
 from warren_contracts.names import PeerId, TunnelName
@@ -198,23 +200,25 @@ def mirrored(claimant: Claimant, me: PeerId) -> Claimant:
     """A tunnel as seen from the other end, in the fields that matter for conflicts; `me` is the end of the tunnel."""
     candidate, tunnel = claimant.candidate, claimant.tunnel
     link = tunnel.link
-    children = tuple(
-        child.model_copy(update={"local_ts": child.remote_ts, "remote_ts": child.local_ts}) for child in link.children
-    )
-    turned = {
-        "local_auth": link.remote_auth, "remote_auth": link.local_auth, "children": children,
-        "xfrm": other_end(claimant).xfrm or NO_XFRM,
-    }  # fmt: skip
-    seen = tunnel.model_copy(update={"peer": me, "link": link.model_copy(update=turned)})
-    return Claimant(candidate, seen, claimant.other_priority, claimant.own_priority)
+    children = tuple(amended(child, local_ts=child.remote_ts, remote_ts=child.local_ts) for child in link.children)
+    turned = amended(
+        link, local_auth=link.remote_auth, remote_auth=link.local_auth, children=children,
+        xfrm=other_end(claimant).xfrm or NO_XFRM,
+    )  # fmt: skip
+    return Claimant(candidate, amended(tunnel, peer=me, link=turned), claimant.other_priority, claimant.own_priority)
 
 
-def claimants_by_peer(derived: Iterable[Claimant]) -> dict[PeerId, list[Claimant]]:
-    """The tunnels of every peer, from tunnels that were derived once each, at the lower peer id."""
+def claimants_by_peer(derived: Sequence[Claimant]) -> dict[PeerId, list[Claimant]]:
+    """The tunnels of every peer that has several, from tunnels that were derived once each, at the lower peer id.
+
+    One tunnel alone conflicts with none: the spokes of one hub are most of a large fleet.
+    """
+    numbers = Counter(peer for claimant in derived for peer in claimant.candidate.peers)
     found: dict[PeerId, list[Claimant]] = {}
     for claimant in derived:
         me = min(claimant.candidate.peers)
-        found.setdefault(me, []).append(claimant)
-        if (other := claimant.tunnel.peer) is not None:
+        if numbers[me] > 1:
+            found.setdefault(me, []).append(claimant)
+        if (other := claimant.tunnel.peer) is not None and numbers[other] > 1:
             found.setdefault(other, []).append(mirrored(claimant, me))
     return found

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 
 from warren_contracts.addresses import Endpoint, IPAddress, IPNetwork
 from warren_contracts.auth import RawKeyAuth
+from warren_contracts.base import assembled
 from warren_contracts.identities import Identity
 from warren_contracts.ipsec import MAX_SELECTORS, ChildSettings, IpsecLink, Xfrm
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
@@ -72,6 +73,7 @@ class End:
 
 
 _TUNNEL_FIELDS, _LINK_FIELDS = set(Tunnel.model_fields), set(IpsecLink.model_fields)  # shared, as in `links`
+_AUTH_FIELDS = set(RawKeyAuth.model_fields)
 _ANY_ADDRESS = {4: ip_address(0), 6: ip_address("::")}  # request any (RFC 7296, 3.15.1)
 
 
@@ -79,7 +81,7 @@ class Derivation:
     """Derive tunnels from candidates, for one directory."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
+        self.fleet = fleet
         self._transit = Transit(fleet)
         self._proposal_filter = ProposalFilter()
         self._settings = LinkSettings()
@@ -101,7 +103,7 @@ class Derivation:
         return Claimant(candidate, tunnel, self._priority(me), self._priority(tunnel.peer))
 
     def _priority(self, peer: PeerId | None) -> int | None:
-        record = self._fleet.records.get(peer) if peer is not None else None
+        record = self.fleet.records.get(peer) if peer is not None else None
         return record.priority if record is not None else None
 
     def forget(self, peer: PeerId) -> None:
@@ -132,17 +134,18 @@ class Derivation:
             return skip(candidate, "", SkipCode.TOO_MANY_SELECTORS, too_many(MAX_SELECTORS))
         # All values come from validated models and the limits were checked above; validating again would take one second
         # for a hub with 10,000 spokes.
-        return Tunnel.model_construct(
-            _TUNNEL_FIELDS, name=candidate.name, policy=candidate.policy.id, priority=candidate.policy.priority, peer=other.peer,
-            initiator=initiating is own, auto_start=candidate.auto_start and _deciding(first, second) in (None, own), standby_of=(),
-            local_endpoints=own.endpoints, remote_endpoints=other.endpoints,
-            protect=candidate.policy.protect, protect_after_delete=candidate.policy.protect_after_delete,
-            bypass=candidate.policy.bypass,
-            link=IpsecLink.model_construct(
-                _LINK_FIELDS, kind="ipsec", local_auth=own.auth, remote_auth=other.auth, children=children, xfrm=own.xfrm,
-                ike=self._settings.ike(candidate.options.ike, proposals[0], own.vips, own.pools),
-            ),
-        )  # fmt: skip
+        policy = candidate.policy
+        link = {
+            "kind": "ipsec", "local_auth": own.auth, "remote_auth": other.auth, "children": children, "xfrm": own.xfrm,
+            "ike": self._settings.ike(candidate.options.ike, proposals[0], own.vips, own.pools),
+        }  # fmt: skip
+        return assembled(Tunnel, _TUNNEL_FIELDS, {
+            "name": candidate.name, "policy": policy.id, "priority": policy.priority, "peer": other.peer,
+            "initiator": initiating is own, "auto_start": candidate.auto_start and _deciding(first, second) in (None, own),
+            "standby_of": (), "local_endpoints": own.endpoints, "remote_endpoints": other.endpoints,
+            "protect": policy.protect, "protect_after_delete": policy.protect_after_delete, "bypass": policy.bypass,
+            "link": assembled(IpsecLink, _LINK_FIELDS, link),
+        })  # fmt: skip
 
     def proposals(self, candidate: Candidate) -> tuple[Proposals, ...]:
         """The IKE proposals, and the ESP proposals of each child, that the drivers of both ends support.
@@ -150,7 +153,7 @@ class Derivation:
         Raises:
             UnknownProfileError: the profile does not exist.
         """
-        drivers = [self._fleet.records[peer].driver(IPSEC) for peer in candidate.peers]
+        drivers = [self.fleet.records[peer].driver(IPSEC) for peer in candidate.peers]
         ike, esp = proposals_of(candidate.crypto)
         common_ike, common_esp = self._proposal_filter.common(ike, esp, drivers)
         of_children = (
@@ -202,10 +205,10 @@ class Derivation:
 
     def _end(self, candidate: Candidate, position: int, end: TunnelEnd) -> End | Skipped:
         if candidate.path != "topology" or end.peer is None:
-            return _resolve_end(candidate, position, end, self._fleet)
+            return _resolve_end(candidate, position, end, self.fleet)
         if end.peer in self._bare:
             return self._bare[end.peer]
-        resolved = _resolve_end(candidate, position, end, self._fleet)
+        resolved = _resolve_end(candidate, position, end, self.fleet)
         if isinstance(resolved, End):
             self._bare[end.peer] = resolved
         return resolved
@@ -284,7 +287,8 @@ def initiator(first: End, second: End, spoke: PeerId | None) -> End | None:
 
 
 def _auth(identity: Identity, public_key: PublicKey) -> RawKeyAuth:
-    return RawKeyAuth.model_construct(kind="raw-key", identity=identity, public_key=public_key)
+    values = {"kind": "raw-key", "identity": identity, "public_key": public_key}
+    return assembled(RawKeyAuth, _AUTH_FIELDS, values)
 
 
 def _network_order(network: IPNetwork) -> tuple[int, int, int]:

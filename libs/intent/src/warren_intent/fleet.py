@@ -4,12 +4,17 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 
+from warren_contracts.base import assembled
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import HubSpoke, Mesh, Policy, PublishedPolicy, SiteToSite, Topology, TunnelEnd
 from warren_contracts.subjects import ALL, Audience, peer_reader
 
 NOBODY: frozenset[PeerId] = frozenset()
+_END_FIELDS = set(TunnelEnd.model_fields)  # shared, as in `links`
+_BARE_END = TunnelEnd.model_construct(
+    _END_FIELDS, peer=None, addresses=(), identity=None, public_key=None, subnets=(), vips=(), pools=(), xfrm=None
+)
 
 
 class Members:
@@ -77,9 +82,8 @@ class Fleet:
         """A peer as an end that a policy names by id only; cached, since a hub occurs in many tunnels."""
         if peer not in self._ends:
             # The id comes from the directory and was validated there.
-            self._ends[peer] = TunnelEnd.model_construct(
-                peer=peer, addresses=(), identity=None, public_key=None, subnets=(), vips=(), pools=(), xfrm=None
-            )
+            values = {**_BARE_END.__dict__, "peer": peer}
+            self._ends[peer] = assembled(TunnelEnd, _END_FIELDS, values)
         return self._ends[peer]
 
 

@@ -5,7 +5,7 @@ record, a hub with transit (its selectors are the sum of all spokes), names that
 gateway of the own networks, and many records at once.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,9 +52,7 @@ class _Entry:
     """One tunnel that is wanted between `me` and another end."""
 
     candidate: Candidate
-    derived: Tunnel | Skipped
-    protected: ProtectedTraffic | None
-    claimant: Claimant | None
+    claimant: Claimant | None  # None: it is not derived
 
 
 class _Held:
@@ -71,7 +69,10 @@ class _Held:
         self._derivation = Derivation(self._fleet)
         self._explicit = _explicit_of(self._intent, self._fleet, me)
         self._entries: dict[TunnelName, _Entry] = {}
-        self._names: list[TunnelName] = []  # sorted
+        self._names: list[TunnelName] = []  # sorted, and of each name:
+        self._tunnels: list[Tunnel | None] = []
+        self._protected: list[ProtectedTraffic | None] = []
+        self._skipped: dict[TunnelName, Skipped] = {}
         self._pairs: dict[Pair, TunnelName] = {}
         self._losers: dict[Pair, list[Skipped]] = {}
         self._traffic = SharedTraffic()
@@ -120,17 +121,18 @@ class _Held:
         standbys_of_peers: dict[TunnelName, TunnelName] = {}
         if self._rivals or self._is_given:
             self._add_other_ends(excluded, standbys_of_peers)
-        made = [(name, self._entries[name]) for name in self._names]
         standbys = self._traffic.standbys(excluded)
-        tunnels = [
-            it.derived if name not in standbys else it.derived.model_copy(update={"standby_of": standbys[name]})
-            for name, it in made if isinstance(it.derived, Tunnel) and name not in excluded
-        ]  # fmt: skip
+        tunnels = [tunnel for tunnel in self._tunnels if tunnel is not None]
+        if excluded or standbys:
+            tunnels = [
+                tunnel.model_copy(update={"standby_of": standbys[tunnel.name]}) if tunnel.name in standbys else tunnel
+                for tunnel in tunnels if tunnel.name not in excluded
+            ]  # fmt: skip
         skipped = [skip for losers in self._losers.values() for skip in losers]
-        skipped += [it.derived for _, it in made if isinstance(it.derived, Skipped)]
+        skipped += self._skipped.values()
         skipped += [skip_conflict(self._entries[name].candidate, conflict) for name, conflict in excluded.items()]
         skipped.sort(key=lambda it: (it.name, it.policy, it.path))
-        protected = tuple(it.protected for _, it in made if it.protected is not None)
+        protected = tuple(traffic for traffic in self._protected if traffic is not None)
         return Expansion(tuple(tunnels), tuple(skipped), protected, standbys_of_peers)
 
     def _build(self) -> None:
@@ -165,20 +167,24 @@ class _Held:
             self.is_simple = False
             return
         derived = self._derivation.derive(winner, self._me)
-        is_tunnel = isinstance(derived, Tunnel)
-        entry = _Entry(
-            winner, derived,
-            protected_by(derived) if isinstance(derived, Tunnel) else protected_without_tunnel(winner, self._fleet, self._me),
-            self._derivation.claimant(winner, derived, self._me) if isinstance(derived, Tunnel) else None,
-        )  # fmt: skip
-        self._entries[winner.name] = entry
+        tunnel, claimant = None, None
+        if isinstance(derived, Tunnel):
+            tunnel, claimant = derived, self._derivation.claimant(winner, derived, self._me)
+            protected = protected_by(derived)
+        else:
+            self._skipped[winner.name] = derived
+            protected = protected_without_tunnel(winner, self._fleet, self._me)
+        self._entries[winner.name] = _Entry(winner, claimant)
         self._pairs[pair] = winner.name
-        insort(self._names, winner.name)
+        at = bisect_left(self._names, winner.name)
+        self._names.insert(at, winner.name)
+        self._tunnels.insert(at, tunnel)
+        self._protected.insert(at, protected)
         if losers := wanted[1:]:
             self._losers[pair] = [overridden(it) for it in losers]
-        if is_tunnel and entry.claimant is not None:
-            self._traffic.add(entry.claimant)
-            self._present(entry.claimant, 1)
+        if claimant is not None:
+            self._traffic.add(claimant)
+            self._present(claimant, 1)
 
     def _remove(self, pair: Pair) -> None:
         self._losers.pop(pair, None)
@@ -186,7 +192,9 @@ class _Held:
         if name is None:
             return
         entry = self._entries.pop(name)
-        del self._names[bisect_left(self._names, name)]
+        at = bisect_left(self._names, name)
+        del self._names[at], self._tunnels[at], self._protected[at]
+        self._skipped.pop(name, None)
         self._other_ends.pop(name, None)
         if entry.claimant is not None:
             self._traffic.remove(entry.claimant)

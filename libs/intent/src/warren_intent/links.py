@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from warren_contracts.addresses import IPAddress, IPNetwork
+from warren_contracts.base import assembled
 from warren_contracts.ipsec import DEFAULT_CHILD, ChildOptions, ChildSettings, IkeOptions, IkeSettings
 from warren_contracts.policy import ChildSpec
 from warren_contracts.proposals import Algorithms
@@ -67,6 +68,5 @@ class LinkSettings:
         held = self._child.get(id(options))
         if held is None:
             held = self._child[id(options)] = (options, dict(options.resolved().__dict__))
-        return ChildSettings.model_construct(
-            _CHILD_FIELDS, **held[1], name=name, local_ts=local, remote_ts=remote, proposals=proposals
-        )
+        values = {**held[1], "name": name, "local_ts": local, "remote_ts": remote, "proposals": proposals}
+        return assembled(ChildSettings, _CHILD_FIELDS, values)

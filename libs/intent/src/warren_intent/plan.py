@@ -7,6 +7,7 @@ IKE level creates a new IKE_SA, authenticated again, next to the old one.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 
 from warren_contracts.names import PeerId, PolicyId, TunnelName
 from warren_contracts.peers import DriverCapabilities, PeerRecord
@@ -17,7 +18,7 @@ from warren_intent.candidates import Candidate, candidates
 from warren_intent.claims import PolicyClaims, apply_claims
 from warren_intent.conflicts import Claimant, all_conflicts, claimants_by_peer
 from warren_intent.derivation import Derivation
-from warren_intent.fleet import Fleet, current
+from warren_intent.fleet import Fleet, current, is_transit
 
 
 class Effect(StrEnum):
@@ -61,7 +62,14 @@ def plan(
     before: Iterable[PublishedPolicy], after: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord]
 ) -> tuple[TunnelEffect, ...]:
     """The effect on every tunnel before or after the change, in order of names."""
-    old, new = _tunnels(before, directory), _tunnels(after, directory)
+    stated = list(before), list(after)
+    fleets = [apply_claims(PolicyClaims(policies), directory)[0] for policies in stated]
+    derivation = Derivation(Fleet(fleets[0]))
+    old = _tunnels(stated[0], derivation)
+    # What was resolved of each peer serves both sides, unless a policy's claims take something from a record, or a hub's
+    # selectors are the sum of its spokes
+    is_shared = fleets[0] is fleets[1] and not any(is_transit(it.policy) for it in chain(*stated))
+    new = _tunnels(stated[1], derivation if is_shared else Derivation(Fleet(fleets[1])))
     effects = []
     for name in sorted(old.keys() | new.keys()):
         candidate, config = new.get(name) or old[name]
@@ -90,17 +98,12 @@ def child_level(tunnel: Tunnel) -> tuple[object, ...]:
     return tunnel.link.children, tunnel.link.xfrm
 
 
-def _tunnels(
-    policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord]
-) -> dict[TunnelName, tuple[Candidate, Tunnel]]:
-    stated = list(policies)
-    fleet = Fleet(apply_claims(PolicyClaims(stated), directory)[0])
-    derivation = Derivation(fleet)
+def _tunnels(policies: Iterable[PublishedPolicy], derivation: Derivation) -> dict[TunnelName, tuple[Candidate, Tunnel]]:
     pairs: set[tuple[str, str]] = set()
     tunnels: dict[TunnelName, tuple[Candidate, Tunnel]] = {}
     claimants: list[Claimant] = []
-    for published in current(stated):
-        for candidate in candidates(published.policy, fleet):
+    for published in current(policies):
+        for candidate in candidates(published.policy, derivation.fleet):
             if candidate.pair in pairs or candidate.name in tunnels:
                 continue
             pairs.add(candidate.pair)

@@ -118,9 +118,12 @@ def refused_child_options(options: ChildOptions) -> Iterator[tuple[str, str]]:
         yield "dpd_action", "trap is not supported, since the agent starts tunnels: use clear or restart"
 
 
+_NO_XFRM = Xfrm()
+
+
 def features_of_xfrm(xfrm: Xfrm | None) -> Iterator[tuple[str, str]]:
     """The XFRM fields of an end, each with the driver feature that it requires."""
-    given = xfrm or Xfrm()
+    given = xfrm or _NO_XFRM
     marks = given.mark_in or given.mark_out or given.set_mark_in or given.set_mark_out
     needs = (("if_id_in", "if_id", given.if_id_in or given.if_id_out), ("mark_in", "mark", marks))
     return ((field, feature) for field, feature, needed in needs if needed)

@@ -189,6 +189,8 @@ class TunnelChecks:
         levels = [("crypto/ike", driver.ike, crypto.ike), ("crypto/esp", driver.esp, crypto.esp)]
         for index, spec in enumerate(candidate.children):
             levels.append((f"{children_field(candidate)}/{index}/esp", driver.esp, spec.esp))
+        if not any(stated for _, _, stated in levels):
+            return
         used = {*tunnel.link.ike.proposals, *(it for child in tunnel.link.children for it in child.proposals)}
         for field, words, stated in levels:
             for index, proposal in enumerate(stated):
