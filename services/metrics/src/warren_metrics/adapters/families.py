@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from warren_contracts.status import DriverState, ReasonCode, TunnelState
-from warren_metrics.adapters.series import Family, Row, Value
+from warren_metrics.adapters.series import Family, Value, Values
 from warren_metrics.domain.peers import PeerView, TunnelView, unix_time
 
 SampleT = TypeVar("SampleT")
@@ -91,7 +91,7 @@ TUNNEL_ALIASES: tuple[Family, ...] = (
 )
 
 
-def tunnel_values(view: TunnelView, stale: bool, standby: bool) -> tuple[Value, ...]:
+def tunnel_values(view: TunnelView, stale: bool, standby: bool) -> Values:
     """The values of TUNNEL of one end. One expression: it runs for every tunnel of the fleet within a scrape."""
     state, reason = view.state, view.reason
     return (
@@ -106,7 +106,7 @@ def tunnel_values(view: TunnelView, stale: bool, standby: bool) -> tuple[Value, 
     )  # fmt: skip
 
 
-def alias_values(view: TunnelView, stale: bool) -> tuple[Value, ...]:
+def alias_values(view: TunnelView, stale: bool) -> Values:
     """The values of TUNNEL_ALIASES of one end."""
     return (None if stale else int(view.state is TunnelState.UP), view.bytes_in, view.bytes_out, view.rekeys)
 
@@ -196,21 +196,36 @@ FLEET = (
 )
 
 
-def peer_row(columns: Sequence[Column[PeerSample]], peer: str, view: PeerView, online: bool) -> Row:
-    """The row of one peer."""
+def tunnel_labels(tunnel: str, peer: str) -> str:
+    """The labels of an end of a tunnel."""
+    return f'{{tunnel="{tunnel}",peer="{peer}"}} '
+
+
+def alias_labels(tunnel: str, peer: str) -> str:
+    """The labels of an end of a tunnel under the alias names."""
+    return f'{{name="{tunnel}",peer="{peer}"}} '
+
+
+def peer_labels(peer: str, _: str) -> str:
+    """The labels of a peer."""
+    return f'{{peer="{peer}"}} '
+
+
+def driver_labels(peer: str, kind: str) -> str:
+    """The labels of a driver of a peer, whose kind the agent chose."""
+    return f'{{peer="{peer}",driver="{_escaped(kind)}"}} '
+
+
+def peer_values(columns: Sequence[Column[PeerSample]], view: PeerView, online: bool) -> Values:
+    """The values of one peer."""
     sample = PeerSample(view, online)
-    return Row(f'{{peer="{peer}"}} ', tuple(column.value(sample) for column in columns))
+    return tuple(column.value(sample) for column in columns)
 
 
-def driver_rows(peer: str, view: PeerView, online: bool) -> list[Row]:
-    """A row for each driver of a peer whose state is known. Kinds of drivers are words, as the contract has them."""
-    states = {
-        driver.kind: driver.state for driver in view.drivers if online and driver.state is not DriverState.UNKNOWN
-    }
-    return [
-        Row(f'{{peer="{peer}",driver="{_escaped(kind)}"}} ', (int(state is DriverState.UP),))
-        for kind, state in states.items()
-    ]
+def driver_states(view: PeerView, online: bool) -> dict[str, Values]:
+    """The states of a peer's drivers, by their kinds, as far as they are known."""
+    known = [driver for driver in view.drivers if online and driver.state is not DriverState.UNKNOWN]
+    return {driver.kind: (int(driver.state is DriverState.UP),) for driver in known}
 
 
 def _escaped(text: str) -> str:

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from warren_contracts.status import TunnelState
 from warren_metrics.adapters import families
 from warren_metrics.adapters.gzip_parts import Part, compress
-from warren_metrics.adapters.series import Row, SeriesTable
+from warren_metrics.adapters.series import SeriesTable
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_metrics.domain.views import is_stale, stands_by
@@ -115,9 +115,9 @@ class Renderer:
     def __init__(self, aliases: bool) -> None:
         self._aliases = aliases
         self.stale: frozenset[str] = frozenset()  # peers, as they are rendered
-        self._peers = SeriesTable([column.family for column in families.PEER])
-        self._drivers = SeriesTable([families.DRIVER])
-        self._peer_aliases = SeriesTable([column.family for column in families.PEER_ALIASES])
+        self._peers = SeriesTable([it.family for it in families.PEER], families.peer_labels)
+        self._drivers = SeriesTable([families.DRIVER], families.driver_labels)
+        self._peer_aliases = SeriesTable([it.family for it in families.PEER_ALIASES], families.peer_labels)
         self._forget_tunnels()
 
     def render(self, handover: Handover, openmetrics: bool) -> list[Part]:
@@ -134,32 +134,32 @@ class Renderer:
         return [part for table in tables for part in table.parts(openmetrics)]
 
     def _forget_tunnels(self) -> None:
-        self._tunnels = SeriesTable(families.TUNNEL)
-        self._tunnel_aliases = SeriesTable(families.TUNNEL_ALIASES)
+        self._tunnels = SeriesTable(families.TUNNEL, families.tunnel_labels)
+        self._tunnel_aliases = SeriesTable(families.TUNNEL_ALIASES, families.alias_labels)
 
     def _replace(self, name: str, ends: Ends) -> None:
-        views, stale = dict(ends), self.stale
-        standing_by = any(view.state is TunnelState.STANDBY for view in views.values())
-        rows = [
-            Row(
-                f'{{tunnel="{name}",peer="{peer}"}} ',
-                families.tunnel_values(view, peer in stale, standing_by and stands_by(views, peer)),
-            )
-            for peer, view in ends
+        stale = self.stale
+        peers = tuple([peer for peer, _ in ends])
+        standing_by = TunnelState.STANDBY in [view.state for _, view in ends]
+        views = dict(ends) if standing_by else {}
+        values = [
+            families.tunnel_values(view, peer in stale, standing_by and stands_by(views, peer)) for peer, view in ends
         ]
-        self._tunnels.replace(name, rows)
+        self._tunnels.replace(name, peers, values)
         if self._aliases:
-            values = [(peer, families.alias_values(view, peer in stale)) for peer, view in ends]
-            self._tunnel_aliases.replace(name, [Row(f'{{name="{name}",peer="{peer}"}} ', it) for peer, it in values])
+            self._tunnel_aliases.replace(
+                name, peers, [families.alias_values(view, peer in stale) for peer, view in ends]
+            )
 
     def _replace_peers(self, handover: Handover) -> None:
         known = {peer for peer, _ in handover.peers}
         for gone in [peer for peer in self._peers.groups if peer not in known]:
             for table in (self._peers, self._drivers, self._peer_aliases):
-                table.replace(gone, [])
+                table.replace(gone, (), [])
         for peer, view in handover.peers:
             online = peer not in handover.stale
-            self._peers.replace(peer, [families.peer_row(families.PEER, peer, view, online)])
-            self._drivers.replace(peer, families.driver_rows(peer, view, online))
+            self._peers.replace(peer, ("",), [families.peer_values(families.PEER, view, online)])
+            drivers = families.driver_states(view, online)
+            self._drivers.replace(peer, tuple(drivers), list(drivers.values()))
             if self._aliases:
-                self._peer_aliases.replace(peer, [families.peer_row(families.PEER_ALIASES, peer, view, online)])
+                self._peer_aliases.replace(peer, ("",), [families.peer_values(families.PEER_ALIASES, view, online)])

@@ -5,7 +5,7 @@ rows (a row: one end of one tunnel, or one peer). A row keeps its place as long 
 fleet cost nothing at a scrape, and its counters cost their own lines only.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress as compress_by
 from itertools import count
 from operator import ne
@@ -16,7 +16,7 @@ from warren_metrics.adapters.gzip_parts import Part, compress
 BLOCK_SIZE = 1_024  # rows: some 90 kB of text, 6 kB compressed
 
 Kind = Literal["gauge", "counter", "untyped"]
-# A number, None for no line, or text: further labels of a line whose value is 1.
+# A number, or None for no line; of some families text: further labels of a line whose value is 1.
 Value = float | str | None
 
 
@@ -28,23 +28,24 @@ class Family(NamedTuple):
     text: str
 
 
-class Row(NamedTuple):
-    """One row: its labels as text (`{tunnel="a",peer="b"} `), and a value for each family of its table."""
-
-    labels: str
-    values: tuple[Value, ...]
+Values = tuple[Value, ...]  # of a row: one for each family of its table
 
 
 class SeriesTable:
-    """Rows with the same families, in groups that are replaced together. One thread at a time may use it."""
+    """Rows with the same families, in groups that are replaced together: of a tunnel its ends. One thread at a time may use it.
 
-    def __init__(self, families: Sequence[Family]) -> None:
+    `labels` makes the text of a row's labels, `{tunnel="a",peer="b"} `, of the names of its group and of itself.
+    """
+
+    def __init__(self, families: Sequence[Family], labels: Callable[[str, str], str]) -> None:
         self._families = tuple(families)
-        self._slots: dict[str, tuple[int, ...]] = {}  # of each group
+        self._labels_of = labels
+        self._rows: dict[str, tuple[str, ...]] = {}  # the names of the rows of each group, in order
+        self._slots: dict[str, tuple[int, ...]] = {}  # and their places
         self._free: list[int] = []
         self._labels: list[str] = []  # by slot; empty: free
-        self._values: list[tuple[Value, ...]] = []  # by slot
-        self._nothing: tuple[Value, ...] = (None,) * len(self._families)
+        self._values: list[Values] = []  # by slot
+        self._nothing: Values = (None,) * len(self._families)
         self._changed: list[set[int]] = []  # families, of each block
         self._parts: dict[tuple[int, int], Part] = {}  # by family and block
         self._heads = [
@@ -57,22 +58,21 @@ class SeriesTable:
         """The names of the groups."""
         return self._slots.keys()
 
-    def replace(self, group: str, rows: Sequence[Row]) -> None:
-        """Set the rows of a group; none removes it."""
-        slots = self._slots.get(group, ())
-        labels = self._labels
-        if [labels[slot] for slot in slots] != [row.labels for row in rows]:
-            for slot in slots:
+    def replace(self, group: str, rows: tuple[str, ...], values: Sequence[Values]) -> None:
+        """Set the rows of a group, by their names; none removes it."""
+        if self._rows.get(group, ()) != rows:
+            for slot in self._slots.get(group, ()):
                 self._set(slot, self._nothing)
-                labels[slot] = ""
+                self._labels[slot] = ""
                 self._free.append(slot)
-            slots = tuple(self._place(row.labels) for row in rows)
-            if rows:
-                self._slots[group] = slots
-            else:
-                self._slots.pop(group, None)
-        for slot, row in zip(slots, rows, strict=True):
-            self._set(slot, row.values)
+            self._rows[group] = rows
+            self._slots[group] = tuple(self._place(self._labels_of(group, row)) for row in rows)
+        if not rows:
+            self._rows.pop(group, None)
+            self._slots.pop(group, None)
+            return
+        for slot, of_row in zip(self._slots[group], values, strict=True):
+            self._set(slot, of_row)
 
     def parts(self, openmetrics: bool) -> Iterator[Part]:
         """The exposition of all families in order."""
@@ -99,7 +99,7 @@ class SeriesTable:
             self._changed.append(set())
         return slot
 
-    def _set(self, slot: int, values: tuple[Value, ...]) -> None:
+    def _set(self, slot: int, values: Values) -> None:
         before = self._values[slot]
         if before != values:
             self._values[slot] = values
@@ -107,14 +107,11 @@ class SeriesTable:
 
     def _rendered(self, number: int, block: int) -> Part:
         name, first = self._families[number].name, block * BLOCK_SIZE
-        lines = [
-            f"{name}{label[:-2]},{value}}} 1\n" if isinstance(value, str) else f"{name}{label}{value}\n"
-            for label, values in zip(
-                self._labels[first : first + BLOCK_SIZE], self._values[first : first + BLOCK_SIZE], strict=True
-            )
-            if (value := values[number]) is not None
-        ]
-        return compress("".join(lines).encode())
+        labels, rows = self._labels[first : first + BLOCK_SIZE], self._values[first : first + BLOCK_SIZE]
+        found = [(label, value) for label, row in zip(labels, rows, strict=True) if (value := row[number]) is not None]
+        if found and isinstance(found[0][1], str):
+            return compress("".join([f"{name}{label[:-2]},{value}}} 1\n" for label, value in found]).encode())
+        return compress("".join([f"{name}{label}{value}\n" for label, value in found]).encode())
 
 
 def _head(family: Family, openmetrics: bool) -> bytes:
