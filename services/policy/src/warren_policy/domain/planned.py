@@ -78,7 +78,7 @@ def require_same(stated: PlanMark, made: WholePlan) -> None:
 
 
 def _moved(reason: str) -> PlanMovedError:
-    found = (InvalidField(field="plan", message=reason),)
+    found = (InvalidField(field="plan", message=f"{reason}: nothing was stored, plan again"),)
     return PlanMovedError(f"the plan no longer holds: {reason}; nothing was stored: plan again", found)
 
 
