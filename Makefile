@@ -120,6 +120,7 @@ sbom: wheels ## bill of materials (CycloneDX) of what the wheels install, withou
 	build/sbom/bin/cyclonedx-py environment --output-reproducible --of JSON -o build/sbom.json build/wheels-venv
 
 wheels: venv ## build every distribution and install all of them into an empty environment
+	@$(MAKE) --no-print-directory --silent web || echo "the wheel of the API server is built without the web page" >&2
 	@tools/wheels.sh $(PY)
 
 test-interop: setup venv ## the whole matrix with strongSwan's charon, alone; ends with the number of cells

@@ -17,7 +17,7 @@ from warren_testkit.browser.chromium import DESKTOP, PHONE, context_of, launch, 
 from warren_testkit.browser.demo import Demo, running_demo
 from warren_testkit.browser.views import THEMES, VIEWS, paste, show
 
-COLOURS = 128  # the page has few: a fraction of the size without a visible difference
+COLOURS = 256  # the page has few: a fraction of the size without a visible difference
 LIMIT_BYTES = 2_000_000  # of all pictures together
 BROKEN = "spoke-2"
 FAULT_LIMIT_MS = 90_000.0  # until the hub reports that it does not answer
@@ -79,8 +79,7 @@ def _take(page: Any, demo: Demo, folder: Path, suffix: str) -> None:
 
 def _store(png: bytes, path: Path) -> None:
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    # By coverage: the colour of a small mark is not merged into that of a large area.
-    picture = picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    picture = picture.quantize(COLOURS, dither=Image.Dither.NONE)
     picture.save(path, optimize=True)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 VIEWS = {
     "sign-in": ("/sign-in", "text=Sign in to Warren"),
-    "fleet": ("/", "[data-count=up]"),
+    "fleet": ("/", "[data-known=true] [data-count=up]"),
     "map": ("/map", "svg .node"),
     "tunnels": ("/tunnels", "[data-row]"),
     "tunnel": ("/tunnels/hub%2Bspoke-1", "[data-end]"),
