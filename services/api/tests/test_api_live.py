@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_api.live import hub as hub_module
@@ -20,6 +20,7 @@ from warren_contracts.peers import PresenceState
 from warren_contracts.status import TunnelState, TunnelStatus
 from warren_testkit.api import FakeBus
 from warren_testkit.api.world import live_world
+from warren_testkit.examples import examples
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 UP, DOWN = TunnelState.UP, TunnelState.DOWN
@@ -216,7 +217,7 @@ _EVENTS = st.lists(
 @given(
     _EVENTS, st.sampled_from([LiveFilter(), LiveFilter(states=frozenset({UP})), LiveFilter(tags=frozenset({"hub"}))])
 )
-@settings(max_examples=150)
+@examples(150)
 def test_a_snapshot_and_its_changes_are_the_snapshot_afterwards(events: list[Document], wanted: LiveFilter) -> None:
     from warren_api.live.messages import changed as messages_of
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
@@ -29,6 +29,7 @@ from warren_metrics.history.timeline import state_entries, strip
 from warren_metrics.history.writer import HistoryWriter
 from warren_metrics.ingest import Ingest, Raw
 from warren_metrics.memory import StateWriter
+from warren_testkit.examples import examples
 from warren_testkit.metrics import START, MemoryEvents, MemoryFleet, place, status
 from warren_testkit.postgres import PostgresServer
 
@@ -150,7 +151,7 @@ def _history_of(messages: Sequence[Raw]) -> list[StateEntry]:
 
 
 @given(data=st.data(), states=_STATES, reports=st.lists(st.booleans(), min_size=8, max_size=8))
-@settings(max_examples=150)
+@examples(150)
 def test_late_repeated_and_reordered_reports_give_the_history_of_those_in_order(
     data: st.DataObject, states: list[str], reports: list[bool]
 ) -> None:
@@ -292,7 +293,7 @@ def test_a_strip_counts_the_seconds_of_each_state_in_each_bucket() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-5_000, 20_000), st.sampled_from(list(TunnelState))), max_size=12))
-@settings(max_examples=100)
+@examples(100)
 def test_the_buckets_of_a_strip_hold_all_of_its_known_time(changes: list[tuple[int, TunnelState]]) -> None:
     start, end = START, START + 4 * HOUR
     rows = _rows(*(changed("gw1", state, START + timedelta(seconds=at)) for at, state in changes))
