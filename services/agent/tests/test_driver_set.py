@@ -78,7 +78,7 @@ class Host:
 async def host() -> AsyncIterator[Host]:
     host = Host()
     await host.drivers.initialize()
-    await asyncio.wait_for(host.drivers.wait_until_known(), 5)
+    await asyncio.wait_for(host.drivers.wait_until_known(), 30)
     yield host
     await host.stop()
 
@@ -145,4 +145,4 @@ async def test_a_driver_whose_events_end_by_a_defect_ends_the_set_s(host: Host) 
 
     broken = DriverSet([HostedDriver("strongswan", ("ipsec",), Broken())])
     with pytest.raises(ValueError, match="a defect"):
-        await asyncio.wait_for(anext(broken.events()), 5)
+        await asyncio.wait_for(anext(broken.events()), 30)

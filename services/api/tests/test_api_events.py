@@ -44,7 +44,7 @@ async def served(bus: FakeBus, keep_alive_s: int = 5) -> AsyncIterator[tuple[htt
             yield client, server
     finally:
         server.stop()
-        await asyncio.wait_for(serving, 10)
+        await asyncio.wait_for(serving, 60)
 
 
 async def events_of(response: httpx.Response, count: int) -> list[dict[str, str]]:

@@ -43,7 +43,7 @@ async def test_a_missing_or_invalid_setting_is_named_and_the_exit_code_is_2(tmp_
     )
     processes = [(named, await start(**good | change)) for change, named in changes]
     for named, process in processes:
-        _, said = await asyncio.wait_for(process.communicate(), 30)
+        _, said = await asyncio.wait_for(process.communicate(), 120)
         assert process.returncode == 2, said
         assert named in said.decode()
         assert len(said.decode().splitlines()) == 1
@@ -89,7 +89,7 @@ async def test_it_serves_without_a_bus_says_so_and_ends_cleanly(tmp_path: Path, 
         assert ("strict-transport-security" in health.headers) is (scheme == "https")
     finally:
         process.terminate()
-        _, said = await asyncio.wait_for(process.communicate(), 20)
+        _, said = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, said
     assert b"http.request" in said
 
