@@ -114,7 +114,7 @@ async def test_a_body_is_not_read_before_the_token_is_authenticated(api: Client,
 async def test_unknown_tokens_of_one_address_are_soon_refused_without_a_call(api: Client) -> None:
     good = api.headers["authorization"]
     assert (await api.get("/api/policies")).status_code == 200
-    statuses = []
+    statuses: list[int] = []
     while 429 not in statuses and len(statuses) < 500:  # one more is allowed for each second that this takes
         api.headers["authorization"] = f"Bearer wrong-{len(statuses)}"
         answer = await api.get("/api/policies")

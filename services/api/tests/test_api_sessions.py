@@ -181,7 +181,7 @@ async def test_malformed_sign_ins_are_refused_without_a_call(browser: Browser, b
 
 async def test_a_sign_in_has_a_small_body_and_wrong_tokens_are_limited(browser: Browser) -> None:
     problem(await browser.post("/api/session", json={"token": "x" * 5_000}, headers=ORIGIN), 413, "body-too-large")
-    statuses = []
+    statuses: list[int] = []
     while 429 not in statuses and len(statuses) < 500:  # one more is allowed for each second that this takes
         wrong = {"token": f"wrong-{len(statuses)}"}
         statuses.append((await browser.post("/api/session", json=wrong, headers=ORIGIN)).status_code)
