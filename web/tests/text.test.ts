@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 
 import { csv } from '../src/lib/csv'
-import { stripCells } from '../src/lib/fleet/strip'
+import { share, stripCells } from '../src/lib/fleet/strip'
 import { reasonWords } from '../src/lib/reasons'
 import { pathOf, placeOf } from '../src/lib/routes'
 import { parseSorting, sorted, sortingText } from '../src/lib/ui/sorting'
@@ -40,4 +40,7 @@ test('a reason code is shown in words', () => {
 test('the bar of the past shows the worst state of each time, and where nothing is known', () => {
   const strip = { start: '2026-01-01T00:00:00Z', bucket_seconds: 60, buckets: [{ up: 60 }, { up: 50, down: 10 }, {}], up_ratio: 0.9 }
   expect(stripCells(strip as never).map((cell) => cell.state)).toEqual(['up', 'down', null])
+  expect(share(strip as never)).toBe('up 90.00 % of the 2 min that are known')
+  expect(share({ ...strip, buckets: [{ up: 54, down: 6 }, { up: 54, down: 6 }] } as never)).toBe('up 90.00 %')
+  expect(share({ ...strip, up_ratio: null } as never)).toBe('not known')
 })
