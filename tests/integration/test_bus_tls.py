@@ -1,6 +1,8 @@
 """The bus by TLS: from the first byte, with our CA and the configured name only, or not at all."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,8 +13,10 @@ import pytest
 
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
+from warren_bus.dial import PatchedClient
 from warren_bus.errors import InvalidSettingError
 from warren_bus.settings import BusSettings, parse_servers
+from warren_bus.tls import ClientTls
 from warren_stack.tls.certificates import make_authority
 from warren_testkit.bus import RealServer
 from warren_testkit.bus.certificates import server_tls
@@ -135,3 +139,26 @@ async def test_a_ca_file_without_a_certificate_ends_the_connection(tmp_path: Pat
     async with Connection(settings, name="policy", inbox_prefix=inbox("policy")) as connection:
         with pytest.raises(InvalidSettingError, match="it contains no CA certificate"):
             await connection.wait_connected()
+
+
+async def test_a_client_ends_after_a_handshake_that_was_cut_off(tmp_path: Path) -> None:
+    """Something resets each connection in its server's place: nobody must wait for the end of such a connection (c23)."""
+    attempts = 0
+
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal attempts
+        await reader.read(1)
+        attempts += 1
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async with serving(tmp_path) as server:
+        client = PatchedClient()
+        client.tls = ClientTls(server.ca_file)
+        seed = server.settings("policy").key().seed
+        await client.connect(server.url, nkeys_seed_str=seed, max_reconnect_attempts=-1, reconnect_time_wait=0.2)
+        await server.kill()
+        async with await asyncio.start_server(reset, "127.0.0.1", server.port, reuse_address=True):
+            await eventually(lambda: attempts >= 2, 20)
+            async with asyncio.timeout(20):
+                await client.close()

@@ -111,6 +111,16 @@ class PatchedClient(Client):
         encrypted = server is not None and server.uri.scheme == "tls"
         self.options["tls_handshake_first"] = encrypted
         try:
+            await self._greet(host, encrypted)
+        except BaseException:
+            # The end of a connection whose TLS handshake failed is never reported to its stream (asyncio's `start_tls`), so that nats-py
+            # would wait for it in `close` for ever (c23).
+            self._close_socket()
+            self._transport = None
+            raise
+
+    async def _greet(self, host: str, encrypted: bool) -> None:
+        try:
             await super()._process_connect_init()
         except ssl.SSLError as error:
             raise TlsError(f"nats: {explain(error, host)}") from None
