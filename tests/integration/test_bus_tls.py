@@ -154,9 +154,10 @@ async def test_a_client_ends_after_a_handshake_that_was_cut_off(tmp_path: Path) 
 
     async with serving(tmp_path) as server:
         client = PatchedClient()
+        assert server.ca_file is not None
         client.tls = ClientTls(server.ca_file)
         seed = server.settings("policy").key().seed
-        await client.connect(server.url, nkeys_seed_str=seed, max_reconnect_attempts=-1, reconnect_time_wait=0.2)
+        await client.connect(server.url, nkeys_seed_str=seed, max_reconnect_attempts=-1, reconnect_time_wait=1)
         await server.kill()
         async with await asyncio.start_server(reset, "127.0.0.1", server.port, reuse_address=True):
             await eventually(lambda: attempts >= 2, 20)
