@@ -33,7 +33,7 @@ class Up:
     """`warren up` whose data folder is a small disk that only its processes see."""
 
     def __init__(self, process: subprocess.Popen[str], said: dict[str, str]) -> None:
-        self._process = process
+        self._process, self._refused = process, ""
         self.data = Path(f"/proc/{process.pid}/root{said['data']}")
         self._url = said["url"]
         authorities = Path(f"/proc/{process.pid}/root{said['ca_file']}").read_text()
@@ -57,9 +57,12 @@ class Up:
         return self._call("GET", path)
 
     def apply(self, policy: str) -> httpx.Response:
-        """A policy for nobody who is there: a revision that has to be published."""
+        """A policy for nobody who is there: a revision that has to be published.
+
+        It may be called again when the reply was lost, as at a restart of NATS: to create it a second time would be refused.
+        """
         document = {"id": policy, "topology": {"kind": "mesh", "members": ["all"]}}
-        return self._call("POST", "/api/policies", json=document)
+        return self._call("PUT", f"/api/policies/{policy}", json=document)
 
     def is_published(self, policy: str) -> bool:
         """Whether the stream of events reports it, which the relay publishes together with the policy sets."""
@@ -95,10 +98,17 @@ class Up:
 
     def _call(self, method: str, path: str, **body: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {self._token}"}
-        return httpx.request(
+        reply = httpx.request(
             method, self._url + path, headers=headers, timeout=REQUEST_SECONDS, trust_env=False, verify=self._trusting,
             **body,
         )  # fmt: skip
+        if (
+            not reply.is_success
+            and (found := f"{method} {path}: {reply.status_code} {reply.text[:500]}") != self._refused
+        ):
+            self._refused = found
+            print(found)  # for a failure of the test
+        return reply
 
 
 @pytest.fixture
