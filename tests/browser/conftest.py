@@ -53,7 +53,7 @@ def page(demo: Demo, browser: Any) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def axe() -> str:
     """The source of axe-core, which `make web` has installed."""
-    found = Path("build/web/work/node_modules/axe-core/axe.min.js")
+    found = Path("build", "web", "work", "node_modules", "axe-core", "axe.min.js")
     if not found.exists():
         pytest.skip("axe-core is not installed: make web")
     return found.read_text()
