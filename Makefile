@@ -14,17 +14,17 @@ export PYTHONDONTWRITEBYTECODE :=
 # A package with an extra stands there twice: pip looks for the one without the extra on its own.
 MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bus -e libs/service -e 'libs/service[otlp]' -e testkit -e libs/ikev2 -e 'libs/ikev2[dataplane]' -e libs/store \
 	-e services/policy -e services/registry -e services/callout -e services/metrics -e services/api \
-	-e services/agent -e services/guard -e cli -e 'cli[ike,top]' -e stack -e 'stack[local]'
+	-e services/agent -e services/guard -e cli -e 'cli[ike,top]' -e vpn -e stack -e 'stack[local]'
 # Test processes side by side, two for each core, as tests wait for other processes half of their time; tests of one file stay in
 # one process.
 JOBS ?= $(shell echo $$((2 * $$(nproc))))
-UNIT := libs services cli stack tests/contract
+UNIT := libs services cli vpn stack tests/contract
 USUAL := not sid and not compose and not kernel and not promises and not browser
 SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/callout/src \
-	services/metrics/src services/api/src services/agent/src services/guard/src cli/src stack/src tools/src
+	services/metrics/src services/api/src services/agent/src services/guard/src cli/src vpn/src stack/src tools/src
 
-TESTS := $(wildcard libs/*/tests services/*/tests) cli/tests stack/tests tests/attacks tests/contract tests/integration tests/kernel tests/compose tests/browser
+TESTS := $(wildcard libs/*/tests services/*/tests) cli/tests $(wildcard vpn/tests) stack/tests tests/attacks tests/contract tests/integration tests/kernel tests/compose tests/browser
 
 .PHONY: help setup demo venv node web lint check test test-thorough coverage audit sbom wheels test-interop test-browser screenshots test-compose test-all test-kernel test-promises fuzz bench docs clean
 
@@ -44,7 +44,7 @@ setup: ## install the Debian packages that the tests need (root), or print the o
 
 venv: $(VENV)/.ready
 
-$(VENV)/.ready: constraints.txt requirements-dev.txt libs/*/pyproject.toml services/*/pyproject.toml testkit/pyproject.toml cli/pyproject.toml stack/pyproject.toml
+$(VENV)/.ready: constraints.txt requirements-dev.txt libs/*/pyproject.toml services/*/pyproject.toml testkit/pyproject.toml cli/pyproject.toml vpn/pyproject.toml stack/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables setuptools wheel
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -r requirements-dev.txt $(MEMBERS)

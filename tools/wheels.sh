@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 python=${1:?usage: tools/wheels.sh PYTHON}
 rm -rf build/dist build/wheels-venv
 "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir build/dist \
-    $(for file in libs/*/pyproject.toml services/*/pyproject.toml cli/pyproject.toml stack/pyproject.toml; do [ ! -f "$file" ] || dirname "./$file"; done)
+    $(for file in libs/*/pyproject.toml services/*/pyproject.toml cli/pyproject.toml vpn/pyproject.toml stack/pyproject.toml; do [ ! -f "$file" ] || dirname "./$file"; done)
 "$python" -m venv build/wheels-venv
 build/wheels-venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build/dist/*.whl
 for wheel in build/dist/*.whl; do
