@@ -110,6 +110,9 @@ class TrainLayout:
         self.spi = packets[:, 0]
         self.sequence = packets[:, 1]
         self.iv = packets[:, 2:4]
+        self.plain_view = buffers.plain_view
+        self.numbers = packets[:, 1:4:2]
+        """Sequence number and low half of the IV, which carries it as well."""
         plain = buffers.plain[: count * self.plain_length]
         self.plain8: Bytes = plain.reshape(count, -1)
         self.plain16: Numbers = plain.view("<u2").reshape(count, -1)

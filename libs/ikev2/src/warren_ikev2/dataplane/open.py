@@ -82,7 +82,7 @@ class TrainOpener:
         """The first packet's number, if the others follow it and all are new."""
         starts: Numbers = layout.sequence[:count] - ROW_NUMBERS[:count]
         low = int(starts[0])
-        if low + count > _LOW or (starts != starts[0]).any():
+        if low + count > _LOW or starts.tobytes() != starts[:1].tobytes() * count:
             return None
         first = sa.replay.infer(low)
         return first if first > sa.replay.top and sa.replay.infer(low + count - 1) == first + count - 1 else None

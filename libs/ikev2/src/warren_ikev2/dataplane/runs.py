@@ -6,6 +6,7 @@ that are not TCP, have other trailers or sizes, or need a changed ECN codepoint,
 a time, in their place in the order.
 """
 
+import re
 from collections import Counter
 from itertools import pairwise
 from typing import NamedTuple
@@ -22,6 +23,15 @@ from warren_ikev2.esp.inner import tos_of
 from warren_ikev2.esp.sa import InboundSa
 
 _DF = 0x40
+_MODULUS = np.uint64(MODULUS)
+
+
+def _any_flag(mask: int) -> re.Pattern[bytes]:
+    return re.compile(b"[" + b"".join(re.escape(bytes((flags,))) for flags in range(256) if flags & mask) + b"]")
+
+
+_ENDS, _STARTS = _any_flag(ENDS_RUN), _any_flag(STARTS_RUN)
+"""Find a flag byte that ends or starts a run."""
 
 
 class Shape(NamedTuple):
@@ -57,36 +67,57 @@ class RunLayout:
         self.endings = layout.plain8[:, self.packet_length :]
         self.trailer = trailer_sum(self.packet_length, self.ending)
         self.steps = ROW_NUMBERS * np.uint32(self.mss)
+        self.payloads = [
+            layout.plain_view[at + header : at + self.packet_length]
+            for at in range(0, layout.capacity * self.row_length, self.row_length)
+        ]
 
     def breaks(self, count: int) -> list[int]:
-        """The rows that begin a run, and `count`."""
+        """The rows that begin a run, and `count`.
+
+        Nearly every train is one run: equal bytes say so faster than a comparison by rows does.
+        """
         headers = self.headers[:count]
-        differs = headers[1:] ^ headers[:-1]
-        differs &= self.mask
-        starts = differs.any(axis=1)
+        masked = (headers & self.mask).tobytes()
         anchors = self.sequence[:count] - self.steps[:count]
-        starts |= anchors[1:] != anchors[:-1]
         flags = self.flags[:count]
-        if (flags & (ENDS_RUN | STARTS_RUN)).any():
-            starts |= (flags[:-1] & ENDS_RUN) != 0
-            starts |= (flags[1:] & STARTS_RUN) != 0
-        if not starts.any():
+        plain_flags = flags.tobytes()
+        if (
+            masked == masked[: self.shape.header] * count
+            and _are_equal(anchors, count)
+            and not _ENDS.search(plain_flags, 0, count - 1)
+            and not _STARTS.search(plain_flags, 1)
+        ):
             return [0, count]
+        starts = ((headers[1:] ^ headers[:-1]) & self.mask).any(axis=1)
+        starts |= anchors[1:] != anchors[:-1]
+        starts |= (flags[:-1] & ENDS_RUN) != 0
+        starts |= (flags[1:] & STARTS_RUN) != 0
         return [0, *(np.flatnonzero(starts) + 1).tolist(), count]
 
     def sums(self, count: int) -> tuple[Numbers, Numbers | None]:
-        """The sums of the TCP segments with their trailers, and for IPv4 of the IP headers, of each row."""
+        """The sums, modulo 65,535, of the TCP segments with their trailers, and for IPv4 of the IP headers, of each row."""
         segments = self.summed[:count].sum(axis=1, dtype=np.uint64)
-        return segments, None if self.ip_header is None else self.ip_header[:count].sum(axis=1, dtype=np.uint64)
+        segments %= _MODULUS
+        if self.ip_header is None:
+            return segments, None
+        ip_headers = self.ip_header[:count].sum(axis=1, dtype=np.uint64)
+        ip_headers %= _MODULUS
+        return segments, ip_headers
 
     def are_valid(self, segments: Numbers, ip_headers: Numbers | None, first: bytes) -> bool:
         """Whether the checksums of a run are right; `first` holds its first packet's headers."""
         pseudo = pseudo_header(first, PROTO_TCP, self.packet_length - self.shape.tcp) % MODULUS
         little = (pseudo >> 8 | (pseudo & 0xFF) << 8) + MODULUS - self.trailer
-        wrong = (segments + np.uint64(little)) % np.uint64(MODULUS)
-        if ip_headers is not None:
-            wrong |= ip_headers % np.uint64(MODULUS)
-        return not wrong.any()
+        expected = (-little % MODULUS).to_bytes(8, "little")
+        count = len(segments)
+        return segments.tobytes() == expected * count and (
+            ip_headers is None or ip_headers.tobytes() == bytes(8 * count)
+        )
+
+
+def _are_equal(numbers: Numbers, count: int) -> bool:
+    return bool(numbers.tobytes() == numbers[:1].tobytes() * count)
 
 
 class RunMerger:
@@ -152,13 +183,10 @@ class RunMerger:
             return
         sa.packets += count
         sa.octets += count * columns.packet_length
-        header, tcp, _ = columns.shape
+        tcp = columns.shape.tcp
         length, plain = columns.row_length, train.plain
-        payloads = [
-            plain[at + header : at + columns.packet_length] for at in range(begin * length, end * length, length)
-        ]
         flags = first[tcp + 13] | plain[(end - 1) * length + tcp + 13]
-        self._merger.add_run(first, payloads, flags, int.from_bytes(first[tcp + 4 : tcp + 8], "big"))
+        self._merger.add_run(first, columns.payloads[begin:end], flags, int.from_bytes(first[tcp + 4 : tcp + 8], "big"))
 
     def _one_at_a_time(self, sa: InboundSa, train: OpenedTrain, begin: int, end: int, outer_tos: int) -> None:
         length = train.layout.plain_length

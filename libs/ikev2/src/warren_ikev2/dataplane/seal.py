@@ -30,6 +30,7 @@ from warren_ikev2.esp.transforms import AeadTransform
 
 _DF = 0x40
 _LOW = 0xFFFFFFFF
+_MODULUS, _LARGEST_SUM = np.uint64(MODULUS), np.uint64(MODULUS - 1)
 
 
 class Train(NamedTuple):
@@ -94,7 +95,6 @@ class TcpSealer:
         done = 0
         while done < full:
             count = min(layout.capacity, full - done)
-            self._write_constants(layout, sa, transform)
             layout.headers[:count] = headers
             start = payload + done * mss
             layout.payloads[:count] = packet_row[start : start + count * mss].reshape(count, mss)
@@ -123,10 +123,12 @@ class TcpSealer:
         plain = shape.payload + header.gso_size + 5
         return isinstance(sa.transform, AeadTransform) and sa.remaining >= segments and plain + HEAD + TAG <= MAX_TRAIN
 
-    def _write_constants(self, layout: SendLayout, sa: OutboundSa, transform: AeadTransform) -> None:
-        """The columns that depend only on the layout and the SA."""
+    def _write_constants(
+        self, layout: SendLayout, sa: OutboundSa, transform: AeadTransform, high: int | None
+    ) -> None:
+        """The columns that depend only on the layout, the SA and the high half of the sequence numbers (None: it changes)."""
         buffers = self._buffers
-        owner = (layout, sa)
+        owner = (layout, sa, high)
         if buffers.owner is not None and buffers.owner == owner:
             return
         buffers.owner = owner
@@ -134,18 +136,22 @@ class TcpSealer:
         layout.endings[:] = layout.ending_row
         buffers.nonces[:, 0] = int.from_bytes(transform.salt, "big")
         buffers.associated[:, 0] = sa.spi
+        if high is not None:
+            layout.iv[:, 0] = buffers.nonces[:, 1] = high
 
     def _encrypt(self, layout: SendLayout, sa: OutboundSa, transform: AeadTransform, count: int, length: int) -> None:
         """Complete the checksums, number the packets and encrypt them."""
-        sums = layout.summed[:count].sum(axis=1, dtype=np.uint64)
-        sums %= np.uint64(MODULUS)
-        layout.tcp_checksum[:count] = np.uint64(MODULUS - 1) - sums
         sequence = sa.reserve(count, count * length)
+        wraps = (sequence & _LOW) + count > _LOW
+        self._write_constants(layout, sa, transform, None if wraps else sequence >> 32)
+        sums = layout.summed[:count].sum(axis=1, dtype=np.uint64)
+        sums %= _MODULUS
+        layout.tcp_checksum[:count] = _LARGEST_SUM - sums
         buffers = self._buffers
-        if (sequence & _LOW) + count <= _LOW:
+        if not wraps:
             numbers = ROW_NUMBERS[:count] + np.uint32(sequence & _LOW)
-            layout.sequence[:count] = layout.iv[:count, 1] = buffers.nonces[:count, 2] = numbers
-            layout.iv[:count, 0] = buffers.nonces[:count, 1] = sequence >> 32
+            layout.numbers[:count] = numbers[:, np.newaxis]
+            buffers.nonces[:count, 2] = numbers
         else:  # the low half wraps within the train
             wide = np.arange(sequence, sequence + count, dtype=np.uint64)
             low, high = (wide & np.uint64(_LOW)).astype(np.uint32), (wide >> np.uint64(32)).astype(np.uint32)
