@@ -13,6 +13,7 @@ from warren_ikev2.dataplane.counters import Counters
 from warren_ikev2.dataplane.links import Link, Links
 from warren_ikev2.dataplane.merge import Merger, Write
 from warren_ikev2.esp.drops import PacketDroppedError
+from warren_ikev2.esp.table import SaPair
 from warren_ikev2.esp.udp import MIN_ESP, DatagramKind, classify
 
 try:
@@ -132,8 +133,30 @@ class Inbound:
                 done = full * stride
             else:
                 self._counters.trains_one_at_a_time += 1
-        for at in range(done, length, stride):
-            self._take_one(port, bytes(view[at : at + stride][: length - at]), arrival)
+        if done < length:
+            self._take_each(port, arrival, pair, done)
+
+    def _take_each(self, port: Any, arrival: Arrival, pair: SaPair | None, start: int) -> None:
+        """The packets of a train one at a time; those of `pair` without looking it up again."""
+        length, stride, tos, source = arrival
+        view, drops, add = self._view, self._counters.drops, self.merger.add
+        spi = bytes(view[:4])
+        opened = 0
+        for at in range(start, length, stride):
+            datagram = bytes(view[at : min(at + stride, length)])
+            if pair is None or datagram[:4] != spi or len(datagram) < MIN_ESP:
+                self._take_one(port, datagram, arrival)
+                continue
+            try:
+                packet = pair.inbound.open(datagram, tos)
+            except PacketDroppedError as dropped:
+                drops[dropped.reason] += 1
+                continue
+            if not opened:
+                self._authentic(self._links.by_spi[spi], source)
+            opened += 1
+            add(packet)
+        self._counters.packets_in += opened
 
     def _take_one(self, port: Any, datagram: bytes, arrival: Arrival) -> None:
         if datagram[:4] == b"\0\0\0\0" or len(datagram) < MIN_ESP:

@@ -9,6 +9,7 @@ This serves what the vectorised form (`runs`) does not, and stands without numpy
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from warren_ikev2.dataplane.checksum import (
     MODULUS,
@@ -88,7 +89,7 @@ class Merger:
         self._write = write
         self._parts: list[Buffer] = []
         self._first = b""
-        self._key: bytes | None = None
+        self._key: int | None = None
         self._header = self._mss = self._tcp = self._total = self._flags = self._next = 0
         self.merged = 0
         """Packets that were written as part of a larger one."""
@@ -168,14 +169,23 @@ class Merger:
         self._write(parts)
 
 
-def _key(packet: bytes, tcp: int, header: int) -> bytes:
-    """Everything that must be equal in all segments of a run."""
-    network = packet[:2] + packet[6:10] + packet[12:20] if tcp == 20 else packet[:4] + packet[6:40]
-    flags = packet[tcp + 13] & ~_VARIES & 0xFF
-    return b"".join(
-        (network, packet[tcp : tcp + 4], packet[tcp + 8 : tcp + 13], bytes((flags,)), packet[tcp + 14 : tcp + 16],
-         packet[tcp + 18 : header])
-    )  # fmt: skip
+@cache
+def _mask(tcp: int, header: int) -> int:
+    """What must be equal in all segments of a run: all but lengths, identification, checksums, numbers and flags that vary."""
+    mask = bytearray(b"\xff" * header)
+    if tcp == 20:
+        mask[2:6] = bytes(4)
+        mask[10:12] = bytes(2)
+    else:
+        mask[4:6] = bytes(2)
+    mask[tcp + 4 : tcp + 8] = bytes(4)
+    mask[tcp + 13] = ~_VARIES & 0xFF
+    mask[tcp + 16 : tcp + 18] = bytes(2)
+    return int.from_bytes(mask, "big")
+
+
+def _key(packet: bytes, tcp: int, header: int) -> int:
+    return int.from_bytes(packet[:header], "big") & _mask(tcp, header)
 
 
 def _checksums_are_valid(packet: bytes) -> bool:

@@ -123,9 +123,7 @@ class TcpSealer:
         plain = shape.payload + header.gso_size + 5
         return isinstance(sa.transform, AeadTransform) and sa.remaining >= segments and plain + HEAD + TAG <= MAX_TRAIN
 
-    def _write_constants(
-        self, layout: SendLayout, sa: OutboundSa, transform: AeadTransform, high: int | None
-    ) -> None:
+    def _write_constants(self, layout: SendLayout, sa: OutboundSa, transform: AeadTransform, high: int | None) -> None:
         """The columns that depend only on the layout, the SA and the high half of the sequence numbers (None: it changes)."""
         buffers = self._buffers
         owner = (layout, sa, high)
