@@ -45,7 +45,7 @@ class ReceivePort(Protocol):
     """A UDP socket that data arrives on (see `udp.OffloadPort`)."""
 
     def receive_into(self, buffer: memoryview) -> Arrival | None:
-        """Receive a datagram or a train into the buffer; `None` when there is none."""
+        """Receive a datagram or a train into the buffer; `None` when there is none. What equals the last is the same object."""
         ...
 
 
@@ -101,8 +101,9 @@ class Inbound:
             arrival = port.receive_into(view[end:])
             if arrival is None:
                 break
-            if (arrival.length, arrival.tos, arrival.source) != (size, first.tos, first.source) or (
-                0 < arrival.stride < arrival.length
+            if arrival is not first and (
+                (arrival.length, arrival.tos, arrival.source) != (size, first.tos, first.source)
+                or 0 < arrival.stride < arrival.length
             ):
                 return Arrival(end, size, first.tos, first.source), arrival
             end += size

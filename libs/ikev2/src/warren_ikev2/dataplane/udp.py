@@ -59,6 +59,10 @@ class OffloadPort:
         self.address = SocketAddress(ip_address(name[0].partition("%")[0]), name[1])
         self._wildcard = self.address.host.is_unspecified
         self._gso = gso
+        self._last = Arrival(-1, 0, 0, None)
+        """What was received last, which the next often equals, as it was parsed."""
+        self._last_ancillary: list[tuple[int, int, bytes]] = []
+        self._last_peer: tuple[Any, ...] = ()
         sock.setblocking(False)
         # DF, and EMSGSIZE for what is longer than the path MTU: the TUN device's senders are informed instead
         level, option = self._mtu_discover = (
@@ -100,18 +104,25 @@ class OffloadPort:
                 if error.errno in (errno.EBADF, errno.ENOTSOCK):
                     raise
                 continue
-            stride = tos = 0
-            local = b""
-            for level, kind, value in ancillary:
-                if level == socket.IPPROTO_UDP and kind == UDP_GRO:
-                    stride = int.from_bytes(value[:4], "little")
-                elif kind == (socket.IPV6_TCLASS if self._v6 else socket.IP_TOS):
-                    tos = value[0]
-                elif self._v6 and kind == socket.IPV6_PKTINFO:
-                    local = _PKTINFO6.unpack(value)[0]
-                elif not self._v6 and kind == _IP_PKTINFO:
-                    local = _PKTINFO4.unpack(value)[2]
-            return Arrival(length, stride, tos, Target(peer[0], peer[1], local))
+            if length == self._last.length and ancillary == self._last_ancillary and peer == self._last_peer:
+                return self._last
+            self._last = self._arrival(length, ancillary, peer)
+            self._last_ancillary, self._last_peer = ancillary, peer
+            return self._last
+
+    def _arrival(self, length: int, ancillary: list[tuple[int, int, bytes]], peer: tuple[Any, ...]) -> Arrival:
+        stride = tos = 0
+        local = b""
+        for level, kind, value in ancillary:
+            if level == socket.IPPROTO_UDP and kind == UDP_GRO:
+                stride = int.from_bytes(value[:4], "little")
+            elif kind == (socket.IPV6_TCLASS if self._v6 else socket.IP_TOS):
+                tos = value[0]
+            elif self._v6 and kind == socket.IPV6_PKTINFO:
+                local = _PKTINFO6.unpack(value)[0]
+            elif not self._v6 and kind == _IP_PKTINFO:
+                local = _PKTINFO4.unpack(value)[2]
+        return Arrival(length, stride, tos, Target(peer[0], peer[1], local))
 
     def send(self, target: Target, parts: Sequence[Buffer], stride: int, packets: int, tos: int = 0) -> Sent:
         """Send one datagram, or a train of `packets` with `stride` bytes each; the last may be shorter."""
