@@ -3,7 +3,8 @@
 pydantic would look through every installed distribution for plugins: 1 MB and some 50 ms, and 1.7 MB for importlib.metadata, which
 it imports even when plugins are off; and it loads what writes JSON schemas: 0.4 MB. nats-py would load the parser of e-mail for headers
 that none of our processes lets it parse (0.5 MB), and its key-value and object stores (0.1 MB). structlog would load pickle for the
-name of one error: 0.4 MB, its renderer for terminals, and rich, where that is installed, for pretty tracebacks: 9 MB. zoneinfo, which
+name of one error: 0.4 MB, its renderer for terminals, and, where they are installed, rich for pretty tracebacks: 9 MB, and greenlet for
+contexts that nothing here has: 1 MB. zoneinfo, which
 pydantic imports, would load Python's build configuration for the folder of the time zones: 0.8 MB; both processes use UTC alone.
 
 What is needed after all is imported later, by its name: no stand-in stays in `sys.modules`.
@@ -33,7 +34,7 @@ def lean_imports(*never: str) -> Iterator[None]:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     os.environ.setdefault("PYTHONTZPATH", "/usr/share/zoneinfo")
     modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]  # None: "may not be imported"
-    for name in ("rich", "better_exceptions", *never):
+    for name in ("rich", "better_exceptions", "greenlet", *never):
         modules.setdefault(name, None)
     stand_ins = [
         _without_entry_points(),
