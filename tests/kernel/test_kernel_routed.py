@@ -103,6 +103,20 @@ def _interfaces(site: Site) -> set[int]:
     return {int(line.split("if_id ")[1].split()[0], 0) for line in listed.splitlines()}
 
 
+def _print_kernel(site: Site) -> None:
+    """What pytest shows of a test that failed."""
+    print(f"--- {site.gateway.name}")
+    for what in ("state", "policy"):
+        print(site.namespace.run("ip", "-statistics", "xfrm", what, *(["list", "nokeys"] if what == "state" else [])))
+    print(site.namespace.run("ip", "-statistics", "link", "show", "type", "xfrm"))
+    print(site.namespace.run("ip", "route", "show", "table", "all"))
+    print(
+        "\n".join(
+            line for line in site.gateway.log.splitlines() if "[IKE]" in line or "[CHD]" in line or "[KNL]" in line
+        )
+    )
+
+
 async def has_none(bed: RoutedBed) -> bool:
     """Whether no gateway has an XFRM interface."""
     return not any([await asyncio.to_thread(_interfaces, site) for site in bed.sites])
@@ -124,6 +138,7 @@ async def bed(tmp_path: Path, wired: object) -> AsyncIterator[RoutedBed]:
         made = RoutedBed(both.hub, {"spoke": both.spoke, "branch": branch}, control, both.watched[0])
         made.route_in_clear()
         for site in made.sites:
+            stack.callback(_print_kernel, site)
             stack.callback(site.guard.print_log)
             stack.push_async_callback(site.guard.stop)
         for agent in made.agents:
