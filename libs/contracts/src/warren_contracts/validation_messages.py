@@ -14,6 +14,8 @@ TOO_SHORT = "must have at least one entry"
 UNION_KINDS = {
     "topology": ("hub-spoke", "mesh", "site-to-site"),
     "auth": ("raw-key", "certificate", "psk", "eap"),
+    "server_trust": ("raw-key", "certificate"),
+    "login": ("password", "raw-key", "certificate"),
 }
 
 Context = Mapping[str, Any]
