@@ -6,12 +6,13 @@ from typing import Any
 from warren_ikev2.addresses import Datagram, Path, SocketAddress
 from warren_ikev2.configuration import Limits, Retransmission
 from warren_ikev2.constants import ExchangeType, HeaderFlag
-from warren_ikev2.credentials import CertificateAuth, CertificateTrust, EapGtcAuth, EapGtcTrust, PskAuth
+from warren_ikev2.credentials import CertificateAuth, CertificateTrust, EapGtcAuth, EapTrust, PskAuth
 from warren_ikev2.events import AuthenticationFailed, DatagramDropped, HandshakeFailed, IkeSaEstablished, State
 from warren_ikev2.fragments import FRAGMENT_OVERHEAD, seal
 from warren_ikev2.ike_sa import LINGER, IkeSa
 from warren_ikev2.wire.header import Header
 from warren_testkit.ikev2.keys import Authority, make_key
+from warren_testkit.ikev2.logins import by_password
 from warren_testkit.ikev2.pair import Host, Pair, make_connection, make_host, make_pair
 
 ATTACKERS = ip_address("198.51.100.1")
@@ -151,10 +152,11 @@ def make_eap_pair(limits: Limits, **moon: Any) -> Pair:
         moon={"local_auth": EapGtcAuth("carol", "secret"), "remote_auth": trust} | moon,
         sun={
             "local_auth": CertificateAuth((root.issue("sun", key),), key),
-            "remote_auth": EapGtcTrust(lambda user, given: (user, given) == ("carol", "secret")),
+            "remote_auth": EapTrust(),
             "remote_identity": None,
         },
         limits=limits,
+        verify=by_password({"carol": "secret"}),
     )
 
 

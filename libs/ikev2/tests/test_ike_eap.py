@@ -5,7 +5,7 @@ import pytest
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.auth.eap import EapCode, EapPacket, EapType, build_eap
 from warren_ikev2.constants import ExchangeType, NotifyType, PayloadType
-from warren_ikev2.credentials import CertificateAuth, CertificateTrust, EapGtcAuth, EapGtcTrust, Ppk
+from warren_ikev2.credentials import CertificateAuth, CertificateTrust, EapGtcAuth, EapTrust, Ppk
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.events import AuthenticationFailed, IkeSaEstablished
 from warren_ikev2.exchanges.ike_auth_initiator import IkeAuth
@@ -13,6 +13,7 @@ from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.wire.message import parse_chain, parse_message
 from warren_ikev2.wire.payloads import AuthPayload, CertPayload, EapPayload, IdPayload, NotifyPayload
 from warren_testkit.ikev2.keys import Authority, make_key
+from warren_testkit.ikev2.logins import by_password
 from warren_testkit.ikev2.pair import Pair, make_pair
 
 RIGHT = "secret"
@@ -28,10 +29,11 @@ def gtc(moon: Ppk | None = None, sun: Ppk | None = None, password: str = RIGHT) 
         },
         sun={
             "local_auth": CertificateAuth((root.issue("sun", key),), key),
-            "remote_auth": EapGtcTrust(lambda user, given: (user, given) == ("carol", RIGHT)),
+            "remote_auth": EapTrust(),
             "remote_identity": None,
             "ppk": sun,
         },
+        verify=by_password({"carol": RIGHT}),
     )  # fmt: skip
 
 
@@ -127,6 +129,6 @@ def on_4500(pair: Pair) -> Path:
 
 def test_an_eap_server_without_a_key_is_an_invalid_configuration() -> None:
     with pytest.raises(ConfigurationError):
-        make_pair(sun={"remote_auth": EapGtcTrust(lambda user, password: True)})
+        make_pair(sun={"remote_auth": EapTrust()})
     with pytest.raises(ConfigurationError):
-        make_pair(moon={"local_auth": EapGtcAuth("carol", "secret"), "remote_auth": EapGtcTrust(lambda u, p: True)})
+        make_pair(moon={"local_auth": EapGtcAuth("carol", "secret"), "remote_auth": EapTrust()})

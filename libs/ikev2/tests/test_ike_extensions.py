@@ -13,8 +13,8 @@ from warren_ikev2.credentials import (
     CertificateAuth,
     CertificateTrust,
     EapGtcAuth,
-    EapGtcTrust,
     EapMschapv2Auth,
+    EapTrust,
     Ppk,
     PskAuth,
 )
@@ -26,12 +26,14 @@ from warren_ikev2.events import (
     HandshakeFailed,
     IkeSaDeleted,
     IkeSaEstablished,
+    LoginRequested,
     PeerRedirected,
     ReauthenticationDue,
 )
 from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import TrafficSelector
 from warren_testkit.ikev2.keys import Authority, make_key
+from warren_testkit.ikev2.logins import by_password
 from warren_testkit.ikev2.pair import MOON_NET, SUN_NET, Pair, Wire, make_child, make_connection, make_host, make_pair
 from warren_testkit.ikev2.proposals import parse_ike_proposals
 
@@ -148,9 +150,10 @@ def eap(auth: EapGtcAuth | EapMschapv2Auth, users: dict[str, str]) -> Pair:
         moon={"local_auth": auth, "remote_auth": CertificateTrust((root.certificate,))},
         sun={
             "local_auth": server,
-            "remote_auth": EapGtcTrust(lambda user, password: users.get(user) == password),
+            "remote_auth": EapTrust(),
             "remote_identity": None,
         },
+        verify=by_password(users),
     )
 
 
@@ -185,16 +188,14 @@ def test_no_password_is_sent_to_an_unauthenticated_server() -> None:
         "remote_auth": CertificateTrust((strange.certificate,)),
     }
     moon = make_host("moon", "192.0.2.1", make_connection("moon", "sun", **fields))
-    asked: dict[str, str] = {}
-    trust = EapGtcTrust(lambda user, password: asked.setdefault(user, password) == "")
     server = pair.sun.endpoint.state.configuration.connections[0]
-    answering = make_connection("sun", None, local_auth=server.local_auth, remote_auth=trust)
+    answering = make_connection("sun", None, local_auth=server.local_auth, remote_auth=EapTrust())
     sun = make_host("sun", "192.0.2.2", answering)
     pair = Pair(moon, sun, Wire(moon, sun))
     pair.start()
     pair.wire.run(30)
     assert pair.moon.last(AuthenticationFailed)
-    assert not asked
+    assert not pair.sun.all(LoginRequested)
 
 
 # RFC 9370

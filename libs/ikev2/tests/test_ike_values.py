@@ -6,7 +6,7 @@ import pytest
 
 from warren_ikev2.configuration import ConnectionConfiguration
 from warren_ikev2.constants import IdType
-from warren_ikev2.credentials import EapGtcTrust, PskAuth
+from warren_ikev2.credentials import EapTrust, PskAuth
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import TrafficSelector, all_within, narrow
@@ -68,5 +68,5 @@ def test_eap_without_an_authenticated_server_is_refused() -> None:
             name="c",
             local_identity=Identity.parse("moon"),
             local_auth=PskAuth(b"x"),
-            remote_auth=EapGtcTrust(lambda user, password: True),
+            remote_auth=EapTrust(),
         )

@@ -5,7 +5,13 @@ import hmac
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from warren_ikev2.auth.mschapv2 import authenticator_response, challenge_hash, master_session_key, nt_response
+from warren_ikev2.auth.mschapv2 import (
+    authenticator_response,
+    challenge_hash,
+    master_session_key,
+    nt_response,
+    password_hash,
+)
 from warren_ikev2.constants import Encr, Integ, KeGroup, Prf
 from warren_ikev2.crypto.keys import (
     Nonces,
@@ -158,14 +164,15 @@ PEER = bytes.fromhex("21402324255E262A28295F2B3A337C7E")
 
 def test_mschapv2() -> None:
     """RFC 2759, 9.2, and RFC 3079, 3.5.3."""
-    response = nt_response(SERVER, PEER, "User", "clientPass")
+    nt_hash = password_hash("clientPass")
+    response = nt_response(SERVER, PEER, "User", nt_hash)
     assert challenge_hash(PEER, SERVER, "User") == bytes.fromhex("D02E4386BCE91226")
     assert response == bytes.fromhex("82309ECD8D708B5EA08FAA3981CD83544233114A3D85D6DF")
     assert (
-        authenticator_response("clientPass", response, PEER, SERVER, "User")
+        authenticator_response(nt_hash, response, PEER, SERVER, "User")
         == "S=407A5589115FD0D6209F510FE9C04566932CDA56"
     )
-    key = master_session_key("clientPass", response)
+    key = master_session_key(nt_hash, response)
     assert len(key) == 64
     assert key[16:32] == bytes.fromhex("8B7CDC149B993A1BA118CB153F56DCCB")  # the server sends with it
     assert key[32:] == bytes(32)

@@ -1,12 +1,13 @@
-"""EAP with charon: GTC in both roles, MSCHAPv2 as client, and a post-quantum pre-shared key next to each."""
+"""EAP with charon: GTC and MSCHAPv2 in both roles, and a post-quantum pre-shared key next to each."""
 
 from typing import Any
 
 import pytest
 
 from warren_ikev2.aio import ClientBuilder
-from warren_ikev2.credentials import EapGtcAuth, EapGtcTrust, EapMschapv2Auth, RawKeyAuth, RawKeyTrust
+from warren_ikev2.credentials import EapGtcAuth, EapMschapv2Auth, EapTrust, RawKeyAuth, RawKeyTrust
 from warren_ikev2.errors import AuthenticationError
+from warren_testkit.ikev2.logins import TableVerifier
 from warren_testkit.lab.ike_bed import Bed
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
@@ -52,21 +53,22 @@ def test_our_client_authenticates_to_charon_by_password(gtc_bed: Bed, method: An
 
 @pytest.mark.parametrize("ppk", [False, True])
 @pytest.mark.parametrize("right", [True, False])
-def test_charon_authenticates_to_our_server_by_gtc(gtc_bed: Bed, right: bool, ppk: bool) -> None:
-    """charon announces EAP_ONLY_AUTHENTICATION, and we authenticate by AUTH all the same."""
+@pytest.mark.parametrize("method", ["eap-gtc", "eap-mschapv2"])
+def test_charon_authenticates_to_our_server_by_password(gtc_bed: Bed, method: str, right: bool, ppk: bool) -> None:
+    """charon announces EAP_ONLY_AUTHENTICATION, and we authenticate by AUTH all the same. For MSCHAPv2 it declines our GTC."""
     bed = gtc_bed
     credentials = bed.credentials["ed25519"]
     _, remote = bed.raw_sides(credentials)
-    local = {"auth": "eap-gtc", "id": bed.peer_id, "eap_id": "carol"}
+    local = {"auth": method, "id": bed.peer_id, "eap_id": "carol"}
     expected = "the password" if right else "another"
-    trust = EapGtcTrust(lambda user, password: (user, password) == ("carol", expected))
-    builder = bed.server().with_auth(RawKeyAuth(credentials.our_key), trust)
+    verifier = TableVerifier({"carol": expected}, {"carol"})
+    builder = bed.server().with_auth(RawKeyAuth(credentials.our_key), EapTrust(mschapv2=True)).with_logins(verifier)
     builder = builder.with_ppk(*PPK) if ppk else builder
-    with bed.connection(f"gtc-r-{right}-{ppk}", (local, remote), **ppk_options(ppk)) as name:
+    with bed.connection(f"{method}-r-{right}-{ppk}", (local, remote), **ppk_options(ppk)) as name:
         if right:
             with bed.accepted(builder, name) as session:
                 bed.ping()
-                assert (session.info.eap_identity, session.info.remote_auth) == ("carol", "eap-gtc")
+                assert (session.info.eap_identity, session.info.remote_auth) == ("carol", method)
                 assert session.info.ppk_id == (PPK[0] if ppk else None)
         else:
             assert bed.refusals_of_charon(builder, name) == 1

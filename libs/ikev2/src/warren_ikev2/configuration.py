@@ -8,8 +8,8 @@ from warren_ikev2.addresses import IPAddress
 from warren_ikev2.credentials import (
     CertificateAuth,
     EapGtcAuth,
-    EapGtcTrust,
     EapMschapv2Auth,
+    EapTrust,
     LocalAuth,
     Ppk,
     RawKeyAuth,
@@ -169,11 +169,11 @@ class ConnectionConfiguration:
         if isinstance(self.remote_auth, RawKeyTrust) and self.remote_identity is None:
             raise ConfigurationError(f"connection {self.name!r}: raw keys prove no identity: set remote_identity")
         local_eap = isinstance(self.local_auth, EapGtcAuth | EapMschapv2Auth)
-        if local_eap and isinstance(self.remote_auth, EapGtcTrust):
+        if local_eap and isinstance(self.remote_auth, EapTrust):
             raise ConfigurationError(
                 f"connection {self.name!r}: EAP needs a server that authenticates by key or certificate"
             )
-        if isinstance(self.remote_auth, EapGtcTrust) and not isinstance(self.local_auth, CertificateAuth | RawKeyAuth):
+        if isinstance(self.remote_auth, EapTrust) and not isinstance(self.local_auth, CertificateAuth | RawKeyAuth):
             raise ConfigurationError(f"connection {self.name!r}: EAP clients need local_auth with a key or certificate")
 
     def child(self, name: str) -> ChildConfiguration | None:
@@ -206,6 +206,8 @@ class Limits:
     """IKE_SAs of the endpoint."""
     eap_rounds: int = 16
     """EAP requests of one authentication."""
+    login_seconds: float = 20.0
+    """From a LoginRequested event to its verdict; without one in time the login is refused."""
     eap_request: int = 8192
     """Bytes stored of the first IKE_AUTH request while EAP runs: identities, SA, selectors, CP and notifies."""
     events: int = 100_000

@@ -1,6 +1,5 @@
 """The credentials of both sides. Secrets are never part of a repr."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -88,13 +87,16 @@ class EapMschapv2Auth:
 
 
 @dataclass(frozen=True, slots=True)
-class EapGtcTrust:
-    """The peer (always the initiator) must know a password that `verify(user, password)` accepts.
+class EapTrust:
+    """The peer (always the initiator) must prove a user's password, by EAP-GTC or, where it declines that, by EAP-MSCHAPv2.
 
-    The function is called within `receive_datagram`: it must return at once and must not raise.
+    The engine reports each attempt as a `LoginRequested` event and continues with the command `answer_login`.
     """
 
-    verify: Callable[[str, str], bool] = field(repr=False)
+    mschapv2: bool = False
+    """Whether MSCHAPv2 is offered to a client that declines GTC. It needs each user's NT hash."""
+    server_name: str = "warren"
+    """In the MSCHAPv2 challenge; clients show it at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +110,4 @@ class Ppk:
 
 
 LocalAuth = PskAuth | RawKeyAuth | CertificateAuth | EapGtcAuth | EapMschapv2Auth
-RemoteAuth = PskAuth | RawKeyTrust | CertificateTrust | EapGtcTrust
+RemoteAuth = PskAuth | RawKeyTrust | CertificateTrust | EapTrust

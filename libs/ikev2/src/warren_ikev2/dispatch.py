@@ -2,6 +2,7 @@
 
     request  fresh     open it, look up (state, exchange), respond, store the response
              repeated  send the stored response again, if the message is authentic
+             pending   drop: the response waits for a verdict on a login
              outside   drop
     response id = one of our requests' and of its exchange: open it, pass it to the task; else drop
 
@@ -186,7 +187,9 @@ def _receive_request(sa: IkeSa, message: Message, path: Path, now: float) -> Non
         _repeat(sa, message, path, now)
         return
     handler = REQUESTS.get((sa.state, header.exchange))
-    if place == Place.OUTSIDE:
+    if place == Place.PENDING:
+        _drop(sa, path, "pending")
+    elif place == Place.OUTSIDE:
         _drop(sa, path, "window")
     elif handler is None or (sa.state in _HANDSHAKE and sa.initiator):
         _drop(sa, path, "unexpected")
@@ -227,6 +230,10 @@ def _answer(sa: IkeSa, handler: Handler, message: Message, opened: tuple[int, by
     except IkeError as error:
         text = str(error)
         reply = refuse(int(error.notify or NotifyType.INVALID_SYNTAX))
+    if reply.deferred:
+        sa.receiving.deferred = message.header.message_id
+        sa.requests.discard(message.header.message_id)
+        return
     _report_refusal(sa, message.header.exchange, reply, text)
     sa.respond(ExchangeType(message.header.exchange), message.header.message_id, reply.payloads, path, now)
     if reply.then is not None:

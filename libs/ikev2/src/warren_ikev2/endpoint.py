@@ -11,6 +11,7 @@ from datetime import datetime
 from warren_ikev2 import maintenance, retransmission
 from warren_ikev2.addresses import Datagram, IPAddress, Path
 from warren_ikev2.admission import Admission
+from warren_ikev2.auth.login import LoginVerdict
 from warren_ikev2.children import ChildUsage
 from warren_ikev2.configuration import ConnectionConfiguration, EndpointConfiguration
 from warren_ikev2.constants import NON_ESP_MARKER
@@ -19,6 +20,7 @@ from warren_ikev2.endpoint_state import EndpointState
 from warren_ikev2.errors import CommandError, IkeError, UnsupportedCriticalPayloadError
 from warren_ikev2.events import DatagramDropped, DeleteReason, Event, SessionId, SessionRole, State
 from warren_ikev2.exchanges.create_child_sa import CreateChild
+from warren_ikev2.exchanges.ike_auth_responder import conclude_login, login_deadline, refuse_late_login
 from warren_ikev2.exchanges.ike_sa_init import IkeSaInit
 from warren_ikev2.exchanges.informational import DeleteChild, DeleteIke, Liveness, SendRedirect
 from warren_ikev2.exchanges.mobike import change_addresses, follows_nat, move, start_move
@@ -71,6 +73,7 @@ class Endpoint:
     def handle_timer(self, now: float) -> None:
         """See Engine."""
         while (sa := self._timers.pop_due(now)) is not None:
+            refuse_late_login(sa, now)
             retransmission.handle_timer(sa, now)
             maintenance.handle_timer(sa, now)
             self.state.touch(sa)
@@ -138,6 +141,13 @@ class Endpoint:
         state.add(sa)
         self._enqueue(sa, IkeSaInit(), now)
         return session.id
+
+    def answer_login(self, session: SessionId, verdict: LoginVerdict, now: float) -> None:
+        """See Engine."""
+        found = self.state.sessions.get(session)
+        if found is None or found.ike_sa is None or not conclude_login(found.ike_sa, verdict, now):
+            raise CommandError(f"no login of session {session} waits for a verdict")
+        self._finish(found.ike_sa)
 
     def create_child(self, session: SessionId, name: str, now: float) -> None:
         """See Engine."""
@@ -244,5 +254,6 @@ def _arm(state: EndpointState, timers: Timers, sa: IkeSa) -> None:
     # a failed handshake counts as half-open until its IKE_SA is removed: otherwise failing would cost a peer nothing
     if sa.session.established:
         state.half_open.remove(sa)
-    times = [time for time in (retransmission.deadline(sa), maintenance.deadline(sa)) if time is not None]
+    deadlines = (login_deadline(sa), retransmission.deadline(sa), maintenance.deadline(sa))
+    times = [time for time in deadlines if time is not None]
     timers.arm(sa, min(times, default=None))

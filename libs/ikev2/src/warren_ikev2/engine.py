@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from warren_ikev2.addresses import Datagram, IPAddress, Path
+from warren_ikev2.auth.login import LoginVerdict
 from warren_ikev2.children import ChildUsage
 from warren_ikev2.configuration import ConnectionConfiguration
 from warren_ikev2.events import Event, SessionId
@@ -45,6 +46,9 @@ class Engine(Protocol):
         A path whose local port is not `ike_port` uses the non-ESP marker from the first message (RFC 7296, 2.23).
         After a PeerRedirected event, `redirected_from` names the gateway that redirected us (RFC 5685, 4).
         """
+
+    def answer_login(self, session: SessionId, verdict: LoginVerdict, now: float) -> None:
+        """Give the verdict on a LoginRequested event. CommandError: no login of this session waits for one (it ended, or is late)."""
 
     def create_child(self, session: SessionId, name: str, now: float) -> None:
         """Negotiate another CHILD_SA of the connection. CommandError: unknown session or child, or not established."""

@@ -6,6 +6,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import NewType
 
 from warren_ikev2.addresses import IPAddress, Path
+from warren_ikev2.auth.login import LoginAttempt
 from warren_ikev2.children import ChildSa
 from warren_ikev2.identity import Identity
 from warren_ikev2.suites import IkeSuite
@@ -220,6 +221,25 @@ class AuthenticationFailed(Event):
     reason: str
     by_peer: bool
     """Whether the peer refused us."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRequested(Event):
+    """As responder with EAP: decide on a user's attempt, and give the verdict with `answer_login`.
+
+    Without a verdict within `Limits.login_seconds` the login is refused. The peer's repeated requests are ignored meanwhile.
+    """
+
+    session: SessionId
+    connection: str
+    path: Path
+    claimed_identity: str
+    """The IKE identity, not proven; printable."""
+    user: str
+    """Not proven; any characters."""
+    method: str
+    """`eap-gtc` or `eap-mschapv2`."""
+    attempt: LoginAttempt = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from warren_ikev2.auth.eap import EapAuthenticator, EapPeer
+from warren_ikev2.auth.eap import EapPeer
+from warren_ikev2.auth.eap_server import EapAuthenticator
 from warren_ikev2.configuration import ConnectionConfiguration
 from warren_ikev2.constants import KeGroup, PayloadType, Prf
 from warren_ikev2.crypto.groups import Exchange
@@ -14,6 +15,15 @@ from warren_ikev2.wire.message import Payloads, build_chain, build_generic_heade
 from warren_ikev2.wire.payloads import CpPayload, IdPayload, NotifyPayload, SaPayload, TsPayload
 
 _NEEDED_AFTER_EAP = (IdPayload, SaPayload, TsPayload, CpPayload, NotifyPayload)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLogin:
+    """A request whose response waits for the caller's verdict."""
+
+    message_id: int
+    due: float
+    """When it is refused without one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +59,7 @@ class Handshake:
     eap_peer: EapPeer | None = None
     eap_authenticator: EapAuthenticator | None = None
     eap_rounds: int = 0
+    login: PendingLogin | None = None
     peer_certificate: bytes | None = None
     peer_proof: str | None = None
     """How the peer has authenticated by key or certificate, once verified."""

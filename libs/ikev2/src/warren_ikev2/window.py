@@ -5,6 +5,7 @@ stored and retransmitted bit for bit until then. The peer's to us: with our own 
 
     E <= id < E + N, not answered   fresh: answered in whatever order it arrives
     answered, among the newest N    repeated: the stored response is sent again, byte for byte
+    received, response deferred     pending: no response until it is made
     else                            outside: no response
 
 Both begin at 1 with each new IKE_SA, also after rekeying, and only grow.
@@ -73,6 +74,7 @@ class Place(Enum):
 
     FRESH = "fresh"
     REPEATED = "repeated"
+    PENDING = "pending"
     OUTSIDE = "outside"
 
 
@@ -85,11 +87,15 @@ class ReceiveWindow:
     """The lowest id not yet answered."""
     answers: dict[int, list[bytes]] = field(default_factory=dict)
     """The stored responses, of the newest `size` ids."""
+    deferred: int | None = None
+    """The request whose response is not made yet; only during a handshake, whose window is 1."""
 
     def place(self, message_id: int) -> Place:
         """Classify a request by its message id."""
         if message_id in self.answers:
             return Place.REPEATED
+        if message_id == self.deferred:
+            return Place.PENDING
         return Place.FRESH if self.lowest <= message_id < self.lowest + self.size else Place.OUTSIDE
 
     def grow(self, size: int) -> None:
@@ -102,6 +108,8 @@ class ReceiveWindow:
         A peer that sends request H has all responses up to H - N, so those are discarded.
         """
         self.answers[message_id] = messages
+        if message_id == self.deferred:
+            self.deferred = None
         while self.lowest in self.answers:
             self.lowest += 1
         newest = max(self.answers)

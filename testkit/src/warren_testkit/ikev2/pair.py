@@ -27,10 +27,19 @@ from warren_ikev2.configuration import (
 from warren_ikev2.credentials import PskAuth
 from warren_ikev2.endpoint import Endpoint
 from warren_ikev2.errors import CommandError
-from warren_ikev2.events import ChildSaDeleted, ChildSaEstablished, ChildSaRekeyed, Event, IkeSaEstablished, SessionId
+from warren_ikev2.events import (
+    ChildSaDeleted,
+    ChildSaEstablished,
+    ChildSaRekeyed,
+    Event,
+    IkeSaEstablished,
+    LoginRequested,
+    SessionId,
+)
 from warren_ikev2.identity import Identity
 from warren_ikev2.ike_sa import IkeSa, IkeSession
 from warren_ikev2.selectors import TrafficSelector
+from warren_testkit.ikev2.logins import Verify
 from warren_testkit.ikev2.proposals import parse_esp_proposals, parse_ike_proposals
 
 E = TypeVar("E", bound=Event)
@@ -64,6 +73,19 @@ class Host:
     more: list[IPAddress] = field(default_factory=list)
     """Other addresses where it is reached."""
     events: list[Event] = field(default_factory=list)
+    verify: Verify | None = None
+    """Decides on logins as soon as they are requested."""
+
+    def take_events(self, now: float) -> bool:
+        """Take the engine's events, and give the verdicts on logins; whether there were events."""
+        new = list(iter(self.endpoint.next_event, None))
+        self.events += new
+        for event in new:
+            if isinstance(event, LoginRequested) and self.verify is not None:
+                verdict = self.verify(event.attempt)
+                if verdict is not None:
+                    self.endpoint.answer_login(event.session, verdict, now)
+        return bool(new)
 
     def all(self, kind: type[E]) -> list[E]:
         """The events of a class, oldest first."""
@@ -137,11 +159,15 @@ class Wire:
     def collect(self) -> None:
         """Take what the engines want to send, and their events."""
         for host in self.hosts:
-            for datagram in host.endpoint.datagrams_to_send(self.now):
-                self.sent.append(datagram)
-                for delay in self.fate(datagram):
-                    heapq.heappush(self._queue, (self.now + delay, next(self._order), datagram))
-            host.events += iter(host.endpoint.next_event, None)
+            self._send(host)
+            while host.take_events(self.now):
+                self._send(host)
+
+    def _send(self, host: Host) -> None:
+        for datagram in host.endpoint.datagrams_to_send(self.now):
+            self.sent.append(datagram)
+            for delay in self.fate(datagram):
+                heapq.heappush(self._queue, (self.now + delay, next(self._order), datagram))
 
     def step(self) -> bool:
         """The next arrival or timer; False if nothing will happen any more."""
@@ -251,11 +277,15 @@ class Pair:
 
 
 def make_pair(
-    moon: dict[str, Any] | None = None, sun: dict[str, Any] | None = None, limits: Limits | None = None
+    moon: dict[str, Any] | None = None,
+    sun: dict[str, Any] | None = None,
+    limits: Limits | None = None,
+    verify: Verify | None = None,
 ) -> Pair:
-    """`moon` and `sun` are fields of the two connections; the limits are sun's."""
+    """`moon` and `sun` are fields of the two connections; the limits, and the verdicts on logins, are sun's."""
     own = make_host("moon", "192.0.2.1", make_connection("moon", "sun", **(moon or {})))
     peer = make_host("sun", "192.0.2.2", make_connection("sun", "moon", **(sun or {})), limits=limits)
+    peer.verify = verify
     return Pair(own, peer, Wire(own, peer))
 
 

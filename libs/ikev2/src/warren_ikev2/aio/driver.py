@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.aio.dispatch import Dispatcher
 from warren_ikev2.aio.handshakes import PendingHandshake
+from warren_ikev2.aio.logins import Logins
 from warren_ikev2.aio.logs import log_event
 from warren_ikev2.aio.metrics import Metrics
 from warren_ikev2.aio.ports import Ports
@@ -19,7 +20,7 @@ from warren_ikev2.engine import Engine
 from warren_ikev2.errors import SessionClosedError
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.udp import DatagramKind, classify
-from warren_ikev2.events import IkeSaEstablished, SessionId
+from warren_ikev2.events import IkeSaEstablished, LoginRequested, SessionId
 from warren_ikev2.keylog import build_line
 
 BATCH = 64
@@ -41,6 +42,7 @@ class Driver:
         self.natt_port = ports[-1].address.port
         self._loop = asyncio.get_running_loop()
         self.dispatcher = Dispatcher(engine, self, self.metrics, self._loop, path_mtu, self._make_session)
+        self.logins = Logins(engine, self.command)
         self._busy: set[SessionId] = set()
         self._report_at: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -57,6 +59,7 @@ class Driver:
     def stop(self) -> None:
         """Stop at once, without a message to the peers; open sessions end. May be called twice."""
         self._ports.close()
+        self.logins.stop()
         if self._timer is not None:
             self._timer.cancel()
         self.dispatcher.end_all(SessionClosedError("the endpoint was stopped"))
@@ -187,6 +190,8 @@ class Driver:
         handled = False
         while (event := self._engine.next_event()) is not None:
             log_event(event)
+            if isinstance(event, LoginRequested):
+                self.logins.begin(event)
             self.dispatcher.handle(event)
             handled = True
         return handled

@@ -10,6 +10,7 @@ from warren_ikev2.addresses import SocketAddress
 from warren_ikev2.aio.builder import EVERYTHING, ConnectionBuilder
 from warren_ikev2.aio.driver import Driver
 from warren_ikev2.aio.endpoint import open_driver
+from warren_ikev2.aio.logins import LoginVerifier
 from warren_ikev2.aio.metrics import Metrics
 from warren_ikev2.aio.session import Session
 from warren_ikev2.configuration import AddressPool, ConnectionConfiguration, EndpointConfiguration, Limits
@@ -27,6 +28,7 @@ class ServerBuilder(ConnectionBuilder):
         self.with_networks(local=[str(selector) for selector in EVERYTHING])
         self._limits = Limits()
         self._more: list[ConnectionConfiguration] = []
+        self._verifier: LoginVerifier | None = None
 
     def with_address_pool(self, *networks: str, dns: Sequence[str] = (), required: bool = False) -> Self:
         """Give peers that ask virtual addresses out of these networks."""
@@ -42,6 +44,11 @@ class ServerBuilder(ConnectionBuilder):
         self._limits = limits
         return self
 
+    def with_logins(self, verifier: LoginVerifier) -> Self:
+        """Who decides on the passwords of connections with `EapTrust`; without it they are all refused."""
+        self._verifier = verifier
+        return self
+
     def with_connection(self, connection: ConnectionConfiguration) -> Self:
         """Another kind of peer, next to the one of this builder."""
         self._more.append(connection)
@@ -52,6 +59,7 @@ class ServerBuilder(ConnectionBuilder):
         connections = (self.connection("server"), *self._more)
         endpoint = EndpointConfiguration(connections, ike_port, natt_port, limits=self._limits)
         driver, _ = open_driver(endpoint, host, self._path_mtu, data_plane=self._data_plane)
+        driver.logins.verifier = self._verifier
         return Server(driver)
 
 

@@ -1,18 +1,16 @@
-"""EAP inside IKE_AUTH (RFC 3748; RFC 7296, 2.16): the client's and the server's side of a conversation.
+"""EAP inside IKE_AUTH (RFC 3748; RFC 7296, 2.16): packets, and the client's side of a conversation.
 
 The server always authenticates by a signature first, so a password is never sent to an unauthenticated peer. Methods that derive
-no key (GTC) leave `msk` empty; AUTH then uses SK_pi and SK_pr.
+no key (GTC) leave `msk` empty; AUTH then uses SK_pi and SK_pr. The server's side is in `eap_server`.
 """
 
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import IntEnum
 
 from warren_ikev2.auth.mschapv2 import MschapV2Peer
-from warren_ikev2.credentials import EapGtcAuth, EapGtcTrust, EapMschapv2Auth
+from warren_ikev2.credentials import EapGtcAuth, EapMschapv2Auth
 from warren_ikev2.errors import AuthenticationError, MalformedMessageError
 from warren_ikev2.wire.reader import ByteReader
-
-MAX_FIELD = 1024  # bytes of a user's name or password
 
 
 class EapCode(IntEnum):
@@ -98,60 +96,3 @@ class EapPeer:
         if packet.type == EapType.MSCHAPV2 and self._mschap is not None:
             return EapType.MSCHAPV2, self._mschap.handle(packet.data)
         return EapType.NAK, bytes([EapType.GTC if self._mschap is None else EapType.MSCHAPV2])
-
-
-class Round(Enum):
-    """The state of the server's conversation."""
-
-    IDENTITY = "identity"
-    PASSWORD = "password"  # noqa: S105 - the name of a round
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-
-
-class EapAuthenticator:
-    """The server: identity, then EAP-GTC (RFC 3748, 5.6)."""
-
-    name = "eap-gtc"
-
-    def __init__(self, trust: EapGtcTrust, first_identifier: int) -> None:
-        self._trust = trust
-        self._identifier = first_identifier & 0xFF
-        self._round = Round.IDENTITY
-        self.user: str | None = None
-        """Proven once `succeeded`."""
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether the user proved the password."""
-        return self._round == Round.SUCCEEDED
-
-    @property
-    def failed(self) -> bool:
-        """Whether the conversation is over without success."""
-        return self._round == Round.FAILED
-
-    def start(self) -> EapPacket:
-        """The first request."""
-        return EapPacket(EapCode.REQUEST, self._identifier, EapType.IDENTITY)
-
-    def handle(self, packet: EapPacket) -> EapPacket:
-        """The next request, Success or Failure."""
-        if packet.code != EapCode.RESPONSE or packet.identifier != self._identifier or len(packet.data) > MAX_FIELD:
-            return self._fail()
-        if self._round == Round.IDENTITY and packet.type == EapType.IDENTITY:
-            self.user = packet.data.decode("utf-8", "replace")
-            self._round = Round.PASSWORD
-            self._identifier = (self._identifier + 1) & 0xFF
-            return EapPacket(EapCode.REQUEST, self._identifier, EapType.GTC, b"Password: ")
-        if self._round == Round.PASSWORD and packet.type == EapType.GTC and self._accepts(packet.data):
-            self._round = Round.SUCCEEDED
-            return EapPacket(EapCode.SUCCESS, self._identifier)
-        return self._fail()
-
-    def _accepts(self, data: bytes) -> bool:
-        return self.user is not None and self._trust.verify(self.user, data.decode("utf-8", "replace")) is True
-
-    def _fail(self) -> EapPacket:
-        self._round = Round.FAILED
-        return EapPacket(EapCode.FAILURE, self._identifier)

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
 from warren_ikev2.addresses import Path
-from warren_ikev2.auth.eap import EapAuthenticator, build_eap, parse_eap
+from warren_ikev2.auth.eap import EapPacket, build_eap, parse_eap
+from warren_ikev2.auth.eap_server import EapAuthenticator
+from warren_ikev2.auth.login import REFUSED, LoginVerdict
 from warren_ikev2.auth.proofs import build_auth, build_certificates, check_auth, method_name
 from warren_ikev2.configuration import ConnectionConfiguration
-from warren_ikev2.constants import AuthMethod, NotifyType, PayloadType
-from warren_ikev2.credentials import EapGtcTrust
+from warren_ikev2.constants import AuthMethod, ExchangeType, NotifyType, PayloadType
+from warren_ikev2.credentials import EapTrust
 from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.errors import AuthenticationError, MalformedMessageError, NegotiationError
-from warren_ikev2.events import DeleteReason, HandshakeFailed, SessionRole, State
+from warren_ikev2.events import DeleteReason, HandshakeFailed, LoginRequested, SessionRole, State
 from warren_ikev2.exchanges.address_lists import announce as announce_mobike
 from warren_ikev2.exchanges.address_lists import apply_first_list, nat_is_unexpected
 from warren_ikev2.exchanges.child_negotiation import answer_offer, answer_payloads, install
@@ -35,6 +37,7 @@ from warren_ikev2.exchanges.established import (
 from warren_ikev2.exchanges.reply import Reply, refuse
 from warren_ikev2.exchanges.windows import announce as announce_window
 from warren_ikev2.exchanges.windows import apply as apply_window
+from warren_ikev2.handshake import PendingLogin
 from warren_ikev2.identity import Identity
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.wire.identities import parse_identity
@@ -68,7 +71,7 @@ def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
         sa.session.connection, sa.session.path = connection, path
         handshake.id_r = _own_identity(connection).body
         auth = payloads.first(AuthPayload)
-        if isinstance(connection.remote_auth, EapGtcTrust):
+        if isinstance(connection.remote_auth, EapTrust):
             return _start_eap(sa, connection.remote_auth, claimed, auth, payloads)
         if auth is None:
             raise AuthenticationError("the peer requests EAP, which is not configured for this connection")
@@ -94,14 +97,66 @@ def respond_eap(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
         if auth is not None:
             return _finish_eap(sa, authenticator, claimed, auth, payloads, now)
         answer = authenticator.handle(parse_eap(payloads.require(EapPayload).data))
-        packet = EapPayload(build_eap(answer))
-        if authenticator.failed:
-            report_refusal(sa, claimed, "invalid user name or password", by_peer=False)
-            return Reply((packet,), lambda: _end(sa, "EAP failed", now))
-        return Reply((packet,))
+        if answer is None:
+            return _request_verdict(sa, authenticator, claimed, now)
+        return _continue_eap(sa, authenticator, answer, claimed, now)
     except AuthenticationError as error:
         report_refusal(sa, claimed, str(error), by_peer=False)
         return _refused(sa, str(error), now)
+
+
+def conclude_login(sa: IkeSa, verdict: LoginVerdict, now: float) -> bool:
+    """Respond to the request that waits for this verdict, over the peer's newest path; False: none does."""
+    handshake = sa.handshake
+    if handshake is None or handshake.login is None or handshake.eap_authenticator is None:
+        return False
+    pending, handshake.login = handshake.login, None
+    authenticator = handshake.eap_authenticator
+    claimed = parse_identity(handshake.first_payloads.require(IdPayload, PayloadType.IDI))
+    answer = authenticator.conclude(verdict)
+    if not verdict.accepted:
+        report_refusal(sa, claimed, verdict.reason, by_peer=False)
+    reply = _continue_eap(sa, authenticator, answer, claimed, now)
+    sa.respond(ExchangeType.IKE_AUTH, pending.message_id, reply.payloads, sa.session.path, now)
+    if reply.then is not None:
+        reply.then()
+    return True
+
+
+def login_deadline(sa: IkeSa) -> float | None:
+    """Return when the login that waits for a verdict is refused, or None."""
+    return None if sa.handshake is None or sa.handshake.login is None else sa.handshake.login.due
+
+
+def refuse_late_login(sa: IkeSa, now: float) -> None:
+    """Refuse a login whose verdict is late."""
+    due = login_deadline(sa)
+    if due is not None and due <= now:
+        conclude_login(sa, LoginVerdict(False, "no verdict on the login in time"), now)
+
+
+def _request_verdict(sa: IkeSa, authenticator: EapAuthenticator, claimed: Identity, now: float) -> Reply:
+    attempt = authenticator.attempt
+    if attempt is None:
+        raise AuthenticationError("EAP has no attempt to decide on")
+    session = sa.session
+    handshake_of(sa).login = PendingLogin(sa.answering, now + sa.host.configuration.limits.login_seconds)
+    event = LoginRequested(
+        session.id, session.connection.name, session.path, str(claimed), attempt.user, attempt.method, attempt
+    )
+    sa.host.emit(event)
+    return Reply(deferred=True)
+
+
+def _continue_eap(
+    sa: IkeSa, authenticator: EapAuthenticator, answer: EapPacket, claimed: Identity, now: float
+) -> Reply:
+    packet = EapPayload(build_eap(answer))
+    if not authenticator.failed:
+        return Reply((packet,))
+    if not authenticator.rejected:  # else the verdict was reported with its reason
+        report_refusal(sa, claimed, REFUSED, by_peer=False)
+    return Reply((packet,), lambda: _end(sa, "EAP failed", now))
 
 
 def _refused(sa: IkeSa, reason: str, now: float) -> Reply:
@@ -127,10 +182,15 @@ def _end(sa: IkeSa, reason: str, now: float) -> None:
 def _choose(
     candidates: Sequence[ConnectionConfiguration], claimed: Identity, payloads: Payloads
 ) -> ConnectionConfiguration:
-    """Choose the connection that matches both identities; one that names the peer's identity is preferred."""
+    """Choose the connection that matches both identities and, if one does, the kind of authentication.
+
+    One that names the peer's identity is preferred.
+    """
     called = payloads.first(IdPayload, PayloadType.IDR)
     expected = None if called is None else parse_identity(called)
-    fitting = [c for c in candidates if expected is None or c.local_identity.matches(expected)]
+    named = [c for c in candidates if expected is None or c.local_identity.matches(expected)]
+    with_eap = payloads.first(AuthPayload) is None  # the absence of AUTH requests EAP (RFC 7296, 2.16)
+    fitting = [c for c in named if isinstance(c.remote_auth, EapTrust) is with_eap] or named
     for connection in fitting:
         if connection.remote_identity is not None and connection.remote_identity.matches(claimed):
             return connection
@@ -228,13 +288,13 @@ def _drop_older(sa: IkeSa, claimed: Identity, payloads: Payloads, now: float) ->
             other.ike_sa.close(DeleteReason.INITIAL_CONTACT, "INITIAL_CONTACT", now)
 
 
-def _start_eap(sa: IkeSa, trust: EapGtcTrust, claimed: Identity, auth: AuthPayload | None, payloads: Payloads) -> Reply:
+def _start_eap(sa: IkeSa, trust: EapTrust, claimed: Identity, auth: AuthPayload | None, payloads: Payloads) -> Reply:
     """Build our AUTH, by key or certificate, and the first EAP request."""
     handshake, connection = handshake_of(sa), sa.session.connection
     if auth is not None:
         raise AuthenticationError("EAP is configured, but the peer uses another method")
     handshake.store_first_request(payloads, sa.host.configuration.limits.eap_request)
-    handshake.eap_authenticator = EapAuthenticator(trust, sa.host.random_bytes(1)[0])
+    handshake.eap_authenticator = EapAuthenticator(trust, sa.host.random_bytes)
     _, keys = sa.protection.suite_and_keys()
     own = build_auth(connection.local_auth, signed_octets(sa, keys, of_initiator=False), sa.session.peer.hashes)
     sa.transition(State.EAP, f"EAP with {claimed}")
@@ -245,16 +305,17 @@ def _start_eap(sa: IkeSa, trust: EapGtcTrust, claimed: Identity, auth: AuthPaylo
 def _finish_eap(
     sa: IkeSa, authenticator: EapAuthenticator, claimed: Identity, auth: AuthPayload, payloads: Payloads, now: float
 ) -> Reply:
-    """Verify the peer's AUTH with SK_pi, as GTC derives no key (2.16), and build ours with SK_pr; both with the PPK."""
+    """Verify the peer's AUTH with the MSK or, as GTC derives no key, with SK_pi (2.16), and build ours; both with the PPK."""
     if not authenticator.succeeded:
         raise AuthenticationError("the peer ends EAP too early")
     keys, auth = _agreed_keys(sa, auth, payloads)
-    expected = signed_octets(sa, keys, of_initiator=True).shared_key_mac(keys.pi)
+    expected = signed_octets(sa, keys, of_initiator=True).shared_key_mac(authenticator.msk or keys.pi)
     if auth.method != AuthMethod.SHARED_KEY or not bytes_eq(expected, auth.data):
         raise AuthenticationError("the peer's AUTH payload after EAP is invalid")
     sa.session.eap_user, sa.session.bound = authenticator.user, True
     sa.protection.keys = keys
-    own = AuthPayload(AuthMethod.SHARED_KEY, signed_octets(sa, keys, of_initiator=False).shared_key_mac(keys.pr))
+    secret = authenticator.msk or keys.pr
+    own = AuthPayload(AuthMethod.SHARED_KEY, signed_octets(sa, keys, of_initiator=False).shared_key_mac(secret))
     first_request = handshake_of(sa).first_payloads
     named = [] if handshake_of(sa).ppk_id is None else [NotifyPayload(NotifyType.PPK_IDENTITY)]
     return Reply([own, *named, *_establish(sa, claimed, authenticator.name, first_request, now)])

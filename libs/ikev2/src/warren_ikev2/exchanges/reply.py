@@ -13,6 +13,8 @@ class Reply:
     payloads: Sequence[Payload] = ()
     then: Callable[[], None] | None = None
     """Changes that must not precede the response: new keys, the end of the IKE_SA."""
+    deferred: bool = False
+    """No response yet: a later command or timer makes it."""
 
 
 def refuse(notify: int, data: bytes = b"") -> Reply:
