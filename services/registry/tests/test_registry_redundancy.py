@@ -17,7 +17,7 @@ from warren_registry.peers.announcement import check_announcement
 from warren_registry.peers.membership import Announced
 from warren_registry.peers.model import Peer, record_of
 from warren_registry.ports import Database
-from warren_service.token_bucket import RateLimiter
+from warren_contracts.token_bucket import RateLimiter
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NET = ip_network("10.0.0.0/16")

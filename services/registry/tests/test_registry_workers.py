@@ -17,7 +17,7 @@ from warren_registry.directory.relay import TOMBSTONE_LIFETIME
 from warren_registry.epoch.trust import Trust
 from warren_registry.peers.membership import announce, retag, revoke
 from warren_registry.presence.kicks import Kicks
-from warren_service.token_bucket import RateLimiter
+from warren_contracts.token_bucket import RateLimiter
 from warren_service.worker import Worker
 from warren_testkit.registry import FakeDatabase, FakePolicies
 from warren_testkit.registry.workers import HUB, NOW, POLICY_KEY, ROOT, SIGNER, SPOKE, Fleet

@@ -60,7 +60,7 @@ from warren_registry.ports import Database, Tables
 from warren_registry.presence.connections import UNKNOWN_HOST, ConnectionHost
 from warren_registry.presence.tracker import PresenceTracker
 from warren_service.restore_guard import RestoreGuard
-from warren_service.token_bucket import RateLimiter
+from warren_contracts.token_bucket import RateLimiter
 
 log = structlog.get_logger(__name__)
 

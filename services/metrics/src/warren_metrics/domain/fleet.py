@@ -27,7 +27,7 @@ from warren_metrics.domain.transitions import (
     policy_applied,
     tunnel_changed,
 )  # fmt: skip
-from warren_service.token_bucket import TokenBucket
+from warren_contracts.token_bucket import TokenBucket
 
 MAX_TUNNELS_OF_PEER = (
     10_000  # ten times the gateway that the agent is measured with; more is refused, so that memory is bounded

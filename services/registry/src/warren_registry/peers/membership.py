@@ -25,7 +25,7 @@ from warren_registry.peers.announcement import check_announcement
 from warren_registry.peers.model import Peer
 from warren_registry.ports import Tables
 from warren_service.permissions import MAX_TAGS
-from warren_service.token_bucket import RateLimiter
+from warren_contracts.token_bucket import RateLimiter
 
 
 async def find(tables: Tables, peer: PeerId) -> Peer:
