@@ -32,6 +32,10 @@ class TokenBucket:
         self._left -= cost
         return True
 
+    def give_back(self, now: float, cost: float = 1.0) -> None:
+        """Return tokens that were taken for nothing."""
+        self._left, self._at = min(self._burst, self.available(now) + cost), now
+
     def drain(self, now: float, cost: float = 1.0) -> None:
         """Take `cost` tokens, or as many as are left: for what has happened already."""
         self._left, self._at = max(0.0, self.available(now) - cost), now
@@ -49,6 +53,10 @@ class RateLimiter:
     def take(self, name: str, now: float) -> bool:
         """Take one token of `name`; returns whether there was one."""
         return self._bucket(name).take(now)
+
+    def give_back(self, name: str, now: float) -> None:
+        """Return a token of `name` that was taken for nothing."""
+        self._bucket(name).give_back(now)
 
     def drain(self, name: str, now: float) -> None:
         """Take one token of `name` if there is one: for what has happened already."""

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from warren_cli.errors import CliError
 from warren_cli.files import read_small_text
-from warren_contracts.problems import invalid_input
+from warren_vpn.validation import detail_of
 from warren_vpn.profiles.profile import ClientProfile
 
 
@@ -26,7 +26,7 @@ def parse_profile(text: str, what: str) -> ClientProfile:
     try:
         return ClientProfile.model_validate_json(json.dumps(document, default=str))
     except ValidationError as error:
-        raise ProfileError(f"{what}: {invalid_input(error.errors(include_url=False)).detail}") from None
+        raise ProfileError(f"{what}: {detail_of(error)}") from None
 
 
 def read_profile(path: Path) -> ClientProfile:

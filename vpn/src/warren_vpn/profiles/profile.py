@@ -6,7 +6,8 @@ no keys are refused with the name of the field. It holds a private key only if i
 
 import base64
 import binascii
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Annotated, Literal, Self
 
 from cryptography import x509
@@ -18,29 +19,39 @@ from warren_contracts.names import NAME_PATTERN, PublicKey
 from warren_contracts.proposals import Algorithms, parse_proposal
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.identity import Identity as IkeIdentity
-
-Network = IPv4Network | IPv6Network
-Address = IPv4Address | IPv6Address
+from warren_contracts.addresses import IPAddress, IPNetwork
 
 IKE_PORT = 500
 NATT_PORT = 4500
 DEFAULT_KEEPALIVE_S = 20
 DEFAULT_INACTIVITY_S = 60
-EVERYTHING: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+EVERYTHING: tuple[IPNetwork, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 MAX_PEM = 65_536  # characters: a chain of ten certificates with RSA keys
 
-_DOMAIN = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_DOMAIN_NAME = rf"^{_DOMAIN}(\.{_DOMAIN})*$"
-USER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
-"""A user's name: it is also an IKE identity, a field of the audit, and part of file names."""
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DOMAIN_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")
+_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
-UserName = Annotated[str, StringConstraints(pattern=USER_PATTERN)]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Seconds = Annotated[int, Field(strict=True)]
-DomainName = Annotated[str, StringConstraints(pattern=_DOMAIN_NAME, max_length=253)]
+
+
+def _user(text: str) -> str:
+    if not _USER.fullmatch(text):
+        raise ValueError("must be 1 to 64 of the characters A-Z, a-z, 0-9, ., _, @ and -, the first a letter or a digit")
+    return text
+
+
+def _domain(text: str) -> str:
+    if len(text) > 253 or not _DOMAIN_NAME.fullmatch(text):
+        raise ValueError("must be a domain name such as example.com")
+    return text
 
 
 def _host(text: str) -> str:
+    if len(text) > 253 or not _HOST.fullmatch(text):
+        raise ValueError("must be a domain name or an address")
     try:
         address = ip_address(text)
     except ValueError:
@@ -81,7 +92,10 @@ def _proposal(text: str) -> str:
     return text
 
 
-Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,253}$"), AfterValidator(_host)]
+UserName = Annotated[str, AfterValidator(_user)]
+"""A user's name: it is also an IKE identity, a field of the audit, and part of file names."""
+DomainName = Annotated[str, AfterValidator(_domain)]
+Host = Annotated[str, AfterValidator(_host)]
 Identity = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_identity)]
 Ed25519Key = Annotated[PublicKey, AfterValidator(_ed25519)]
 Certificates = Annotated[str, StringConstraints(max_length=MAX_PEM), AfterValidator(_certificates)]
@@ -170,9 +184,9 @@ class ClientProfile(Input):
     identity: Identity
     """The client's own IKE identity (IDi)."""
     login: Login
-    routes: Annotated[tuple[Network, ...], Field(min_length=1, max_length=256)] = EVERYTHING
+    routes: Annotated[tuple[IPNetwork, ...], Field(min_length=1, max_length=256)] = EVERYTHING
     """What goes through the tunnel; 0.0.0.0/0 and ::/0 are the full tunnel."""
-    dns_servers: Annotated[tuple[Address, ...], Field(max_length=16)] = ()
+    dns_servers: Annotated[tuple[IPAddress, ...], Field(max_length=16)] = ()
     search_domains: Annotated[tuple[DomainName, ...], Field(max_length=32)] = ()
     kill_switch: Annotated[bool, Field(strict=True)] = False
     """Whether traffic of `routes` is blocked while the tunnel is down."""
@@ -188,7 +202,7 @@ class ClientProfile(Input):
 
     @field_validator("routes")
     @classmethod
-    def _distinct(cls, routes: tuple[Network, ...]) -> tuple[Network, ...]:
+    def _distinct(cls, routes: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
         if len(set(routes)) != len(routes):
             raise ValueError("the same network twice")
         return routes

@@ -96,6 +96,7 @@ class EapAuthenticator:
         if self._round != Round.VERDICT:
             return self._fail()
         self.rejected = not verdict.accepted
+        self.user = verdict.user or self.user
         if isinstance(self.attempt, GtcAttempt):
             return self._succeed() if verdict.accepted else self._fail()
         if not verdict.accepted or verdict.proof is None:

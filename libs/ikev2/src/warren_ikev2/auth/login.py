@@ -61,3 +61,5 @@ class LoginVerdict:
     reason: str = REFUSED
     """For our own events and logs. The peer only learns that it was refused."""
     proof: Mschapv2Proof | None = field(default=None, repr=False)
+    user: str = ""
+    """The name of the user who has logged in; empty: as the client wrote it."""

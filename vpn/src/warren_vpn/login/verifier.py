@@ -1,0 +1,127 @@
+"""The verdicts on passwords that the engine asks for (`warren_ikev2.aio.logins.LoginVerifier`).
+
+A user that does not exist, that is disabled or that has no NT hash is verified against a dummy, so it takes as long as a wrong
+password and gets the same messages. Verification takes 32 MiB and one of two threads; attempts beyond the queue are refused at
+once, since whoever sends thousands must not make others wait.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from warren_ikev2.addresses import IPAddress
+from warren_ikev2.auth.eap_server import without_domain
+from warren_ikev2.auth.login import REFUSED, GtcAttempt, LoginAttempt, LoginVerdict, Mschapv2Attempt, Mschapv2Proof
+from warren_vpn.login.audit import LoginAudit, LoginResult
+from warren_vpn.login.throttle import LoginLimits, LoginThrottle
+from warren_vpn.users.errors import UserFileError
+from warren_vpn.users.model import User
+from warren_vpn.users.password import SALT_SIZE, PasswordVerifier, dummy_verifier
+from warren_vpn.users.store import UserFile
+
+logger = logging.getLogger("warren_vpn.login")
+
+THREADS = 2
+QUEUE = 64
+"""Attempts that wait or are verified: 64 at 60 ms in two threads are 2 s."""
+_NT_HASH_SIZE = 16
+
+
+class PasswordLogins:
+    """The server's verifier of passwords. `stop` it at the end."""
+
+    def __init__(
+        self, users: UserFile, audit: LoginAudit, limits: LoginLimits | None = None, queue: int = QUEUE
+    ) -> None:
+        self._users = users
+        self._audit = audit
+        self._throttle = LoginThrottle(limits)
+        self._dummy = dummy_verifier(os.urandom(SALT_SIZE))
+        self._dummy_hash = os.urandom(_NT_HASH_SIZE)
+        self._threads = ThreadPoolExecutor(THREADS, "login")
+        self._queue = queue
+        self._waiting = 0
+        self.counts = {result: 0 for result in LoginResult}
+        """Logins since the start, by result."""
+
+    @classmethod
+    def of_folder(cls, users: Path, audit: Path) -> "PasswordLogins":
+        """With the default limits."""
+        return cls(UserFile(users), LoginAudit(audit))
+
+    def stop(self) -> None:
+        """Verify nothing any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def verify(self, attempt: LoginAttempt, remote: IPAddress) -> LoginVerdict:
+        """Decide on an attempt; a refusal comes after the delay that `LoginThrottle` asks for."""
+        loop = asyncio.get_running_loop()
+        user = without_domain(attempt.user)
+        if self._waiting >= self._queue:
+            return self._refused(attempt, remote, "too many logins at once")
+        refusal = self._throttle.admit(user, remote, loop.time())
+        if refusal is not None:
+            verdict = self._refused(attempt, remote, refusal.value)
+        else:
+            verdict = await self._run(lambda: self._decide(attempt, user))
+            if verdict.accepted:
+                self._audit.record(verdict.user, remote, attempt.method, LoginResult.ACCEPTED)  # or it is refused
+                self.counts[LoginResult.ACCEPTED] += 1
+                self._throttle.succeeded(user, remote, loop.time())
+                return verdict
+            self._refused(attempt, remote, verdict.reason)
+        await asyncio.sleep(self._throttle.failed(user, remote, loop.time()))
+        return verdict
+
+    async def _run(self, work: Callable[[], LoginVerdict]) -> LoginVerdict:
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting -= 1
+
+    def _refused(self, attempt: LoginAttempt, remote: IPAddress, reason: str) -> LoginVerdict:
+        self.counts[LoginResult.REFUSED] += 1
+        try:
+            self._audit.record(attempt.user, remote, attempt.method, LoginResult.REFUSED, reason)
+        except OSError as error:
+            logger.error("audit.failed", extra={"fields": {"error": str(error)}})
+        return LoginVerdict(False, reason)
+
+    def _decide(self, attempt: LoginAttempt, name: str) -> LoginVerdict:
+        """Runs in a thread. The work is the same whatever the user file says."""
+        try:
+            user = self._users.read().find(name)
+            problem = ""
+        except UserFileError as error:
+            user, problem = None, f"the user file cannot be used: {error}"
+        if isinstance(attempt, GtcAttempt):
+            accepted, proof = self._verifier(user).accepts(attempt.password), None
+        else:
+            proof = self._prove(attempt, user)
+            accepted = proof is not None
+        problem = problem or _problem(user, attempt)
+        if problem or not accepted or user is None:
+            return LoginVerdict(False, problem or REFUSED)
+        return LoginVerdict(True, "", proof, user.name)
+
+    def _verifier(self, user: User | None) -> PasswordVerifier:
+        return self._dummy if user is None or user.password is None else user.password
+
+    def _prove(self, attempt: Mschapv2Attempt, user: User | None) -> Mschapv2Proof | None:
+        nt_hash = self._dummy_hash if user is None or user.nt_hash is None else user.nt_hash.hash
+        return attempt.verify(nt_hash)
+
+
+def _problem(user: User | None, attempt: LoginAttempt) -> str:
+    """Why the user cannot log in like this, whatever the password is; for the audit only."""
+    if user is None:
+        return "unknown user"
+    if user.disabled:
+        return "the user is disabled"
+    if isinstance(attempt, Mschapv2Attempt) and user.nt_hash is None:
+        return "the user has no NT hash for eap-mschapv2"
+    return "" if user.password is not None else "the user has no password"

@@ -1,0 +1,231 @@
+"""The verbs of `warren vpn user`: their options. What they run is imported when it runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from warren_cli.errors import CliError
+
+if TYPE_CHECKING:
+    from warren_vpn.users.store import UserFile
+
+app = typer.Typer(no_args_is_help=True, help="The users of the VPN server: add, list, show, set, passwd, remove.")
+
+NT_HASH_WARNING = (
+    "warning: --mschapv2 stores the NT hash of the password (MD4, no salt): whoever reads the user file can log in with it, and can"
+    " find weak passwords in seconds. Use it only for clients that have neither EAP-GTC nor certificates."
+)
+ADD_HELP = """Add a user. The password is read from the terminal without echo, or is the first line of standard input.
+
+With --public-key or --certificate the user needs no password and none is read, unless --password is given too.
+
+Examples:
+
+  warren vpn user add alice
+
+  pass show vpn/bob | warren vpn user add bob --network 10.1.0.0/16 --rate 50
+
+  warren vpn user add carol --public-key "$(warren vpn key public carol.key)"
+"""
+SET_HELP = """Change what a user may do. Options that are not given stay as they are.
+
+Examples:
+
+  warren vpn user set alice --network 10.1.0.0/16 --network 10.2.0.0/16
+
+  warren vpn user set alice --all-networks --no-rate
+"""
+PASSWD_HELP = """Replace a user's password, read from the terminal without echo or from standard input.
+
+Example:
+
+  warren vpn user passwd alice
+"""
+LIST_HELP = """List the users.
+
+Example:
+
+  warren vpn user list --json
+"""
+SHOW_HELP = """Show one user. No verifier of a password is shown.
+
+Example:
+
+  warren vpn user show alice
+"""
+REMOVE_HELP = """Remove a user. Its sessions end at the server's next check of the file, within a minute.
+
+Example:
+
+  warren vpn user remove alice --yes
+"""
+ENABLE_HELP = """Let a disabled user log in again.
+
+Example:
+
+  warren vpn user enable alice
+"""
+DISABLE_HELP = """Refuse the logins of a user without removing it.
+
+Example:
+
+  warren vpn user disable alice
+"""
+
+UsersPath = Annotated[
+    Path | None,
+    typer.Option("--users", help="The user file.", metavar="PATH", show_default="users.json next to server.toml"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Name = Annotated[str, typer.Argument(help="The user's name.")]
+Mschapv2 = Annotated[bool, typer.Option("--mschapv2", help="Also store the NT hash for EAP-MSCHAPv2; see the warning.")]
+PublicKey = Annotated[str | None, typer.Option(help="Base64 of the user's raw Ed25519 public key.", metavar="KEY")]
+Certificate = Annotated[str | None, typer.Option(help="The identity in the user's certificate.", metavar="IDENTITY")]
+Networks = Annotated[list[str] | None, typer.Option("--network", help="A network that the user may reach; repeatable.")]
+Rate = Annotated[float | None, typer.Option(help="Megabits a second, each way.")]
+Addresses = Annotated[list[str] | None, typer.Option("--address", help="A fixed address in the tunnel; one of each IP version.")]
+
+
+def register(root: typer.Typer) -> None:
+    """Add `warren vpn user`."""
+    root.add_typer(app, name="user")
+
+
+@app.command("add", help=ADD_HELP)
+def add_command(
+    name: Name,
+    mschapv2: Mschapv2 = False,
+    with_password: Annotated[bool, typer.Option("--password", help="Read a password next to the key.")] = False,
+    public_key: PublicKey = None,
+    certificate: Certificate = None,
+    network: Networks = None,
+    rate: Rate = None,
+    address: Addresses = None,
+    users: UsersPath = None,
+    as_json: AsJson = False,
+) -> None:
+    """The options of `warren vpn user add`."""
+    from warren_vpn.users.edits import Options, add
+    from warren_vpn.users.prompt import read_password
+    from warren_vpn.users.shown import print_user
+
+    needs_password = with_password or mschapv2 or (public_key is None and certificate is None)
+    if mschapv2:
+        typer.echo(NT_HASH_WARNING, err=True)
+    password = read_password("password", confirm=True) if needs_password else None
+    options = Options(public_key, certificate, _tuple(network), rate, _tuple(address))
+    print_user(add(_file(users), name, password, mschapv2, options), as_json)
+
+
+@app.command("list", help=LIST_HELP)
+def list_command(users: UsersPath = None, as_json: AsJson = False) -> None:
+    """The options of `warren vpn user list`."""
+    from warren_vpn.users.shown import print_users
+
+    print_users(_file(users).read().users, as_json)
+
+
+@app.command("show", help=SHOW_HELP)
+def show_command(name: Name, users: UsersPath = None, as_json: AsJson = False) -> None:
+    """The options of `warren vpn user show`."""
+    from warren_vpn.users.edits import find
+    from warren_vpn.users.shown import print_user
+
+    print_user(find(_file(users), name), as_json)
+
+
+@app.command("set", help=SET_HELP)
+def set_command(
+    name: Name,
+    public_key: PublicKey = None,
+    certificate: Certificate = None,
+    network: Networks = None,
+    all_networks: Annotated[bool, typer.Option("--all-networks", help="All that the server offers.")] = False,
+    rate: Rate = None,
+    no_rate: Annotated[bool, typer.Option("--no-rate", help="The server's limit.")] = False,
+    address: Addresses = None,
+    any_address: Annotated[bool, typer.Option("--any-address", help="Addresses from the pools.")] = False,
+    users: UsersPath = None,
+    as_json: AsJson = False,
+) -> None:
+    """The options of `warren vpn user set`."""
+    from warren_vpn.users.edits import Options, change
+    from warren_vpn.users.shown import print_user
+
+    for one, other, names in (
+        (network, all_networks, "--network and --all-networks"),
+        (rate, no_rate, "--rate and --no-rate"),
+        (address, any_address, "--address and --any-address"),
+    ):
+        if one and other:
+            raise typer.BadParameter(f"{names} contradict each other: give one")
+    values = Options(public_key, certificate, _tuple(network), rate, _tuple(address)).given
+    values |= {"networks": ()} if all_networks else {}
+    values |= {"rate_mbit": None} if no_rate else {}
+    values |= {"addresses": ()} if any_address else {}
+    if not values:
+        raise typer.BadParameter("nothing to change: give an option, such as --network")
+    print_user(change(_file(users), name, values), as_json)
+
+
+@app.command("passwd", help=PASSWD_HELP)
+def passwd_command(name: Name, mschapv2: Mschapv2 = False, users: UsersPath = None, as_json: AsJson = False) -> None:
+    """The options of `warren vpn user passwd`."""
+    from warren_vpn.users.edits import find, set_password
+    from warren_vpn.users.prompt import read_password
+    from warren_vpn.users.shown import print_user
+
+    file = _file(users)
+    find(file, name)
+    if mschapv2:
+        typer.echo(NT_HASH_WARNING, err=True)
+    print_user(set_password(file, name, read_password("password", confirm=True), mschapv2), as_json)
+
+
+@app.command("remove", help=REMOVE_HELP)
+def remove_command(
+    name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, users: UsersPath = None
+) -> None:
+    """The options of `warren vpn user remove`."""
+    from warren_cli.remote.options import confirm
+    from warren_vpn.users.edits import find, remove
+
+    file = _file(users)
+    user = find(file, name)
+    confirm(f"Remove user {user.name}?", yes)
+    remove(file, name)
+    typer.echo(f"user {user.name} removed", err=True)
+
+
+@app.command("enable", help=ENABLE_HELP)
+def enable_command(name: Name, users: UsersPath = None) -> None:
+    """The options of `warren vpn user enable`."""
+    _set_disabled(name, users, False)
+
+
+@app.command("disable", help=DISABLE_HELP)
+def disable_command(name: Name, users: UsersPath = None) -> None:
+    """The options of `warren vpn user disable`."""
+    _set_disabled(name, users, True)
+
+
+def _set_disabled(name: str, users: Path | None, disabled: bool) -> None:
+    from warren_vpn.users.edits import change
+
+    user = change(_file(users), name, {"disabled": disabled})
+    typer.echo(f"user {user.name} {'disabled' if disabled else 'enabled'}", err=True)
+
+
+def _file(path: Path | None) -> "UserFile":
+    from warren_cli.folders import default_data_folder
+    from warren_vpn.users.store import FILE_NAME, UserFile
+
+    found = path if path is not None else default_data_folder() / "vpn" / FILE_NAME
+    if found.is_dir():
+        raise CliError(f"--users: {found} is a folder; name the file, such as {found / FILE_NAME}")
+    return UserFile(found)
+
+
+def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
+    return None if values is None else tuple(values)

@@ -1,0 +1,97 @@
+"""The changes of `warren vpn user`: what each verb does to the user file. The command's options are in `commands`."""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from warren_vpn.validation import detail_of
+from warren_vpn.users.errors import UserError
+from warren_vpn.users.model import User, Users
+from warren_vpn.users.password import SALT_SIZE, make_nt_hash, make_verifier
+from warren_vpn.users.store import UserFile
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What may be given for a user; None: not given."""
+
+    public_key: str | None = None
+    certificate_identity: str | None = None
+    networks: tuple[str, ...] | None = None
+    rate_mbit: float | None = None
+    addresses: tuple[str, ...] | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that are given."""
+        return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
+
+
+def add(file: UserFile, name: str, password: str | None, mschapv2: bool, options: Options) -> User:
+    """Add a user. UserError: it exists, or a field is invalid."""
+
+    def change(users: Users) -> Users:
+        if users.find(name) is not None:
+            raise UserError(f"user {name!r} exists; set its password: warren vpn user passwd {name}")
+        now = datetime.now(UTC)
+        values = {"name": name, "created_at": now, "changed_at": now, **_secrets(password, mschapv2), **options.given}
+        return _stored(users, values)
+
+    return _find(file.edit(change), name)
+
+
+def change(file: UserFile, name: str, values: dict[str, Any]) -> User:
+    """Change fields of a user. UserError: there is none of this name, or a field is invalid."""
+
+    def apply(users: Users) -> Users:
+        user = _find(users, name)
+        return _stored(users, {field: getattr(user, field) for field in User.model_fields} | values)
+
+    return _find(file.edit(apply), name)
+
+
+def set_password(file: UserFile, name: str, password: str, mschapv2: bool) -> User:
+    """Replace the password; an NT hash of the former one is removed."""
+    values = {"nt_hash": None, **_secrets(password, mschapv2), "changed_at": datetime.now(UTC)}
+    return change(file, name, values)
+
+
+def remove(file: UserFile, name: str) -> None:
+    """Remove a user. UserError: there is none of this name."""
+
+    def apply(users: Users) -> Users:
+        return users.without(_find(users, name).name)
+
+    file.edit(apply)
+
+
+def find(file: UserFile, name: str) -> User:
+    """Return a user. UserError: there is none of this name."""
+    return _find(file.read(), name)
+
+
+def _find(users: Users, name: str) -> User:
+    user = users.find(name)
+    if user is None:
+        raise UserError(f"unknown user {name!r}; list them: warren vpn user list")
+    return user
+
+
+def _secrets(password: str | None, mschapv2: bool) -> dict[str, Any]:
+    if password is None:
+        return {}
+    try:
+        verifier = make_verifier(password, os.urandom(SALT_SIZE))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return {"password": verifier, "nt_hash": make_nt_hash(password) if mschapv2 else None}
+
+
+def _stored(users: Users, values: dict[str, Any]) -> Users:
+    try:
+        return users.with_user(User.model_validate(values))
+    except ValidationError as error:
+        raise UserError(detail_of(error)) from None

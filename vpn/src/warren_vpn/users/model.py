@@ -1,0 +1,85 @@
+"""A user of the VPN server, and the file of all of them. Pure."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from warren_contracts.base import Input
+from warren_contracts.addresses import IPAddress, IPNetwork
+from warren_vpn.profiles.profile import Ed25519Key, Identity, UserName
+from warren_vpn.users.password import NtHash, PasswordVerifier
+
+MAX_USERS = 10_000
+
+
+class User(Input):
+    """A user, by whatever it logs in with. Rates are in megabits a second, each way."""
+
+    name: UserName
+    password: PasswordVerifier | None = None
+    nt_hash: NtHash | None = None
+    """For EAP-MSCHAPv2; None: the user can only use EAP-GTC."""
+    public_key: Ed25519Key | None = None
+    """Base64 of a raw Ed25519 key that the user's client owns; its IKE identity is `name`."""
+    certificate_identity: Identity | None = None
+    """The identity in a certificate of the server's client CA."""
+    networks: Annotated[tuple[IPNetwork, ...], Field(max_length=64)] = ()
+    """What the user may reach; empty: all that the server offers."""
+    rate_mbit: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """None: the server's limit."""
+    addresses: Annotated[tuple[IPAddress, ...], Field(max_length=2)] = ()
+    """Fixed addresses, at most one of each IP version; none: from the pools."""
+    disabled: Annotated[bool, Field(strict=True)] = False
+    created_at: AwareDatetime
+    changed_at: AwareDatetime
+    """When the password or key was set last."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not any((self.password, self.public_key, self.certificate_identity)):
+            raise ValueError("needs a password, a public_key or a certificate_identity to log in with")
+        if self.nt_hash is not None and self.password is None:
+            raise ValueError("nt_hash: needs a password as well")
+        if len({address.version for address in self.addresses}) != len(self.addresses):
+            raise ValueError("addresses: at most one of each IP version")
+        return self
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """How the user can log in, by the names that sessions report."""
+        found = ("eap-gtc",) if self.password is not None else ()
+        found += ("eap-mschapv2",) if self.nt_hash is not None else ()
+        found += ("raw-key",) if self.public_key is not None else ()
+        return found + (("certificate",) if self.certificate_identity is not None else ())
+
+
+class Users(Input):
+    """The user file."""
+
+    version: Literal[1] = 1
+    users: Annotated[tuple[User, ...], Field(max_length=MAX_USERS)] = ()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        for what in ("name", "public_key", "certificate_identity"):
+            values = [str(value).lower() for user in self.users if (value := getattr(user, what)) is not None]
+            if len(values) != len(set(values)):
+                raise ValueError(f"two users have the same {what}")
+        taken = [address for user in self.users for address in user.addresses]
+        if len(taken) != len(set(taken)):
+            raise ValueError("two users have the same fixed address")
+        return self
+
+    def find(self, name: str) -> User | None:
+        """Return the user of this name, or None. Names are compared without case, as clients complete them."""
+        wanted = name.lower()
+        return next((user for user in self.users if user.name.lower() == wanted), None)
+
+    def with_user(self, user: User) -> "Users":
+        """Add a user, or replace the one of the same name. ValidationError: it contradicts another one."""
+        others = [other for other in self.users if other.name.lower() != user.name.lower()]
+        return Users(users=tuple(sorted((*others, user), key=lambda one: one.name.lower())))
+
+    def without(self, name: str) -> "Users":
+        """Remove a user."""
+        return Users(users=tuple(user for user in self.users if user.name.lower() != name.lower()))

@@ -1,0 +1,191 @@
+"""Failed logins are delayed and limited, verdicts take the same work for every user, and every login is audited."""
+
+import asyncio
+import json
+import stat
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+
+import pytest
+
+from warren_ikev2.auth.login import GtcAttempt, LoginVerdict, Mschapv2Attempt
+from warren_ikev2.auth.mschapv2 import nt_response, password_hash
+from warren_vpn.login.audit import LoginAudit, LoginResult
+from warren_vpn.login.throttle import LoginLimits, LoginThrottle, Refusal
+from warren_vpn.login.verifier import PasswordLogins
+from warren_vpn.users.model import User
+from warren_vpn.users.password import PasswordVerifier, make_nt_hash, make_verifier
+from warren_vpn.users.store import UserFile
+
+HOME, HOTEL, BOTNET = (ip_address(f"192.0.2.{number}") for number in (1, 2, 3))
+PASSWORD = "correct horse battery"
+NO_DELAY = LoginLimits(first_delay_s=0.0, longest_delay_s=0.0)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+# The throttle
+
+
+def fail(throttle: LoginThrottle, user: str, address: IPv4Address, now: float) -> Refusal | float:
+    refusal = throttle.admit(user, address, now)
+    return refusal if refusal is not None else throttle.failed(user, address, now)
+
+
+def test_delays_grow_and_end_with_a_success() -> None:
+    throttle = LoginThrottle()
+    assert [fail(throttle, "alice", HOME, 0.0) for _ in range(6)] == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+    throttle.admit("alice", HOME, 0.0)
+    throttle.succeeded("alice", HOME, 0.0)
+    assert fail(throttle, "alice", HOTEL, 0.0) == 1.0
+    assert fail(throttle, "alice", HOTEL, 2000.0) == 1.0  # long ago
+
+
+def test_one_address_cannot_try_many_users() -> None:
+    throttle = LoginThrottle(LoginLimits(per_address=3, address_refill_s=10.0))
+    results = [fail(throttle, f"user{number}", BOTNET, 0.0) for number in range(5)]
+    assert results[3:] == [Refusal.ADDRESS, Refusal.ADDRESS]
+    assert throttle.admit("alice", HOME, 0.0) is None
+    assert throttle.admit("user9", BOTNET, 10.0) is None
+
+
+def test_addresses_of_one_ipv6_network_are_one() -> None:
+    throttle = LoginThrottle(LoginLimits(per_address=2))
+    taken = [throttle.admit(f"u{n}", ip_address(f"2001:db8::{n}"), 0.0) for n in (1, 2, 3)]
+    assert taken == [None, None, Refusal.ADDRESS]
+    assert throttle.admit("u4", ip_address("2001:db8:0:1::1"), 0.0) is None
+
+
+def test_many_addresses_cannot_try_one_user_nor_lock_it_out_where_it_was() -> None:
+    throttle = LoginThrottle(LoginLimits(per_user=3))
+    throttle.admit("alice", HOME, 0.0)
+    throttle.succeeded("alice", HOME, 0.0)
+    attempts = [throttle.admit("ALICE", ip_address(f"198.51.100.{n}"), 0.0) for n in range(5)]
+    assert attempts == [None, None, None, Refusal.USER, Refusal.USER]
+    assert throttle.admit("alice", HOTEL, 0.0) is Refusal.USER
+    assert throttle.admit("alice", HOME, 0.0) is None
+
+
+def test_successes_are_not_limited() -> None:
+    throttle = LoginThrottle(LoginLimits(per_user=2, per_address=2))
+    for _ in range(10):
+        assert throttle.admit("alice", HOME, 0.0) is None
+        throttle.succeeded("alice", HOME, 0.0)
+
+
+# The audit
+
+
+def test_the_audit_has_one_line_a_login_and_rotates(tmp_path: Path) -> None:
+    path = tmp_path / "logins.jsonl"
+    audit = LoginAudit(path, max_size=400, utc_now=lambda: NOW)
+    for number in range(20):
+        audit.record(f"user{number}\n\x1b[2J\u202e", HOME, "eap-gtc", LoginResult.REFUSED, "unknown user")
+    lines = path.read_text().splitlines()
+    assert json.loads(lines[-1]) == {
+        "time": "2026-01-01T00:00:00.000Z", "user": "user19\n\x1b[2J\u202e", "address": "192.0.2.1", "method": "eap-gtc",
+        "result": "refused", "reason": "unknown user",
+    }  # fmt: skip
+    assert "\x1b" not in path.read_text() and path.read_text().isascii()
+    files = sorted(file.name for file in tmp_path.iterdir())
+    assert files == ["logins.jsonl", *(f"logins.jsonl.{number}" for number in range(1, 6))]
+    assert all(file.stat().st_size <= 400 and stat.S_IMODE(file.stat().st_mode) == 0o600 for file in tmp_path.iterdir())
+
+
+# The verifier
+
+
+def make_user(name: str, *, nt_hash: bool = False, **fields: object) -> User:
+    stored = make_nt_hash(PASSWORD) if nt_hash else None
+    password = make_verifier(PASSWORD, bytes(16))
+    values = {"name": name, "password": password, "nt_hash": stored, "created_at": NOW, "changed_at": NOW}
+    return User.model_validate(values | fields)
+
+
+class Server:
+    """A verifier over a user file."""
+
+    def __init__(self, folder: Path, limits: LoginLimits = NO_DELAY, queue: int = 64) -> None:
+        self.users = UserFile(folder / "users.json")
+        self.audit = folder / "logins.jsonl"
+        self.logins = PasswordLogins(UserFile(self.users.path), LoginAudit(self.audit), limits, queue)
+
+    def log_in(self, *attempts: GtcAttempt | Mschapv2Attempt) -> list[LoginVerdict]:
+        async def run() -> list[LoginVerdict]:
+            return await asyncio.gather(*(self.logins.verify(attempt, HOME) for attempt in attempts))
+
+        return asyncio.run(run())
+
+    def audited(self) -> list[tuple[str, str, str]]:
+        entries = map(json.loads, self.audit.read_text().splitlines())
+        return [(entry["user"], entry["result"], entry["reason"]) for entry in entries]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    made = Server(tmp_path)
+    made.users.edit(lambda users: users.with_user(make_user("alice", nt_hash=True)).with_user(make_user("bob")))
+    return made
+
+
+def mschapv2(user: str, password: str = PASSWORD) -> Mschapv2Attempt:
+    challenge, own = bytes(range(16)), bytes(range(16, 32))
+    return Mschapv2Attempt(user, challenge, own, nt_response(challenge, own, user, password_hash(password)))
+
+
+def test_verdicts_and_their_reasons(server: Server) -> None:
+    server.users.edit(lambda users: users.with_user(make_user("carol", disabled=True)))
+    attempts = [
+        GtcAttempt("alice", PASSWORD), GtcAttempt("Alice", PASSWORD), GtcAttempt("alice", "wrong"), GtcAttempt("eve", PASSWORD),
+        GtcAttempt("carol", PASSWORD), mschapv2("alice"), mschapv2("alice", "wrong"), mschapv2("bob"), mschapv2("eve"),
+    ]  # fmt: skip
+    verdicts = [verdict for attempt in attempts for verdict in server.log_in(attempt)]
+    assert [verdict.accepted for verdict in verdicts] == [True, True, False, False, False, True, False, False, False]
+    assert verdicts[1].user == "alice"
+    assert verdicts[5].proof is not None and len(verdicts[5].proof.msk) == 64
+    assert all(verdict.proof is None for verdict in verdicts if not verdict.accepted)
+    assert [reason for _, _, reason in server.audited()] == [
+        "", "", "invalid user name or password", "unknown user", "the user is disabled", "", "invalid user name or password",
+        "the user has no NT hash for eap-mschapv2", "unknown user",
+    ]  # fmt: skip
+    assert PASSWORD not in server.audit.read_text()
+
+
+def test_every_user_costs_the_same_work(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    accepts = PasswordVerifier.accepts
+
+    def counting(verifier: PasswordVerifier, password: str) -> bool:
+        asked.append(password)
+        return accepts(verifier, password)
+
+    monkeypatch.setattr(PasswordVerifier, "accepts", counting)
+    server.log_in(GtcAttempt("alice", "wrong"), GtcAttempt("nobody", "wrong"))
+    assert asked == ["wrong", "wrong"]
+
+
+def test_an_unusable_user_file_or_audit_refuses(server: Server) -> None:
+    server.users.path.chmod(0o644)
+    assert [verdict.accepted for verdict in server.log_in(GtcAttempt("alice", PASSWORD))] == [False]
+    assert "chmod 600" in server.audited()[-1][2]
+    server.users.path.chmod(0o600)
+    assert server.log_in(GtcAttempt("alice", PASSWORD))[0].accepted
+    server.audit.unlink()
+    server.audit.mkdir()
+    with pytest.raises(OSError):
+        server.log_in(GtcAttempt("alice", PASSWORD))  # the engine refuses what its verifier raises
+
+
+def test_more_than_the_queue_is_refused_at_once(tmp_path: Path) -> None:
+    server = Server(tmp_path, queue=2)
+    verdicts = server.log_in(*(GtcAttempt(f"user{number}", "wrong") for number in range(5)))
+    assert [verdict.reason for verdict in verdicts].count("too many logins at once") == 3
+
+
+def test_a_limited_user_is_refused_with_the_right_password(tmp_path: Path) -> None:
+    server = Server(tmp_path, LoginLimits(per_user=2, first_delay_s=0.0, longest_delay_s=0.0))
+    server.users.edit(lambda users: users.with_user(make_user("alice")))
+    wrong = [GtcAttempt("alice", "wrong")] * 4
+    reasons = [verdict.reason for verdict in server.log_in(*wrong)]
+    assert reasons.count(Refusal.USER.value) == 2  # also of attempts at the same time
+    assert server.log_in(GtcAttempt("alice", PASSWORD))[0].reason == Refusal.USER.value
