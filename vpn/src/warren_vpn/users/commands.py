@@ -81,7 +81,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="The user's name.")]
 Mschapv2 = Annotated[bool, typer.Option("--mschapv2", help="Also store the NT hash for EAP-MSCHAPv2; see the warning.")]
 PublicKey = Annotated[str | None, typer.Option(help="Base64 of the user's raw Ed25519 public key.", metavar="KEY")]
-Certificate = Annotated[str | None, typer.Option(help="The identity in the user's certificate.", metavar="IDENTITY")]
+Certificates = Annotated[
+    list[str] | None,
+    typer.Option("--certificate", help="An identity of the user's certificate; repeatable.", metavar="IDENTITY"),
+]
 Networks = Annotated[list[str] | None, typer.Option("--network", help="A network that the user may reach; repeatable.")]
 Rate = Annotated[float | None, typer.Option(help="Megabits a second, each way.")]
 Addresses = Annotated[list[str] | None, typer.Option("--address", help="A fixed address in the tunnel; one of each IP version.")]
@@ -98,7 +101,7 @@ def add_command(
     mschapv2: Mschapv2 = False,
     with_password: Annotated[bool, typer.Option("--password", help="Read a password next to the key.")] = False,
     public_key: PublicKey = None,
-    certificate: Certificate = None,
+    certificate: Certificates = None,
     network: Networks = None,
     rate: Rate = None,
     address: Addresses = None,
@@ -110,11 +113,11 @@ def add_command(
     from warren_vpn.users.prompt import read_password
     from warren_vpn.users.shown import print_user
 
-    needs_password = with_password or mschapv2 or (public_key is None and certificate is None)
+    needs_password = with_password or mschapv2 or (public_key is None and not certificate)
     if mschapv2:
         typer.echo(NT_HASH_WARNING, err=True)
     password = read_password("password", confirm=True) if needs_password else None
-    options = Options(public_key, certificate, _tuple(network), rate, _tuple(address))
+    options = Options(public_key, _tuple(certificate), _tuple(network), rate, _tuple(address))
     print_user(add(_file(users), name, password, mschapv2, options), as_json)
 
 
@@ -139,7 +142,7 @@ def show_command(name: Name, users: UsersPath = None, as_json: AsJson = False) -
 def set_command(
     name: Name,
     public_key: PublicKey = None,
-    certificate: Certificate = None,
+    certificate: Certificates = None,
     network: Networks = None,
     all_networks: Annotated[bool, typer.Option("--all-networks", help="All that the server offers.")] = False,
     rate: Rate = None,
@@ -160,7 +163,7 @@ def set_command(
     ):
         if one and other:
             raise typer.BadParameter(f"{names} contradict each other: give one")
-    values = Options(public_key, certificate, _tuple(network), rate, _tuple(address)).given
+    values = Options(public_key, _tuple(certificate), _tuple(network), rate, _tuple(address)).given
     values |= {"networks": ()} if all_networks else {}
     values |= {"rate_mbit": None} if no_rate else {}
     values |= {"addresses": ()} if any_address else {}

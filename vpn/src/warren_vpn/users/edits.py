@@ -19,7 +19,7 @@ class Options:
     """What may be given for a user; None: not given."""
 
     public_key: str | None = None
-    certificate_identity: str | None = None
+    certificate_identities: tuple[str, ...] | None = None
     networks: tuple[str, ...] | None = None
     rate_mbit: float | None = None
     addresses: tuple[str, ...] | None = None

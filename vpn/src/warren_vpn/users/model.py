@@ -21,8 +21,9 @@ class User(Input):
     """For EAP-MSCHAPv2; None: the user can only use EAP-GTC."""
     public_key: Ed25519Key | None = None
     """Base64 of a raw Ed25519 key that the user's client owns; its IKE identity is `name`."""
-    certificate_identity: Identity | None = None
-    """The identity in a certificate of the server's client CA."""
+    certificate_identities: Annotated[tuple[Identity, ...], Field(max_length=4)] = ()
+    """The identities of the user's certificate, of the server's client CA: Apple's clients name its subjectAltName, Windows's its
+    subject."""
     networks: Annotated[tuple[IPNetwork, ...], Field(max_length=64)] = ()
     """What the user may reach; empty: all that the server offers."""
     rate_mbit: Annotated[float, Field(gt=0, le=100_000)] | None = None
@@ -36,8 +37,8 @@ class User(Input):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not any((self.password, self.public_key, self.certificate_identity)):
-            raise ValueError("needs a password, a public_key or a certificate_identity to log in with")
+        if not any((self.password, self.public_key, self.certificate_identities)):
+            raise ValueError("needs a password, a public_key or certificate_identities to log in with")
         if self.nt_hash is not None and self.password is None:
             raise ValueError("nt_hash: needs a password as well")
         if len({address.version for address in self.addresses}) != len(self.addresses):
@@ -50,7 +51,7 @@ class User(Input):
         found = ("eap-gtc",) if self.password is not None else ()
         found += ("eap-mschapv2",) if self.nt_hash is not None else ()
         found += ("raw-key",) if self.public_key is not None else ()
-        return found + (("certificate",) if self.certificate_identity is not None else ())
+        return found + (("certificate",) if self.certificate_identities else ())
 
 
 class Users(Input):
@@ -61,13 +62,15 @@ class Users(Input):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        for what in ("name", "public_key", "certificate_identity"):
-            values = [str(value).lower() for user in self.users if (value := getattr(user, what)) is not None]
+        own: dict[str, list[str]] = {
+            "name": [user.name.lower() for user in self.users],
+            "public_key": [user.public_key for user in self.users if user.public_key is not None],
+            "certificate identity": [text.lower() for user in self.users for text in user.certificate_identities],
+            "fixed address": [str(address) for user in self.users for address in user.addresses],
+        }
+        for what, values in own.items():
             if len(values) != len(set(values)):
                 raise ValueError(f"two users have the same {what}")
-        taken = [address for user in self.users for address in user.addresses]
-        if len(taken) != len(set(taken)):
-            raise ValueError("two users have the same fixed address")
         return self
 
     def find(self, name: str) -> User | None:

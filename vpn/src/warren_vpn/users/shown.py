@@ -20,7 +20,7 @@ class ShownUser(BaseModel):
     rate_mbit: float | None
     addresses: tuple[IPAddress, ...]
     public_key: str | None
-    certificate_identity: str | None
+    certificate_identities: tuple[str, ...]
     created_at: datetime
     changed_at: datetime
 
@@ -46,7 +46,7 @@ def print_user(user: User, as_json: bool) -> None:
             ("rate", "the server's limit" if one.rate_mbit is None else f"{one.rate_mbit:g} Mbit/s"),
             ("addresses", joined(one.addresses) if one.addresses else "from the pools"),
             ("public key", one.public_key),
-            ("certificate", one.certificate_identity),
+            ("certificate", joined(one.certificate_identities) if one.certificate_identities else None),
             ("created", moment(one.created_at)),
             ("password or key set", moment(one.changed_at)),
         ]

@@ -1,0 +1,1 @@
+"""Beds and checks of the VPN."""

@@ -1,0 +1,82 @@
+"""What a profile says about the server and the user, before it has the form of one client. Pure."""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from warren_cli.errors import CliError
+from warren_vpn.profiles.profile import EVERYTHING, Server
+from warren_vpn.users.certificate import UserCertificate
+from warren_vpn.users.model import User
+
+IKE_PROPOSAL = "aes256gcm16-prfsha384-ecp384"
+ESP_PROPOSAL = "aes256gcm16-ecp384"
+"""What the clients of strongSwan, Apple and Windows have in common with the server's defaults."""
+
+
+class UnsuitableProfileError(CliError):
+    """The client cannot log in as this user."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """The server as clients see it."""
+
+    name: str
+    """Of the profile."""
+    servers: tuple[Server, ...]
+    identity: str
+    public_key: str
+    """Base64 of its raw Ed25519 key."""
+    authority_pem: str | None
+    """The CA of its certificate; None: it has none, and serves only clients that take raw keys."""
+    routes: tuple[IPv4Network | IPv6Network, ...] = EVERYTHING
+    dns_servers: tuple[IPv4Address | IPv6Address, ...] = ()
+    search_domains: tuple[str, ...] = ()
+
+    @property
+    def is_full_tunnel(self) -> bool:
+        """Whether all traffic goes through the tunnel."""
+        return any(network.prefixlen == 0 for network in self.routes)
+
+    def required_authority(self, client: str) -> str:
+        """The CA's certificate. UnsuitableProfileError: the server has no certificate, which this client needs."""
+        if self.authority_pem is None:
+            raise UnsuitableProfileError(
+                f"{client} needs a server certificate: set certificate, certificate_key and client_ca in server.toml"
+            )
+        return self.authority_pem
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What makes a profile a secret; only `--with-key` puts it there."""
+
+    certificate: UserCertificate | None = None
+    passphrase: str | None = field(default=None, repr=False)
+    """Of the PKCS #12."""
+    private_key: str | None = field(default=None, repr=False)
+    """The user's raw key, in PEM."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileFile:
+    """One file of a profile."""
+
+    name: str
+    content: bytes = field(repr=False)
+    secret: bool = False
+    """Whether it holds a private key: it is written with mode 0600."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltProfile:
+    """The files of a profile, and what to do with them."""
+
+    files: tuple[ProfileFile, ...]
+    steps: tuple[str, ...]
+
+
+def require_enabled(user: User) -> None:
+    """UnsuitableProfileError: the user is disabled."""
+    if user.disabled:
+        raise UnsuitableProfileError(f"user {user.name!r} is disabled; warren vpn user enable {user.name}")
