@@ -17,7 +17,7 @@ from warren_vpn.users.model import User
 _NAMESPACE = uuid.UUID("6f1c7f0a-6a5a-5b3e-9b0e-2f8d6d3c5b12")
 """Of the ids of payloads: a new version of a profile replaces the former one."""
 _PREFIX = "net.warren.vpn"
-_SUITE = {"EncryptionAlgorithm": "AES-256-GCM", "IntegrityAlgorithm": "SHA2-384", "DiffieHellmanGroup": 20}
+_SUITE = {"EncryptionAlgorithm": "AES-256-GCM", "IntegrityAlgorithm": "SHA2-384", "DiffieHellmanGroup": 19}
 _IKE_MINUTES, _CHILD_MINUTES = 480, 60
 _MTU = 1280
 """What every path carries; Apple allows up to 1400."""

@@ -8,8 +8,8 @@ from warren_vpn.profiles.profile import EVERYTHING, Server
 from warren_vpn.users.certificate import UserCertificate
 from warren_vpn.users.model import User
 
-IKE_PROPOSAL = "aes256gcm16-prfsha384-ecp384"
-ESP_PROPOSAL = "aes256gcm16-ecp384"
+IKE_PROPOSAL = "aes256gcm16-prfsha384-ecp256"
+ESP_PROPOSAL = "aes256gcm16-ecp256"
 """What the clients of strongSwan, Apple and Windows have in common with the server's defaults."""
 
 

@@ -83,8 +83,8 @@ $suite = @{
     CipherTransformConstants = 'GCMAES256'
     EncryptionMethod = 'GCMAES256'
     IntegrityCheckMethod = 'SHA384'
-    DHGroup = 'ECP384'
-    PfsGroup = 'ECP384'
+    DHGroup = 'ECP256'
+    PfsGroup = 'ECP256'
     AllUserConnection = $true
     Force = $true
 }

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="The users of the VPN server: add, list, show, set, passwd, remove.")
 
+DEFAULT_FOLDER = Path("/var/lib/warren-vpn")
+"""Where `warren vpn server init` puts a server, and the server looks for its users."""
 NT_HASH_WARNING = (
     "warning: --mschapv2 stores the NT hash of the password (MD4, no salt): whoever reads the user file can log in with it, and can"
     " find weak passwords in seconds. Use it only for clients that have neither EAP-GTC nor certificates."
@@ -41,6 +43,14 @@ PASSWD_HELP = """Replace a user's password, read from the terminal without echo 
 Example:
 
   warren vpn user passwd alice
+"""
+CERTIFICATE_HELP = """Issue a certificate for a user, for clients of Apple and Windows, with the CA that `warren vpn server init` has made.
+
+NAME.crt and NAME.key are written into the folder; give them to `warren vpn profile create --certificate --key`.
+
+Example:
+
+  warren vpn user certificate alice --out alice
 """
 LIST_HELP = """List the users.
 
@@ -75,7 +85,7 @@ Example:
 
 UsersPath = Annotated[
     Path | None,
-    typer.Option("--users", help="The user file.", metavar="PATH", show_default="users.json next to server.toml"),
+    typer.Option("--users", help="The user file.", metavar="PATH", show_default="/var/lib/warren-vpn/users.json"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="The user's name.")]
@@ -201,6 +211,23 @@ def remove_command(
     typer.echo(f"user {user.name} removed", err=True)
 
 
+@app.command("certificate", help=CERTIFICATE_HELP)
+def certificate_command(
+    name: Name,
+    out: Annotated[Path, typer.Option(help="The folder to write to.", metavar="PATH")] = Path(),
+    ca: Annotated[Path | None, typer.Option(help="The CA's certificate.", show_default="ca.crt next to the user file")] = None,
+    ca_key: Annotated[Path | None, typer.Option(help="The CA's key.", show_default="ca.key next to the user file")] = None,
+    users: UsersPath = None,
+) -> None:
+    """The options of `warren vpn user certificate`."""
+    from warren_vpn.users.edits import add_certificate
+
+    file = _file(users)
+    folder = file.path.parent
+    made = add_certificate(file, name, ca or folder / "ca.crt", ca_key or folder / "ca.key", out)
+    typer.echo(f"{made} and its key are written; valid for 825 days at most", err=True)
+
+
 @app.command("enable", help=ENABLE_HELP)
 def enable_command(name: Name, users: UsersPath = None) -> None:
     """The options of `warren vpn user enable`."""
@@ -221,10 +248,9 @@ def _set_disabled(name: str, users: Path | None, disabled: bool) -> None:
 
 
 def _file(path: Path | None) -> "UserFile":
-    from warren_cli.folders import default_data_folder
     from warren_vpn.users.store import FILE_NAME, UserFile
 
-    found = path if path is not None else default_data_folder() / "vpn" / FILE_NAME
+    found = path if path is not None else DEFAULT_FOLDER / FILE_NAME
     if found.is_dir():
         raise CliError(f"--users: {found} is a folder; name the file, such as {found / FILE_NAME}")
     return UserFile(found)

@@ -3,10 +3,17 @@
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
+from warren_cli.files import read_small
+from warren_contracts.atomic_file import write_atomically
+from warren_vpn.profiles.credentials import parse_private_key
+from warren_vpn.users.certificate import identities_of, issue_certificate
 from warren_vpn.validation import detail_of
 from warren_vpn.users.errors import UserError
 from warren_vpn.users.model import User, Users
@@ -57,6 +64,31 @@ def set_password(file: UserFile, name: str, password: str, mschapv2: bool) -> Us
     """Replace the password; an NT hash of the former one is removed."""
     values = {"nt_hash": None, **_secrets(password, mschapv2), "changed_at": datetime.now(UTC)}
     return change(file, name, values)
+
+
+def add_certificate(file: UserFile, name: str, ca: Path, ca_key: Path, out: Path) -> Path:
+    """Issue a certificate for a user, write it and its key into `out`, and let the user log in with it. Returns its path.
+
+    UserError: there is no such user, the CA cannot be used, or the folder cannot be written.
+    """
+    user = _find(file.read(), name)
+    try:
+        authority = x509.load_pem_x509_certificate(read_small(ca, "the CA's certificate"))
+    except ValueError:
+        raise UserError(f"--ca: {ca}: no certificate in PEM") from None
+    key = parse_private_key(read_small(ca_key, "the CA's key"), f"--ca-key: {ca_key}")
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != authority.public_key():
+        raise UserError(f"--ca-key: {ca_key}: must be the ECDSA key of {ca}")
+    made = issue_certificate(user.name, authority, key, datetime.now(UTC))
+    path = out / f"{user.name}.crt"
+    try:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(out / f"{user.name}.key", made.key_pem.encode(), 0o600)
+        write_atomically(path, made.chain_pem.encode(), 0o644)
+    except OSError as error:
+        raise UserError(f"--out: {error.filename}: {error.strerror}") from None
+    change(file, user.name, {"certificate_identities": identities_of(user.name), "changed_at": datetime.now(UTC)})
+    return path
 
 
 def remove(file: UserFile, name: str) -> None:
