@@ -1,10 +1,15 @@
 """What a profile says about the server and the user, before it has the form of one client. Pure."""
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
 
 from warren_cli.errors import CliError
-from warren_vpn.profiles.profile import EVERYTHING, Server
+from warren_contracts.addresses import IPAddress, IPNetwork
+from warren_contracts.base import Input
+from warren_contracts.names import NAME_PATTERN
+from warren_vpn.profiles.profile import EVERYTHING, Certificates, DomainName, Ed25519Key, Identity, Server
 from warren_vpn.users.certificate import UserCertificate
 from warren_vpn.users.model import User
 
@@ -17,21 +22,20 @@ class UnsuitableProfileError(CliError):
     """The client cannot log in as this user."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """The server as clients see it."""
+class ServerFacts(Input):
+    """The server as clients see it. Its texts become parts of several languages, so they are validated as a profile's are."""
 
-    name: str
+    name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     """Of the profile."""
-    servers: tuple[Server, ...]
-    identity: str
-    public_key: str
+    servers: Annotated[tuple[Server, ...], Field(min_length=1, max_length=16)]
+    identity: Identity
+    public_key: Ed25519Key
     """Base64 of its raw Ed25519 key."""
-    authority_pem: str | None
+    authority_pem: Certificates | None
     """The CA of its certificate; None: it has none, and serves only clients that take raw keys."""
-    routes: tuple[IPv4Network | IPv6Network, ...] = EVERYTHING
-    dns_servers: tuple[IPv4Address | IPv6Address, ...] = ()
-    search_domains: tuple[str, ...] = ()
+    routes: Annotated[tuple[IPNetwork, ...], Field(min_length=1)] = EVERYTHING
+    dns_servers: tuple[IPAddress, ...] = ()
+    search_domains: tuple[DomainName, ...] = ()
 
     @property
     def is_full_tunnel(self) -> bool:

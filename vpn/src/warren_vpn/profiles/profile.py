@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_serializer, field_validator, model_validator
 
 from warren_contracts.base import Input
+from warren_contracts.identities import Identity as IdentityText
 from warren_contracts.names import NAME_PATTERN, PublicKey
 from warren_contracts.proposals import Algorithms, parse_proposal
 from warren_ikev2.errors import ConfigurationError
@@ -96,7 +97,7 @@ UserName = Annotated[str, AfterValidator(_user)]
 """A user's name: it is also an IKE identity, a field of the audit, and part of file names."""
 DomainName = Annotated[str, AfterValidator(_domain)]
 Host = Annotated[str, AfterValidator(_host)]
-Identity = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_identity)]
+Identity = Annotated[IdentityText, AfterValidator(_identity)]
 Ed25519Key = Annotated[PublicKey, AfterValidator(_ed25519)]
 Certificates = Annotated[str, StringConstraints(max_length=MAX_PEM), AfterValidator(_certificates)]
 Proposal = Annotated[str, StringConstraints(max_length=1024), AfterValidator(_proposal)]
