@@ -1,6 +1,7 @@
 """The user file and the verbs of `warren vpn user`."""
 
 import json
+import os
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,15 @@ def test_what_is_stored_is_read_again_and_only_the_owner_can(tmp_path: Path) -> 
     file.path.chmod(0o604)
     with pytest.raises(UserFileError, match="chmod 600"):
         UserFile(file.path).read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_the_file_belongs_to_the_owner_of_its_folder(tmp_path: Path) -> None:
+    """The server that reads it has given up root."""
+    os.chown(tmp_path, 65534, 65534)
+    file = UserFile(tmp_path / "users.json")
+    file.edit(lambda users: users.with_user(make_user("alice", certificate_identities=["alice"])))
+    assert file.path.stat().st_uid == 65534
 
 
 def test_writers_do_not_lose_each_others_changes(tmp_path: Path) -> None:

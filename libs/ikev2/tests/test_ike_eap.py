@@ -17,6 +17,7 @@ from warren_testkit.ikev2.logins import by_password
 from warren_testkit.ikev2.pair import Pair, make_pair
 
 RIGHT = "secret"
+IPCOMP_SUPPORTED = 16387  # RFC 7296, 3.10.1; the engine does not name it
 KEY = Ppk(b"key-1", b"a long quantum-safe key")
 OPTIONAL = Ppk(b"key-1", b"a long quantum-safe key", required=False)
 
@@ -132,3 +133,27 @@ def test_an_eap_server_without_a_key_is_an_invalid_configuration() -> None:
         make_pair(sun={"remote_auth": EapTrust()})
     with pytest.raises(ConfigurationError):
         make_pair(moon={"local_auth": EapGtcAuth("carol", "secret"), "remote_auth": EapTrust()})
+
+
+# Compression
+
+
+def test_compression_is_not_negotiated() -> None:
+    """A peer that offers IPComp gets a CHILD_SA without it (RFC 7296, 2.22), since we do not answer IPCOMP_SUPPORTED."""
+    pair = make_pair()
+    pair.wire.fate = lambda datagram: (0.01,) if len(pair.wire.sent) <= 2 else ()
+    pair.start()
+    pair.wire.run(0.1)
+    moon = next(iter(pair.moon.endpoint.state.ike_sas.values()))
+    payloads = IkeAuth().build(moon, pair.wire.now)
+    assert payloads is not None
+    offered = [*payloads, NotifyPayload(IPCOMP_SUPPORTED, bytes.fromhex("123402"))]  # CPI, DEFLATE
+    (request,) = moon.protect(ExchangeType.IKE_AUTH, 1, offered, response=False)
+    path = Path(SocketAddress(pair.sun.address.host, 500), SocketAddress(pair.moon.address.host, 500))
+    pair.sun.endpoint.receive_datagram(request, path, pair.wire.now)
+    (answer,) = pair.sun.endpoint.datagrams_to_send(pair.wire.now)
+    opened = moon.open(parse_message(answer.data))
+    assert opened is not None
+    assert parse_chain(*opened).notify(IPCOMP_SUPPORTED) is None
+    pair.wire.collect()
+    assert len(pair.sun.children) == 1
