@@ -87,7 +87,7 @@ def test_a_profile_says_what_the_client_needs(tmp_path: Path) -> None:
     assert [(server.host, server.port, server.ike_port) for server in profile.servers] == [
         ("vpn.example.com", 4500, 500), ("192.0.2.1", 4500, 500),
     ]  # fmt: skip
-    assert remote_auth(profile) == RawKeyTrust((SERVER_KEY.public_key(),))
+    assert remote_auth(profile) == CertificateTrust((CA.certificate,))
     assert local_auth(profile, tmp_path, PASSWORD) == EapGtcAuth("alice", PASSWORD)
     with pytest.raises(CredentialError, match="password of user 'alice'"):
         local_auth(profile, tmp_path)
@@ -96,11 +96,11 @@ def test_a_profile_says_what_the_client_needs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_profile_with_a_key(tmp_path: Path, inside: bool) -> None:
     holder = user("carol", password=False, public_key=raw(USER_KEY))
-    profile = warren.make_profile(facts(), holder, Secrets(private_key=pem(USER_KEY) if inside else None), with_ca=True)
+    profile = warren.make_profile(facts(), holder, Secrets(private_key=pem(USER_KEY) if inside else None))
     (file,) = warren.build(profile, holder).files
     assert file.secret is inside and ("PRIVATE KEY" in file.content.decode()) is inside
     assert "PRIVATE KEY" not in repr(profile)
-    assert isinstance(remote_auth(profile), CertificateTrust)
+    assert remote_auth(profile) == RawKeyTrust((SERVER_KEY.public_key(),))
     if not inside:
         with pytest.raises(Exception, match="carol.key"):
             local_auth(profile, tmp_path)

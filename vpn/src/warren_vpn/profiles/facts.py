@@ -42,6 +42,10 @@ class ServerFacts(Input):
         """Whether all traffic goes through the tunnel."""
         return any(network.prefixlen == 0 for network in self.routes)
 
+    def proves_by_raw_key(self, user: User) -> bool:
+        """Whether the server proves itself to this user by its raw key; else by its certificate."""
+        return user.public_key is not None or self.authority_pem is None
+
     def required_authority(self, client: str) -> str:
         """The CA's certificate. UnsuitableProfileError: the server has no certificate, which this client needs."""
         if self.authority_pem is None:

@@ -23,7 +23,7 @@ def make_code(profile: ClientProfile) -> segno.QRCode:
         return segno.make_qr(text, error="l", boost_error=False)
     except segno.DataOverflowError:
         raise UnsuitableProfileError(
-            f"--qr: the profile has {len(text):,} bytes, a QR code holds {_CAPACITY:,}; leave out --ca, or fewer routes"
+            f"--qr: the profile has {len(text):,} bytes, a QR code holds {_CAPACITY:,}; fewer routes, or a smaller CA"
         ) from None
 
 

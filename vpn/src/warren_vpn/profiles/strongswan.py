@@ -32,9 +32,9 @@ _NAMESPACE = uuid.UUID("6f1c7f0a-6a5a-5b3e-9b0e-2f8d6d3c5b11")
 def build(facts: ServerFacts, user: User, secrets: Secrets) -> BuiltProfile:
     """swanctl.conf with the keys beside it and, if the server has a certificate, the Android profile."""
     name = f"{facts.name}-{user.name}"
-    files = [ProfileFile(f"{name}.conf", _swanctl(facts, user, name).encode()), _trust(facts, name)]
+    files = [ProfileFile(f"{name}.conf", _swanctl(facts, user, name).encode()), _trust(facts, user, name)]
     steps = [f"cp {name}.conf /etc/swanctl/conf.d/"]
-    steps.append(f"cp {files[1].name} /etc/swanctl/{'x509ca' if facts.authority_pem else 'pubkey'}/")
+    steps.append(f"cp {files[1].name} /etc/swanctl/{'pubkey' if facts.proves_by_raw_key(user) else 'x509ca'}/")
     if _method(user) == "pubkey":
         steps.append(f"put the user's private key into /etc/swanctl/private/{user.name}.key, mode 0600")
         if secrets.private_key is not None:
@@ -58,10 +58,10 @@ def _method(user: User) -> str:
     return "eap-gtc"
 
 
-def _trust(facts: ServerFacts, name: str) -> ProfileFile:
-    if facts.authority_pem is not None:
-        return ProfileFile(f"{name}-ca.pem", facts.authority_pem.encode())
-    return ProfileFile(f"{name}-server.pem", _public_pem(facts.public_key))
+def _trust(facts: ServerFacts, user: User, name: str) -> ProfileFile:
+    if facts.authority_pem is None or facts.proves_by_raw_key(user):
+        return ProfileFile(f"{name}-server.pem", _public_pem(facts.public_key))
+    return ProfileFile(f"{name}-ca.pem", facts.authority_pem.encode())
 
 
 def _own_public(user: User, secrets: Secrets, name: str) -> list[ProfileFile]:
@@ -82,7 +82,7 @@ def _public_pem(key: str) -> bytes:
 def _swanctl(facts: ServerFacts, user: User, name: str) -> str:
     """swanctl.conf. All values are validated names, addresses and networks: none can end a line or a brace."""
     server = facts.servers[0]
-    trust = f"cacerts = {name}-ca.pem" if facts.authority_pem is not None else f"pubkeys = {name}-server.pem"
+    trust = f"pubkeys = {name}-server.pem" if facts.proves_by_raw_key(user) else f"cacerts = {name}-ca.pem"
     routes = ", ".join(map(str, facts.routes))
     versions = sorted({network.version for network in facts.routes})
     vips = ", ".join("0.0.0.0" if version == 4 else "::" for version in versions)

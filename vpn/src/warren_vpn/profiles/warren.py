@@ -14,20 +14,18 @@ from warren_vpn.profiles.profile import (
 from warren_vpn.users.model import User
 
 
-def make_profile(
-    facts: ServerFacts, user: User, secrets: Secrets, *, kill_switch: bool = False, with_ca: bool = False
-) -> ClientProfile:
+def make_profile(facts: ServerFacts, user: User, secrets: Secrets, *, kill_switch: bool = False) -> ClientProfile:
     """The profile of a user: by its key if it has one, else by its password, else by its certificate.
 
-    The client trusts the server's raw key; `with_ca`: its CA instead, so that the key may change.
+    A server proves itself to users with a raw key by its own raw key, to others by its certificate if it has one.
     """
     return ClientProfile(
         name=facts.name,
         servers=facts.servers,
         server_identity=facts.identity,
-        server_trust=CaTrust(authorities=facts.required_authority("--ca"))
-        if with_ca
-        else KeyTrust(public_key=facts.public_key),
+        server_trust=KeyTrust(public_key=facts.public_key)
+        if facts.proves_by_raw_key(user)
+        else CaTrust(authorities=facts.required_authority("a login by password or certificate")),
         identity=user.certificate_identities[0] if _by_certificate(user) else user.name,
         login=_login(user, secrets),
         routes=facts.routes,
