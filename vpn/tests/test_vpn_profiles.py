@@ -81,8 +81,11 @@ def test_a_profile_says_what_the_client_needs(tmp_path: Path) -> None:
     built = warren.build(warren.make_profile(facts(), alice, Secrets(), kill_switch=True), alice)
     (file,) = built.files
     profile = parse_profile(file.content.decode(), "x")
-    assert not file.secret and file.name == "office-alice.json"
-    assert profile.is_full_tunnel and profile.kill_switch and profile.identity == "alice"
+    assert not file.secret
+    assert file.name == "office-alice.json"
+    assert profile.is_full_tunnel
+    assert profile.kill_switch
+    assert profile.identity == "alice"
     assert isinstance(profile.login, PasswordLogin)
     assert [(server.host, server.port, server.ike_port) for server in profile.servers] == [
         ("vpn.example.com", 4500, 500), ("192.0.2.1", 4500, 500),
@@ -98,11 +101,12 @@ def test_a_profile_with_a_key(tmp_path: Path, inside: bool) -> None:
     holder = user("carol", password=False, public_key=raw(USER_KEY))
     profile = warren.make_profile(facts(), holder, Secrets(private_key=pem(USER_KEY) if inside else None))
     (file,) = warren.build(profile, holder).files
-    assert file.secret is inside and ("PRIVATE KEY" in file.content.decode()) is inside
+    assert file.secret is inside
+    assert ("PRIVATE KEY" in file.content.decode()) is inside
     assert "PRIVATE KEY" not in repr(profile)
     assert remote_auth(profile) == RawKeyTrust((SERVER_KEY.public_key(),))
     if not inside:
-        with pytest.raises(Exception, match="carol.key"):
+        with pytest.raises(Exception, match=r"carol\.key"):
             local_auth(profile, tmp_path)
         (tmp_path / "carol.key").write_text(pem(USER_KEY))
         (tmp_path / "carol.key").chmod(0o644)
@@ -110,7 +114,8 @@ def test_a_profile_with_a_key(tmp_path: Path, inside: bool) -> None:
             local_auth(profile, tmp_path)
         (tmp_path / "carol.key").chmod(0o600)
     own = local_auth(profile, tmp_path)
-    assert isinstance(own, RawKeyAuth) and own.private_key.public_key() == USER_KEY.public_key()
+    assert isinstance(own, RawKeyAuth)
+    assert own.private_key.public_key() == USER_KEY.public_key()
 
 
 def test_a_profile_with_a_certificate(tmp_path: Path) -> None:
@@ -121,7 +126,8 @@ def test_a_profile_with_a_certificate(tmp_path: Path) -> None:
     assert secrets.certificate is not None
     secrets = Secrets(secrets.certificate, private_key=secrets.certificate.key_pem)
     profile = warren.make_profile(facts(), holder, secrets)
-    assert isinstance(local_auth(profile, tmp_path), CertificateAuth) and profile.identity == "alice"
+    assert isinstance(local_auth(profile, tmp_path), CertificateAuth)
+    assert profile.identity == "alice"
 
 
 def test_a_profile_with_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
@@ -158,7 +164,7 @@ def test_a_profile_may_be_toml() -> None:
         ({"unknown": 1}, "unknown: unknown field"),
         ({"servers": []}, "servers: must have at least one entry"),
         ({"servers": [{"host": "a b"}]}, "servers/0/host: must be a domain name or an address"),
-        ({"servers": [{"host": "0.0.0.0"}]}, "servers/0/host"),
+        ({"servers": [{"host": "0.0.0.0"}]}, "servers/0/host"),  # noqa: S104
         ({"servers": [{"host": "a", "port": 0}]}, "servers/0/port: must be at least 1"),
         ({"routes": ["10.0.0.1/8"]}, "routes/0: the network has host bits"),
         ({"routes": ["10.0.0.0/8", "10.0.0.0/8"]}, "routes: the same network twice"),
@@ -178,7 +184,8 @@ def test_an_invalid_profile_names_the_field(change: dict[str, Any], message: str
     valid = json.loads(build_profile(warren.make_profile(facts(), user(), Secrets())))
     with pytest.raises(ProfileError) as refused:
         parse_profile(json.dumps(valid | change), "office.json")
-    assert str(refused.value).startswith("office.json: ") and message in str(refused.value)
+    assert str(refused.value).startswith("office.json: ")
+    assert message in str(refused.value)
 
 
 # strongSwan's
@@ -189,10 +196,17 @@ def test_strongswan_gets_its_configuration_and_keys() -> None:
     files = {file.name: file.content.decode() for file in built.files}
     assert set(files) == {"office-alice.conf", "office-alice-ca.pem", "office-alice.sswan"}
     text = files["office-alice.conf"]
-    for line in ("auth = eap-gtc", 'eap_id = "alice"', 'id = "fqdn:vpn.example.com"', "vips = 0.0.0.0, ::", "cacerts = office-alice-ca.pem"):
+    for line in (
+        "auth = eap-gtc",
+        'eap_id = "alice"',
+        'id = "fqdn:vpn.example.com"',
+        "vips = 0.0.0.0, ::",
+        "cacerts = office-alice-ca.pem",
+    ):
         assert line in text
     android = json.loads(files["office-alice.sswan"])
-    assert android["type"] == "ikev2-eap" and android["local"] == {"eap_id": "alice"}
+    assert android["type"] == "ikev2-eap"
+    assert android["local"] == {"eap_id": "alice"}
     assert android["split-tunneling"] == {"subnets": ["10.1.0.0/16", "fd66::/48"]}
     assert x509.load_der_x509_certificate(base64.b64decode(android["remote"]["cert"])) == CA.certificate
     assert json.loads(strongswan.build(facts(), user(), Secrets()).files[-1].content)["split-tunneling"] == {
@@ -213,9 +227,13 @@ def test_the_android_profile_of_a_certificate_holds_its_key() -> None:
     holder, secrets = certified()
     file = strongswan.build(facts(), holder, secrets).files[-1]
     document = json.loads(file.content)
-    assert file.secret and document["type"] == "ikev2-cert" and document["local"]["id"] == "alice"
+    assert file.secret
+    assert document["type"] == "ikev2-cert"
+    assert document["local"]["id"] == "alice"
     key, certificate, _ = pkcs12.load_key_and_certificates(base64.b64decode(document["local"]["p12"]), b"a passphrase")
-    assert secrets.certificate is not None and certificate == secrets.certificate.certificate and key is not None
+    assert secrets.certificate is not None
+    assert certificate == secrets.certificate.certificate
+    assert key is not None
 
 
 # Apple's
@@ -260,7 +278,8 @@ def test_apples_profile_is_consistent(login: str) -> None:
     root, vpn = profile["PayloadContent"][0], profile["PayloadContent"][-1]
     assert x509.load_der_x509_certificate(root["PayloadContent"]) == CA.certificate
     assert vpn["IKEv2"]["IncludeAllNetworks"] == (1 if login == "certificate" else 0)
-    assert PASSWORD not in str(profile) and "passphrase" not in str(profile)
+    assert PASSWORD not in str(profile)
+    assert "passphrase" not in str(profile)
     assert profile == apple_profiles()[login] or login == "certificate"  # the key's container is salted
 
 
@@ -282,23 +301,28 @@ def script(built: BuiltProfile) -> str:
 @pytest.mark.parametrize("login", ["certificate", "password"])
 def test_the_script_for_windows_is_valid_powershell(login: str) -> None:
     by_certificate = login == "certificate"
-    text = script(windows.build(facts(split=True), *(certified() if by_certificate else (user(mschapv2=True), Secrets()))))
+    text = script(
+        windows.build(facts(split=True), *(certified() if by_certificate else (user(mschapv2=True), Secrets())))
+    )
     assert syntax_faults(text) == []
     assert list(name_faults(text)) == []
-    assert syntax_faults(text.replace("} finally {", "finally {", 1)) and list(name_faults(text.replace("-FilePath", "-Path")))
+    assert syntax_faults(text.replace("} finally {", "finally {", 1))
+    assert list(name_faults(text.replace("-FilePath", "-Path")))
     assert list(name_faults(text.replace("'Maximum'", "'Most'"))) == ["EncryptionLevel: unknown value Most"]
     assert splatted_keys(text, "connection") <= CMDLETS["Add-VpnConnection"]
     assert splatted_keys(text, "suite") == CMDLETS["Set-VpnConnectionIPsecConfiguration"]
     data = json.loads(text.split("@'\n")[1].split("\n'@")[0])
     assert data["method"] == ("certificate" if by_certificate else "eap-mschapv2")
-    assert data["routes"] == ["10.1.0.0/16", "fd66::/48"] and data["split"] is True
+    assert data["routes"] == ["10.1.0.0/16", "fd66::/48"]
+    assert data["split"] is True
 
 
 def test_no_value_can_leave_the_data_of_the_script() -> None:
     """The only values with free text are validated names; even others stay on one line of ASCII."""
     hostile = facts().model_copy(update={"search_domains": ("x\n'@\n; Remove-Item C:\\ \u2019",)})  # not validated
     text = script(windows.build(hostile, user(mschapv2=True), Secrets()))
-    assert "\nRemove-Item C:" not in text and text.count("\n'@") == 1
+    assert "\nRemove-Item C:" not in text
+    assert text.count("\n'@") == 1
     assert json.loads(text.split("@'\n")[1].split("\n'@")[0])["suffix"] == hostile.search_domains[0]
 
 

@@ -35,7 +35,9 @@ def make_user(name: str, **fields: Any) -> User:
 
 def test_a_verifier_accepts_its_password_only() -> None:
     verifier = make_verifier(PASSWORD, bytes(16))
-    assert verifier.accepts(PASSWORD) and not verifier.accepts(PASSWORD + " ") and not verifier.accepts("")
+    assert verifier.accepts(PASSWORD)
+    assert not verifier.accepts(PASSWORD + " ")
+    assert not verifier.accepts("")
     assert not dummy_verifier(bytes(16)).accepts(PASSWORD)
     assert (verifier.n, verifier.r, verifier.p) == (2**15, 8, 1)
     assert verifier.digest.get_secret_value() not in repr(verifier) + str(verifier)
@@ -47,11 +49,14 @@ def test_the_same_characters_in_another_composition_are_the_same_password() -> N
 
 def test_the_nt_hash_is_that_of_rfc_2759() -> None:
     own = make_nt_hash("clientPass")
-    assert own.hash == password_hash("clientPass") and own.value.get_secret_value() not in repr(own)
+    assert own.hash == password_hash("clientPass")
+    assert own.value.get_secret_value() not in repr(own)
     assert own.hash.hex() == "44ebba8d5312b8d611474411f56989ae"  # RFC 2759, 9.2
 
 
-@pytest.mark.parametrize("password", ["short", "x" * 257, "aaaaaaaaaaaaaaaa", "with a\tcontrol char", "with a\x00control char"])
+@pytest.mark.parametrize(
+    "password", ["short", "x" * 257, "aaaaaaaaaaaaaaaa", "with a\tcontrol char", "with a\x00control char"]
+)
 def test_a_bad_password_is_refused(password: str) -> None:
     with pytest.raises(ValueError, match="password: must"):
         make_verifier(password, bytes(16))
@@ -63,10 +68,13 @@ def test_a_bad_password_is_refused(password: str) -> None:
 def test_what_is_stored_is_read_again_and_only_the_owner_can(tmp_path: Path) -> None:
     file = UserFile(tmp_path / "sub" / "users.json")
     assert file.read().users == ()
-    user = make_user("alice", password=make_verifier(PASSWORD, bytes(16)), nt_hash=make_nt_hash(PASSWORD), networks=["10.0.0.0/8"])
+    user = make_user(
+        "alice", password=make_verifier(PASSWORD, bytes(16)), nt_hash=make_nt_hash(PASSWORD), networks=["10.0.0.0/8"]
+    )
     file.edit(lambda users: users.with_user(user))
     assert UserFile(file.path).read().find("ALICE") == user
-    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600 and PASSWORD not in file.path.read_text()
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+    assert PASSWORD not in file.path.read_text()
     assert json.loads(file.path.read_text())["users"][0]["password"]["n"] == 2**15  # the parameters are stored
     file.path.chmod(0o604)
     with pytest.raises(UserFileError, match="chmod 600"):
@@ -86,7 +94,9 @@ def test_writers_do_not_lose_each_others_changes(tmp_path: Path) -> None:
     path = tmp_path / "users.json"
 
     def add(number: int) -> None:
-        UserFile(path).edit(lambda users: users.with_user(make_user(f"u{number}", certificate_identities=[f"u{number}"])))
+        UserFile(path).edit(
+            lambda users: users.with_user(make_user(f"u{number}", certificate_identities=[f"u{number}"]))
+        )
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(add, range(12)))
@@ -129,7 +139,12 @@ def test_an_invalid_file_is_refused_with_the_field(tmp_path: Path, content: str,
     ],
 )
 def test_users_do_not_share_names_keys_and_addresses(tmp_path: Path, second: dict[str, Any]) -> None:
-    first = {"name": "alice", "public_key": KEY, "certificate_identities": ["alice@example.com"], "addresses": ["10.66.0.9"]}
+    first = {
+        "name": "alice",
+        "public_key": KEY,
+        "certificate_identities": ["alice@example.com"],
+        "addresses": ["10.66.0.9"],
+    }
     users = [one | {"created_at": NOW.isoformat(), "changed_at": NOW.isoformat()} for one in (first, second)]
     path = tmp_path / "users.json"
     path.write_text(json.dumps({"version": 1, "users": users}))
@@ -150,8 +165,12 @@ def warren(tmp_path: Path) -> Callable[..., Result]:
 
 
 def test_users_from_the_command_line(warren: Callable[..., Result], tmp_path: Path) -> None:
-    added = warren("add", "alice", "--network", "10.1.0.0/16", "--rate", "5", "--address", "10.66.0.10", stdin=PASSWORD + "\n")
-    assert added.exit_code == 0 and "eap-gtc" in added.stdout and "NT hash" not in added.output
+    added = warren(
+        "add", "alice", "--network", "10.1.0.0/16", "--rate", "5", "--address", "10.66.0.10", stdin=PASSWORD + "\n"
+    )
+    assert added.exit_code == 0
+    assert "eap-gtc" in added.stdout
+    assert "NT hash" not in added.output
     assert warren("add", "carol", "--public-key", KEY).exit_code == 0
     shown = json.loads(warren("list", "--json").stdout)
     assert [(user["name"], user["login"], user["disabled"]) for user in shown] == [
@@ -164,10 +183,12 @@ def test_users_from_the_command_line(warren: Callable[..., Result], tmp_path: Pa
     assert warren("set", "alice", "--all-networks", "--no-rate").exit_code == 0
     assert json.loads(warren("show", "alice", "--json").stdout)["networks"] == []
     with_hash = warren("passwd", "alice", "--mschapv2", stdin="another good one\n")
-    assert "whoever reads the user file can log in" in with_hash.stderr and "eap-mschapv2" in with_hash.stdout
+    assert "whoever reads the user file can log in" in with_hash.stderr
+    assert "eap-mschapv2" in with_hash.stdout
     assert warren("passwd", "alice", stdin="another good one\n").exit_code == 0
     user = UserFile(tmp_path / "users.json").read().find("alice")
-    assert user is not None and user.nt_hash is None  # of the former password
+    assert user is not None
+    assert user.nt_hash is None
     assert warren("remove", "alice", "--yes").exit_code == 0
     assert [user["name"] for user in json.loads(warren("list", "--json").stdout)] == ["carol"]
 
@@ -180,7 +201,11 @@ def test_users_from_the_command_line(warren: Callable[..., Result], tmp_path: Pa
         (("add", "a b"), PASSWORD, "name: must be 1 to 64"),
         (("add", "alice", "--network", "10.0.0.1/8"), PASSWORD, "networks/0: the network has host bits"),
         (("add", "alice", "--public-key", "AAAA"), "", "public_key: must be a raw Ed25519 public key"),
-        (("add", "alice", "--address", "10.0.0.1", "--address", "10.0.0.2"), PASSWORD, "addresses: at most one of each IP version"),
+        (
+            ("add", "alice", "--address", "10.0.0.1", "--address", "10.0.0.2"),
+            PASSWORD,
+            "addresses: at most one of each IP version",
+        ),
         (("add", "alice", "--rate", "0"), PASSWORD, "rate_mbit: must be greater than 0"),
         (("show", "nobody"), "", "unknown user 'nobody'"),
         (("passwd", "nobody"), PASSWORD, "unknown user 'nobody'"),
@@ -192,7 +217,8 @@ def test_an_error_names_the_field_and_changes_nothing(
     warren: Callable[..., Result], tmp_path: Path, arguments: tuple[str, ...], stdin: str, message: str
 ) -> None:
     result = warren(*arguments, stdin=stdin)
-    assert isinstance(result.exception, UserError) and message in str(result.exception)
+    assert isinstance(result.exception, UserError)
+    assert message in str(result.exception)
     assert UserFile(tmp_path / "users.json").read().users == ()
 
 
@@ -201,15 +227,19 @@ def test_a_user_is_not_added_twice(warren: Callable[..., Result]) -> None:
     assert "user 'ALICE' exists" in str(warren("add", "ALICE", stdin=PASSWORD).exception)
 
 
-def test_a_certificate_for_a_user(warren: Callable[..., Result], tmp_path: Path, make_ca: Callable[[Path], x509.Certificate]) -> None:
+def test_a_certificate_for_a_user(
+    warren: Callable[..., Result], tmp_path: Path, make_ca: Callable[[Path], x509.Certificate]
+) -> None:
     authority = make_ca(tmp_path)
     options = ("--ca", str(tmp_path / "ca.crt"), "--ca-key", str(tmp_path / "ca.key"), "--out", str(tmp_path / "out"))
     result = warren("certificate", "alice", *options)
-    assert isinstance(result.exception, UserError) and "unknown user" in str(result.exception)
+    assert isinstance(result.exception, UserError)
+    assert "unknown user" in str(result.exception)
     warren("add", "alice", stdin=PASSWORD)
     assert warren("certificate", "alice", *options).exit_code == 0
     made = x509.load_pem_x509_certificate((tmp_path / "out" / "alice.crt").read_bytes())
     made.verify_directly_issued_by(authority)
     assert stat.S_IMODE((tmp_path / "out" / "alice.key").stat().st_mode) == 0o600
     shown = json.loads(warren("show", "alice", "--json").stdout)
-    assert shown["certificate_identities"] == ["alice", "CN=alice"] and "certificate" in shown["login"]
+    assert shown["certificate_identities"] == ["alice", "CN=alice"]
+    assert "certificate" in shown["login"]

@@ -26,7 +26,7 @@ from warren_testkit.ikev2.logins import Verify, by_password
 from warren_testkit.ikev2.pair import Pair, counting_bytes, make_pair
 
 PASSWORD = "correct horse"
-ROOT, SUN_KEY = Authority.make("Root"), make_key("ecdsa-p256")
+ROOT, SUN_KEY = Authority.make("Root"), make_key("ed25519")
 SUN_AUTH = CertificateAuth((ROOT.issue("sun", SUN_KEY),), SUN_KEY)
 
 
@@ -71,7 +71,8 @@ def test_a_refused_login_ends_on_both_sides(
     pair = login(auth, by_password({"carol": PASSWORD}, with_nt_hash), mschapv2)
     pair.start()
     pair.wire.run(60)
-    assert pair.sun.all(AuthenticationFailed) and pair.moon.all(AuthenticationFailed)
+    assert pair.sun.all(AuthenticationFailed)
+    assert pair.moon.all(AuthenticationFailed)
     assert len(pair.sun.all(AuthenticationFailed)) == 1
     assert not pair.sun.all(IkeSaEstablished) + pair.moon.all(IkeSaEstablished)
     assert pair.sun.endpoint.size == pair.moon.endpoint.size == 0
@@ -94,7 +95,8 @@ def conversation(mschapv2: bool = True) -> tuple[EapAuthenticator, int]:
     server = EapAuthenticator(EapTrust(mschapv2=mschapv2), counting_bytes("eap"))
     first = server.start()
     asked = server.handle(EapPacket(EapCode.RESPONSE, first.identifier, EapType.IDENTITY, b"carol"))
-    assert asked is not None and asked.type == EapType.GTC
+    assert asked is not None
+    assert asked.type == EapType.GTC
     return server, asked.identifier
 
 
@@ -102,15 +104,19 @@ def conversation(mschapv2: bool = True) -> tuple[EapAuthenticator, int]:
 def test_a_nak_without_a_method_of_ours_fails(offer: bytes) -> None:
     server, identifier = conversation()
     answer = server.handle(EapPacket(EapCode.RESPONSE, identifier, EapType.NAK, offer))
-    assert answer is not None and answer.code == EapCode.FAILURE and server.failed
+    assert answer is not None
+    assert answer.code == EapCode.FAILURE
+    assert server.failed
 
 
 def test_a_second_nak_fails() -> None:
     server, identifier = conversation()
     challenge = server.handle(EapPacket(EapCode.RESPONSE, identifier, EapType.NAK, b"\x1a"))
-    assert challenge is not None and challenge.type == EapType.MSCHAPV2
+    assert challenge is not None
+    assert challenge.type == EapType.MSCHAPV2
     answer = server.handle(EapPacket(EapCode.RESPONSE, challenge.identifier, EapType.NAK, b"\x06"))
-    assert answer is not None and answer.code == EapCode.FAILURE
+    assert answer is not None
+    assert answer.code == EapCode.FAILURE
 
 
 def mschapv2_response(name: str = "carol") -> tuple[EapAuthenticator, EapPacket]:
@@ -125,22 +131,28 @@ def mschapv2_response(name: str = "carol") -> tuple[EapAuthenticator, EapPacket]
 def test_a_truncated_mschapv2_response_fails(cut: int) -> None:
     server, response = mschapv2_response()
     answer = server.handle(replace(response, data=response.data[:cut]))
-    assert answer is not None and answer.code == EapCode.FAILURE and server.attempt is None
+    assert answer is not None
+    assert answer.code == EapCode.FAILURE
+    assert server.attempt is None
 
 
 def test_the_name_of_an_mschapv2_response_must_be_the_identity() -> None:
     server, response = mschapv2_response("mallory")
     answer = server.handle(response)
-    assert answer is not None and answer.code == EapCode.FAILURE and server.attempt is None
+    assert answer is not None
+    assert answer.code == EapCode.FAILURE
+    assert server.attempt is None
 
 
 def test_an_mschapv2_login_is_not_accepted_without_its_proof() -> None:
     server, response = mschapv2_response()
     assert server.handle(response) is None
     answer = server.conclude(LoginVerdict(True))
-    assert answer.type == EapType.MSCHAPV2 and not server.succeeded
+    assert answer.type == EapType.MSCHAPV2
+    assert not server.succeeded
     end = server.handle(EapPacket(EapCode.RESPONSE, answer.identifier, EapType.MSCHAPV2, b"\x03"))
-    assert end is not None and end.code == EapCode.FAILURE
+    assert end is not None
+    assert end.code == EapCode.FAILURE
 
 
 def test_an_mschapv2_attempt_is_verified_by_the_nt_hash() -> None:
@@ -149,7 +161,8 @@ def test_an_mschapv2_attempt_is_verified_by_the_nt_hash() -> None:
     assert isinstance(server.attempt, Mschapv2Attempt)
     assert server.attempt.verify(password_hash("another")) is None
     proof = server.attempt.verify(password_hash(PASSWORD))
-    assert proof is not None and len(proof.msk) == 64
+    assert proof is not None
+    assert len(proof.msk) == 64
     assert proof.msk.hex() not in repr(LoginVerdict(True, proof=proof)) + repr(proof)
 
 
@@ -169,7 +182,8 @@ def test_repeated_requests_have_no_response_until_the_verdict(accepted: bool) ->
     assert [event.reason for event in pair.sun.all(DatagramDropped)] == ["pending"]
     requested = pair.sun.last(LoginRequested)
     assert (requested.user, requested.method, requested.claimed_identity) == ("carol", "eap-gtc", "moon")
-    assert isinstance(requested.attempt, GtcAttempt) and PASSWORD not in repr(pair.sun.events)
+    assert isinstance(requested.attempt, GtcAttempt)
+    assert PASSWORD not in repr(pair.sun.events)
     pair.wire.fate = lambda datagram: ()  # the response is lost: the client repeats, and the stored one is sent again
     pair.sun.endpoint.answer_login(requested.session, LoginVerdict(accepted, "the reason"), pair.wire.now)
     pair.wire.collect()
@@ -197,7 +211,8 @@ def test_a_login_without_a_verdict_in_time_is_refused() -> None:
     with pytest.raises(CommandError):
         pair.sun.endpoint.answer_login(session, LoginVerdict(True), pair.wire.now)
     pair.wire.run(60)
-    assert not pair.sun.all(IkeSaEstablished) and pair.sun.endpoint.size == 0
+    assert not pair.sun.all(IkeSaEstablished)
+    assert pair.sun.endpoint.size == 0
 
 
 def test_a_login_that_waits_is_part_of_its_half_open_ike_sa() -> None:

@@ -169,8 +169,7 @@ def test_mschapv2() -> None:
     assert challenge_hash(PEER, SERVER, "User") == bytes.fromhex("D02E4386BCE91226")
     assert response == bytes.fromhex("82309ECD8D708B5EA08FAA3981CD83544233114A3D85D6DF")
     assert (
-        authenticator_response(nt_hash, response, PEER, SERVER, "User")
-        == "S=407A5589115FD0D6209F510FE9C04566932CDA56"
+        authenticator_response(nt_hash, response, PEER, SERVER, "User") == "S=407A5589115FD0D6209F510FE9C04566932CDA56"
     )
     key = master_session_key(nt_hash, response)
     assert len(key) == 64

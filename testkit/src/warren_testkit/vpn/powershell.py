@@ -85,7 +85,9 @@ def splatted_keys(script: str, variable: str) -> set[str]:
     """The keys of a hashtable that is splatted: `$name = @{...}` and `$name.Key = ...`."""
     body = re.search(rf"^\${variable} = @\{{\n(.*?)^\}}", script, re.MULTILINE | re.DOTALL)
     assert body is not None, f"no hashtable ${variable}"
-    return set(re.findall(r"^ *(\w+) =", body[1], re.MULTILINE)) | set(re.findall(rf"^ *\${variable}\.(\w+) =", script, re.MULTILINE))
+    return set(re.findall(r"^ *(\w+) =", body[1], re.MULTILINE)) | set(
+        re.findall(rf"^ *\${variable}\.(\w+) =", script, re.MULTILINE)
+    )
 
 
 def _walk(node: Node) -> Iterator[Node]:

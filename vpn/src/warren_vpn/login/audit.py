@@ -1,6 +1,6 @@
 """The audit of logins: one JSON object a line, appended, never a password; rotated by size.
 
-    {"time":"2026-11-29T20:00:00.000Z","user":"alice","address":"192.0.2.7","method":"eap-gtc","result":"accepted","reason":""}
+{"time":"2026-11-29T20:00:00.000Z","user":"alice","address":"192.0.2.7","method":"eap-gtc","result":"accepted","reason":""}
 """
 
 import json

@@ -44,7 +44,7 @@ class PasswordLogins:
         self._threads = ThreadPoolExecutor(THREADS, "login")
         self._queue = queue
         self._waiting = 0
-        self.counts = {result: 0 for result in LoginResult}
+        self.counts = dict.fromkeys(LoginResult, 0)
         """Logins since the start, by result."""
 
     @classmethod

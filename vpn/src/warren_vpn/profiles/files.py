@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from warren_cli.errors import CliError
 from warren_cli.files import read_small_text
-from warren_vpn.validation import detail_of
 from warren_vpn.profiles.profile import ClientProfile
+from warren_vpn.validation import detail_of
 
 
 class ProfileError(CliError):

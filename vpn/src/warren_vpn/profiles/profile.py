@@ -12,15 +12,23 @@ from typing import Annotated, Literal, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_serializer, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
+from warren_contracts.addresses import IPAddress, IPNetwork
 from warren_contracts.base import Input
 from warren_contracts.identities import Identity as IdentityText
 from warren_contracts.names import NAME_PATTERN, PublicKey
 from warren_contracts.proposals import Algorithms, parse_proposal
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.identity import Identity as IkeIdentity
-from warren_contracts.addresses import IPAddress, IPNetwork
 
 IKE_PORT = 500
 NATT_PORT = 4500
@@ -40,7 +48,9 @@ Seconds = Annotated[int, Field(strict=True)]
 
 def _user(text: str) -> str:
     if not _USER.fullmatch(text):
-        raise ValueError("must be 1 to 64 of the characters A-Z, a-z, 0-9, ., _, @ and -, the first a letter or a digit")
+        raise ValueError(
+            "must be 1 to 64 of the characters A-Z, a-z, 0-9, ., _, @ and -, the first a letter or a digit"
+        )
     return text
 
 

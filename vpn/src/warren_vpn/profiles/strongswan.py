@@ -25,6 +25,7 @@ from warren_vpn.profiles.profile import Server
 from warren_vpn.users.certificate import build_pkcs12
 from warren_vpn.users.model import User
 
+ANY = {4: "0.0.0.0", 6: "::"}  # noqa: S104  which addresses the client asks for
 _NAMESPACE = uuid.UUID("6f1c7f0a-6a5a-5b3e-9b0e-2f8d6d3c5b11")
 """Of the ids of profiles: the same profile has the same id, so that it replaces its former version."""
 
@@ -43,7 +44,9 @@ def build(facts: ServerFacts, user: User, secrets: Secrets) -> BuiltProfile:
         folder = "pubkey" if user.public_key is not None else "x509"
         steps += [f"cp {file.name} /etc/swanctl/{folder}/" for file in files[2:] if not file.secret]
     else:
-        secret = f'secrets {{ eap-{_section(name)} {{ id = {_quoted(user.name)}; secret = "..." }} }}, a line each brace'
+        secret = (
+            f'secrets {{ eap-{_section(name)} {{ id = {_quoted(user.name)}; secret = "..." }} }}, a line each brace'
+        )
         steps.append(f"write the password into /etc/swanctl/conf.d/{name}-secret.conf, mode 0600: {secret}")
     steps.append(f"swanctl --load-all && swanctl --initiate --child {_section(name)}")
     if facts.authority_pem is not None and (user.password is not None or secrets.certificate is not None):
@@ -85,7 +88,7 @@ def _swanctl(facts: ServerFacts, user: User, name: str) -> str:
     trust = f"pubkeys = {name}-server.pem" if facts.proves_by_raw_key(user) else f"cacerts = {name}-ca.pem"
     routes = ", ".join(map(str, facts.routes))
     versions = sorted({network.version for network in facts.routes})
-    vips = ", ".join("0.0.0.0" if version == 4 else "::" for version in versions)
+    vips = ", ".join(ANY[version] for version in versions)
     return f"""\
 # {facts.name}: the VPN server {facts.identity}, for user {user.name}. Compression stays off: the server refuses it.
 connections {{

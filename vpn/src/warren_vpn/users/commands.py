@@ -38,7 +38,7 @@ Examples:
 
   warren vpn user set alice --all-networks --no-rate
 """
-PASSWD_HELP = """Replace a user's password, read from the terminal without echo or from standard input.
+CHANGE_HELP = """Replace a user's password, read from the terminal without echo or from standard input.
 
 Example:
 
@@ -97,7 +97,9 @@ Certificates = Annotated[
 ]
 Networks = Annotated[list[str] | None, typer.Option("--network", help="A network that the user may reach; repeatable.")]
 Rate = Annotated[float | None, typer.Option(help="Megabits a second, each way.")]
-Addresses = Annotated[list[str] | None, typer.Option("--address", help="A fixed address in the tunnel; one of each IP version.")]
+Addresses = Annotated[
+    list[str] | None, typer.Option("--address", help="A fixed address in the tunnel; one of each IP version.")
+]
 
 
 def register(root: typer.Typer) -> None:
@@ -182,7 +184,7 @@ def set_command(
     print_user(change(_file(users), name, values), as_json)
 
 
-@app.command("passwd", help=PASSWD_HELP)
+@app.command("passwd", help=CHANGE_HELP)
 def passwd_command(name: Name, mschapv2: Mschapv2 = False, users: UsersPath = None, as_json: AsJson = False) -> None:
     """The options of `warren vpn user passwd`."""
     from warren_vpn.users.edits import find, set_password
@@ -215,8 +217,12 @@ def remove_command(
 def certificate_command(
     name: Name,
     out: Annotated[Path, typer.Option(help="The folder to write to.", metavar="PATH")] = Path(),
-    ca: Annotated[Path | None, typer.Option(help="The CA's certificate.", show_default="ca.crt next to the user file")] = None,
-    ca_key: Annotated[Path | None, typer.Option(help="The CA's key.", show_default="ca.key next to the user file")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="The CA's certificate.", show_default="ca.crt next to the user file")
+    ] = None,
+    ca_key: Annotated[
+        Path | None, typer.Option(help="The CA's key.", show_default="ca.key next to the user file")
+    ] = None,
     users: UsersPath = None,
 ) -> None:
     """The options of `warren vpn user certificate`."""

@@ -14,11 +14,11 @@ from warren_cli.files import read_small
 from warren_contracts.atomic_file import write_atomically
 from warren_vpn.profiles.credentials import parse_private_key
 from warren_vpn.users.certificate import identities_of, issue_certificate
-from warren_vpn.validation import detail_of
 from warren_vpn.users.errors import UserError
 from warren_vpn.users.model import User, Users
 from warren_vpn.users.password import SALT_SIZE, make_nt_hash, make_verifier
 from warren_vpn.users.store import UserFile
+from warren_vpn.validation import detail_of
 
 
 @dataclass(frozen=True, slots=True)

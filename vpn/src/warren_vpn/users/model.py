@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from warren_contracts.base import Input
 from warren_contracts.addresses import IPAddress, IPNetwork
+from warren_contracts.base import Input
 from warren_vpn.profiles.profile import Ed25519Key, Identity, UserName
 from warren_vpn.users.password import NtHash, PasswordVerifier
 
@@ -48,7 +48,7 @@ class User(Input):
     @property
     def methods(self) -> tuple[str, ...]:
         """How the user can log in, by the names that sessions report."""
-        found = ("eap-gtc",) if self.password is not None else ()
+        found: tuple[str, ...] = ("eap-gtc",) if self.password is not None else ()
         found += ("eap-mschapv2",) if self.nt_hash is not None else ()
         found += ("raw-key",) if self.public_key is not None else ()
         return found + (("certificate",) if self.certificate_identities else ())

@@ -11,9 +11,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from warren_contracts.atomic_file import rename_durably, write_draft
-from warren_vpn.validation import detail_of
 from warren_vpn.users.errors import UserFileError
 from warren_vpn.users.model import Users
+from warren_vpn.validation import detail_of
 
 FILE_NAME = "users.json"
 MAX_SIZE = 16 << 20  # bytes: 10,000 users have 8 MB

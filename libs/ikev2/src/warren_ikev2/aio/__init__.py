@@ -25,4 +25,14 @@ from warren_ikev2.aio.session import Session
 from warren_ikev2.aio.tun import TunDevice
 from warren_ikev2.dataplane.tun import OffloadTun
 
-__all__ = ["Client", "ClientBuilder", "LoginVerifier", "Metrics", "OffloadTun", "Server", "ServerBuilder", "Session", "TunDevice"]
+__all__ = [
+    "Client",
+    "ClientBuilder",
+    "LoginVerifier",
+    "Metrics",
+    "OffloadTun",
+    "Server",
+    "ServerBuilder",
+    "Session",
+    "TunDevice",
+]
