@@ -4,7 +4,7 @@ import asyncio
 import json
 import stat
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 # The throttle
 
 
-def fail(throttle: LoginThrottle, user: str, address: IPv4Address, now: float) -> Refusal | float:
+def fail(throttle: LoginThrottle, user: str, address: IPv4Address | IPv6Address, now: float) -> Refusal | float:
     refusal = throttle.admit(user, address, now)
     return refusal if refusal is not None else throttle.failed(user, address, now)
 
@@ -136,7 +136,7 @@ def mschapv2(user: str, password: str = PASSWORD) -> Mschapv2Attempt:
 
 def test_verdicts_and_their_reasons(server: Server) -> None:
     server.users.edit(lambda users: users.with_user(make_user("carol", disabled=True)))
-    attempts = [
+    attempts: list[GtcAttempt | Mschapv2Attempt] = [
         GtcAttempt("alice", PASSWORD), GtcAttempt("Alice", PASSWORD), GtcAttempt("alice", "wrong"), GtcAttempt("eve", PASSWORD),
         GtcAttempt("carol", PASSWORD), mschapv2("alice"), mschapv2("alice", "wrong"), mschapv2("bob"), mschapv2("eve"),
     ]  # fmt: skip

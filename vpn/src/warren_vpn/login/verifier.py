@@ -2,7 +2,7 @@
 
 A user that does not exist, that is disabled or that has no NT hash is verified against a dummy, so it takes as long as a wrong
 password and gets the same messages. Verification takes 32 MiB and one of two threads; attempts beyond the queue are refused at
-once, since whoever sends thousands must not make others wait.
+once, since a peer that sends thousands must not make others wait.
 """
 
 import asyncio

@@ -31,7 +31,7 @@ _NAMESPACE = uuid.UUID("6f1c7f0a-6a5a-5b3e-9b0e-2f8d6d3c5b11")
 
 
 def build(facts: ServerFacts, user: User, secrets: Secrets) -> BuiltProfile:
-    """swanctl.conf with the keys beside it and, if the server has a certificate, the Android profile."""
+    """swanctl.conf with the keys next to it and, if the server has a certificate, the Android profile."""
     name = f"{facts.name}-{user.name}"
     files = [ProfileFile(f"{name}.conf", _swanctl(facts, user, name).encode()), _trust(facts, user, name)]
     steps = [f"cp {name}.conf /etc/swanctl/conf.d/"]

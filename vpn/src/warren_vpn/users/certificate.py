@@ -95,7 +95,7 @@ def read_certificate(certificate: bytes, key: bytes, authority: x509.Certificate
 def build_pkcs12(own: UserCertificate, name: str, passphrase: str) -> bytes:
     """Build a PKCS #12 of certificate and key. Apple's clients read only 3DES with SHA-1 (RFC 7292's first algorithms).
 
-    That is weak against whoever has the file and guesses: it is as secret as the key.
+    That is weak against anybody who has the file and guesses: it is as secret as the key.
     """
     encryption = (
         PrivateFormat.PKCS12.encryption_builder()

@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="The users of the VPN server: add, 
 DEFAULT_FOLDER = Path("/var/lib/warren-vpn")
 """Where `warren vpn server init` puts a server, and the server looks for its users."""
 NT_HASH_WARNING = (
-    "warning: --mschapv2 stores the NT hash of the password (MD4, no salt): whoever reads the user file can log in with it, and can"
+    "warning: --mschapv2 stores the NT hash of the password (MD4, no salt): anybody who reads the user file can log in with it, and can"
     " find weak passwords in seconds. Use it only for clients that have neither EAP-GTC nor certificates."
 )
 ADD_HELP = """Add a user. The password is read from the terminal without echo, or is the first line of standard input.

@@ -1,7 +1,7 @@
 """Passwords as salted scrypt verifiers (RFC 7914), and the NT hash for MSCHAPv2. Pure: the caller passes the salt.
 
 A verifier proves a password and does not reveal it: with the parameters here a guess costs 32 MiB and about 60 ms of a core.
-The NT hash is the opposite: MD4 without salt, and whoever has it can log in by MSCHAPv2.
+The NT hash is the opposite: MD4 without salt, and anybody who has it can log in by MSCHAPv2.
 """
 
 import hashlib

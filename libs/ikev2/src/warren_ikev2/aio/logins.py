@@ -1,4 +1,4 @@
-"""The verdicts on logins: the verifier runs beside the loop's other work, and the engine continues with its verdict."""
+"""The verdicts on logins: the verifier runs concurrently with the loop's other work, and the engine continues with its verdict."""
 
 import asyncio
 import logging
