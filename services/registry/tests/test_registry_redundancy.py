@@ -10,6 +10,7 @@ import pytest
 from warren_contracts.addresses import Endpoint
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import ConflictError, InvalidInputError
+from warren_contracts.token_bucket import RateLimiter
 from warren_intent.claims import PolicyClaims
 from warren_registry.peers import membership
 from warren_registry.peers.address_claims import AddressClaims
@@ -17,7 +18,6 @@ from warren_registry.peers.announcement import check_announcement
 from warren_registry.peers.membership import Announced
 from warren_registry.peers.model import Peer, record_of
 from warren_registry.ports import Database
-from warren_contracts.token_bucket import RateLimiter
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NET = ip_network("10.0.0.0/16")

@@ -10,6 +10,7 @@ from warren_contracts.documents import SignerRole, TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet, PublishedPolicy
 from warren_contracts.problems import UnavailableError
+from warren_contracts.token_bucket import RateLimiter
 from warren_intent.claims import PolicyClaims
 from warren_registry.directory.model import RecordKey
 from warren_registry.directory.reconciler import DirectoryReconciler, IncompleteBatchError
@@ -17,7 +18,6 @@ from warren_registry.directory.relay import TOMBSTONE_LIFETIME
 from warren_registry.epoch.trust import Trust
 from warren_registry.peers.membership import announce, retag, revoke
 from warren_registry.presence.kicks import Kicks
-from warren_contracts.token_bucket import RateLimiter
 from warren_service.worker import Worker
 from warren_testkit.registry import FakeDatabase, FakePolicies
 from warren_testkit.registry.workers import HUB, NOW, POLICY_KEY, ROOT, SIGNER, SPOKE, Fleet

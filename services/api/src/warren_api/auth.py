@@ -15,8 +15,8 @@ from warren_api.errors import TooManyFailedTokensError
 from warren_api.ports import Bus
 from warren_contracts.commands import Authenticate, Authenticated, OperatorTokenList, Page, Role
 from warren_contracts.problems import ForbiddenError, NotFoundError, UnauthorizedError
-from warren_contracts.verbs import includes
 from warren_contracts.token_bucket import RateLimiter
+from warren_contracts.verbs import includes
 
 CACHE_SECONDS = 5.0
 CACHE_ENTRIES = 1_024

@@ -45,6 +45,7 @@ from warren_contracts.pages import fit_page
 from warren_contracts.peers import Announcement, JoinToken, PeerHost, PeerSummary, identity_in_use
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError
 from warren_contracts.subjects import Audience
+from warren_contracts.token_bucket import RateLimiter
 from warren_contracts.tokens import RandomBytes
 from warren_intent.claims import PolicyClaims
 from warren_registry.audit.service import list_audit, record
@@ -60,7 +61,6 @@ from warren_registry.ports import Database, Tables
 from warren_registry.presence.connections import UNKNOWN_HOST, ConnectionHost
 from warren_registry.presence.tracker import PresenceTracker
 from warren_service.restore_guard import RestoreGuard
-from warren_contracts.token_bucket import RateLimiter
 
 log = structlog.get_logger(__name__)
 

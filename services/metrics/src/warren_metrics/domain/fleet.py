@@ -15,6 +15,7 @@ from typing import Any
 from warren_contracts.events import PolicyApplied, TunnelChanged
 from warren_contracts.status import IpsecStatus, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Applied, AttemptFailure, Presence, Report, TunnelChange
+from warren_contracts.token_bucket import TokenBucket
 from warren_metrics.domain.budget import MAX_WEIGHT, weight
 from warren_metrics.domain.changed_names import ChangedNames
 from warren_metrics.domain.flood import BURST, EVENT_WEIGHT, NEW_BURST, NEW_RATE, RATE
@@ -27,7 +28,6 @@ from warren_metrics.domain.transitions import (
     policy_applied,
     tunnel_changed,
 )  # fmt: skip
-from warren_contracts.token_bucket import TokenBucket
 
 MAX_TUNNELS_OF_PEER = (
     10_000  # ten times the gateway that the agent is measured with; more is refused, so that memory is bounded

@@ -12,6 +12,7 @@ from warren_contracts.events import PeerAnnounced, PeerPriorityChanged, PeerReta
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import ConflictError, InvalidField, InvalidInputError, NotFoundError
+from warren_contracts.token_bucket import RateLimiter
 from warren_intent.claims import PolicyClaims
 from warren_registry.errors import AnnouncementRateError, PeerRevokedError
 from warren_registry.outbox import add_event
@@ -25,7 +26,6 @@ from warren_registry.peers.announcement import check_announcement
 from warren_registry.peers.model import Peer
 from warren_registry.ports import Tables
 from warren_service.permissions import MAX_TAGS
-from warren_contracts.token_bucket import RateLimiter
 
 
 async def find(tables: Tables, peer: PeerId) -> Peer:
