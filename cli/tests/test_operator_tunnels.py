@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from warren_cli.remote.tunnel_rows import SortError, ordered, row_of
 from warren_cli.remote.tunnels import csv_line
-from warren_contracts.commands import Role
+from warren_contracts.commands import OrderTunnel, Role
 from warren_contracts.status import FleetTunnel, ReasonCode, TrafficStats, TunnelState, TunnelStatus
 from warren_testkit.api import TOKENS
 from warren_testkit.api.live import LiveApi
@@ -97,6 +97,17 @@ def test_csv_holds_no_formula_and_no_control_characters() -> None:
 def test_a_sort_of_nothing_still_refuses_a_wrong_key() -> None:
     with pytest.raises(SortError):
         ordered((), "name,odd")
+
+
+def test_rekey_and_restart_order_the_agent_of_one_end(run: Run, fleet: LiveApi) -> None:
+    name = next(iter(fleet.bus.tunnels))
+    peer = fleet.bus.tunnels[name].peers[0]
+    assert f"the agent of {peer} is to rekey it" in run("tunnels", "rekey", name).stdout
+    assert "add --yes" in run("tunnels", "restart", name, code=2).stderr
+    assert json.loads(run("tunnels", "restart", name, "--yes", "--json").stdout)["action"] == "restart"
+    assert "not an end" in run("tunnels", "rekey", name, "--peer", "elsewhere", code=1).stderr
+    ordered = [request for _, verb, request in fleet.bus.calls if verb == "order_tunnel"]
+    assert [(it.peer, it.action.value) for it in ordered if isinstance(it, OrderTunnel)] == [(peer, "rekey"), (peer, "restart")]
 
 
 def test_watch_prints_again_when_a_tunnel_changes_and_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "What the operator states: check, plan, apply, list, show, history, diff, rollback, delete.",
         ),
         "peers": ("warren_cli.remote.peers", "The gateways of the fleet: list, show, retag, priority, revoke."),
-        "tunnels": ("warren_cli.remote.tunnels", "The tunnels of the fleet: list, show, history."),
+        "tunnels": ("warren_cli.remote.tunnels", "The tunnels of the fleet: list, show, history, rekey, restart."),
         "top": ("warren_cli.remote.top", "Watch the tunnels of the fleet live, worst first."),
         "events": ("warren_cli.remote.events", "Print events: what happened, or with --follow what happens."),
         "route": ("warren_cli.remote.route", "Show which tunnel a destination takes from each peer."),

@@ -1,4 +1,4 @@
-"""`python -m warren_tools.asyncapi [FILE]`: the AsyncAPI 3.0 document of the bus (docs/asyncapi.json).
+"""`python -m warren_tools.asyncapi [FILE]`: the AsyncAPI 3.0 document of the bus and of the API's live stream (docs/asyncapi.json).
 
 Generated from `warren_contracts` only: subjects become channels, models become messages, COMMANDS become request and reply.
 """
@@ -20,10 +20,12 @@ from warren_contracts.cloudevents import (
 )
 from warren_contracts.documents import ReaderDigest, TrustDocument
 from warren_contracts.events import EVENTS
+from warren_contracts.live import LiveMessage
 from warren_contracts.names import NAME_PATTERN, NKEY_PATTERN
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PolicySet
 from warren_contracts.problems import CONTENT_TYPE, Problem
+from warren_contracts.status import TunnelState
 from warren_contracts.subjects import READER_PATTERN, VERSION
 from warren_contracts.telemetry import PRESENCE
 from warren_contracts.verbs import COMMANDS, Command
@@ -65,12 +67,31 @@ _SECURITY_SCHEMES = {
         " inbox is `_INBOX.op.<name of the token>`.",
     },
     "nkey": {"type": "asymmetricEncryption", "description": "Agents: the nkey that was enrolled."},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "Of the API: a bearer token in `Authorization`."},
+    "session": {
+        "type": "httpApiKey", "name": "__Host-warren", "in": "cookie",
+        "description": "Of the API: the session of the web page, with an `Origin` of the server itself.",
+    },
 }  # fmt: skip
 _SERVERS = {
     "bus": {
         "host": "localhost:4222", "protocol": "nats", "description": "The NATS servers of `warren up --bind`.",
-        "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in _SECURITY_SCHEMES],
-    }
+        "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in ("token", "nkey")],
+    },
+    "api": {
+        "host": "localhost:8400", "protocol": "wss", "description": "The API server.",
+        "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in ("bearer", "session")],
+    },
+}  # fmt: skip
+_LIVE_PATH = "/api/live"
+_NAMES = {"type": "array", "items": {"type": "string", "pattern": NAME_PATTERN}, "maxItems": 32}
+_LIVE_QUERY = {
+    "type": "object", "additionalProperties": False,
+    "properties": {
+        "peer": _NAMES, "tag": _NAMES, "policy": _NAMES,
+        "state": {"type": "array", "items": {"type": "string", "enum": [state.value for state in TunnelState]}, "maxItems": 32},
+        "cursor": {"type": "integer", "minimum": 0, "description": "Continue after this cursor of a message."},
+    },
 }  # fmt: skip
 _SCHEMAS = "#/components/schemas/{model}"
 
@@ -80,7 +101,7 @@ Json = dict[str, Any]
 def document() -> Json:
     """Build the AsyncAPI document."""
     channels, operations, messages = _state(), {}, {}
-    channels |= _events() | _telemetry()
+    channels |= _events() | _telemetry() | _live()
     for name in channels:
         operations[f"receive-{name}"] = {"action": "receive", "channel": {"$ref": f"#/channels/{name}"}}
     for command in COMMANDS:
@@ -92,7 +113,8 @@ def document() -> Json:
         "info": {
             "title": "Warren on NATS",
             "version": "1.0.0",
-            "description": "Events are the interface: streams of signed documents, events and telemetry, and RPC.",
+            "description": "Events are the interface: streams of signed documents, events and telemetry, and RPC. Next to them the live"
+            " stream of the API, for pages and programs that do not use NATS.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -158,6 +180,24 @@ def _telemetry() -> Json:
     }  # fmt: skip
 
 
+def _live() -> Json:
+    """The fleet as a WebSocket; server-sent events on the same path have the same messages (docs/openapi.json)."""
+    return {
+        "live": {
+            "address": _LIVE_PATH,
+            "description": "A snapshot, `ready`, then every change, each a text frame; `{\"kind\":\"alive\"}` after 10 s without one. Values"
+            " of one parameter are alternatives. The client sends nothing. The server closes with the reason: 1013 and `slow-reader`,"
+            " `reset` or `stopping`: connect again, with the last cursor (after `reset` without one); 4401: the token is no longer valid;"
+            " 1008: the client sent something. A refusal is a Problem instead of the handshake.",
+            "messages": {"LiveMessage": {"$ref": "#/components/messages/LiveMessage"}},
+            "servers": [{"$ref": "#/servers/api"}],
+            "bindings": {"ws": {"method": "GET", "query": _LIVE_QUERY, "bindingVersion": "0.1.0"}},
+            "x-audience": "operators",
+            "x-least-role": "viewer",
+        }
+    }  # fmt: skip
+
+
 def _add_command(command: Command, channels: Json, operations: Json) -> None:
     places = {"agent": "rpc.agent.{peer}", "enrol": "rpc.enrol.{nkey}"}
     prefix = places.get(command.service, f"rpc.{command.service}")
@@ -174,6 +214,7 @@ def _add_command(command: Command, channels: Json, operations: Json) -> None:
         "address": None,
         "description": f"The reply, or a Problem ({CONTENT_TYPE}).",
         "messages": replies,
+        "servers": [{"$ref": "#/servers/bus"}],
     }
     operations[name] = {
         "action": "receive",
@@ -190,6 +231,7 @@ def _audience(address: str) -> str:
 def _channel(address: str, model: type[BaseModel], kind: str, *, about: str, signed: bool = False) -> Json:
     message: Json = {"$ref": f"#/components/messages/{model.__name__}"}
     channel: Json = {"address": address, "description": about, "messages": {model.__name__: message}}
+    channel["servers"] = [{"$ref": "#/servers/bus"}]
     channel["x-audience"] = _audience(address)
     parameters = {name: {"description": text} for name, text in _PARAMETERS.items() if f"{{{name}}}" in address}
     if parameters:

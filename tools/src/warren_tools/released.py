@@ -5,6 +5,7 @@ from pydantic import BaseModel
 from warren_contracts import documents, peers, policy, telemetry
 from warren_contracts.base import Input
 from warren_contracts.events import EVENTS
+from warren_contracts.live import LiveMessage
 from warren_contracts.problems import Problem
 from warren_contracts.verbs import COMMANDS
 
@@ -16,6 +17,7 @@ _DOCUMENTS: tuple[type[BaseModel], ...] = (
     documents.SignedDocument,
     documents.Whoami,
     documents.DirectoryPage,
+    LiveMessage,
 )
 TELEMETRY: dict[str, type[BaseModel]] = {
     telemetry.PRESENCE: telemetry.Presence,

@@ -1,4 +1,4 @@
-"""`warren tunnels`: list and show, as both ends report them."""
+"""`warren tunnels`: list and show, as both ends report them; history, rekey, restart."""
 
 import csv
 import sys
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from warren_cli.errors import CliError
-from warren_cli.remote import completion, tunnel_history
+from warren_cli.remote import completion, tunnel_history, tunnel_orders
 from warren_cli.remote.client import ApiClient, path_of
 from warren_cli.remote.live_tunnels import REFRESH_S, ChangeWatch, LiveTunnels
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, VerbGroup, connect, reported, with_trust
@@ -37,7 +37,7 @@ from warren_contracts.tunnel_query import InvalidQueryError, TunnelQuery
 app = typer.Typer(
     cls=VerbGroup,
     invoke_without_command=True,
-    help="The tunnels of the fleet: list (also without a word), show, history.\n\nExample: warren tunnels --filter 'state:down tag:branch'",
+    help="The tunnels of the fleet: list (also without a word), show, history, rekey, restart.\n\nExample: warren tunnels --filter 'state:down tag:branch'",
 )
 
 
@@ -244,4 +244,5 @@ def _selectors(status: TunnelStatus) -> list[str]:
 def register(root: typer.Typer) -> None:
     """Add `warren tunnels`."""
     tunnel_history.register(app)
+    tunnel_orders.register(app)
     root.add_typer(app, name="tunnels")

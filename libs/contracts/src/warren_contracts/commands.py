@@ -148,6 +148,30 @@ class RevokePeer(OperatorCommand):
     peer: PeerId
 
 
+class TunnelAction(StrEnum):
+    """What an operator asks of a running tunnel."""
+
+    REKEY = "rekey"  # new keys, without an interruption
+    RESTART = "restart"  # its SAs are closed, then negotiated again
+
+
+class OrderTunnel(OperatorCommand):
+    """Have the agent of a peer rekey or restart one of its tunnels. One order of a peer in five seconds."""
+
+    peer: PeerId
+    tunnel: TunnelName
+    action: TunnelAction
+
+
+class TunnelOrdered(Document):
+    """An order is on its way to the agent, signed, in the peer's record. An agent that does not receive it within two minutes ignores it."""
+
+    peer: PeerId
+    tunnel: TunnelName
+    action: TunnelAction
+    at: datetime
+
+
 class PeerList(Document):
     peers: tuple[PeerSummary, ...]
     next_after: str | None = None

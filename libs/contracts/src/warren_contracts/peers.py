@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 from warren_contracts.addresses import EndpointText, IPAddress, IPNetwork
 from warren_contracts.base import STRICT_INT, Document, Input
 from warren_contracts.identities import Identity
-from warren_contracts.names import PeerId, PublicKey, Tag, UserNkey
+from warren_contracts.names import PeerId, PublicKey, Tag, TunnelName, UserNkey
 from warren_contracts.status import DriverStatus, HostFacts
 
 
@@ -71,6 +71,18 @@ class Announcement(Input):
     drivers: Annotated[tuple[DriverCapabilities, ...], Field(max_length=8)] = ()
 
 
+class TunnelOrder(Document):
+    """What an operator asks of one running tunnel: `rekey` (new keys, no interruption) or `restart` (closed, then negotiated again).
+
+    The agent whose own record has it executes it once, in the seconds after `at`; an action that it does not know it leaves.
+    """
+
+    id: int  # grows with every order of the fleet
+    tunnel: TunnelName
+    action: Annotated[str, StringConstraints(max_length=32)]
+    at: datetime
+
+
 class PeerRecord(Document):
     """One peer in the directory, published once for each reader that may see it. `withdrawn` marks a tombstone."""
 
@@ -87,6 +99,7 @@ class PeerRecord(Document):
     drivers: tuple[DriverCapabilities, ...] = ()
     priority: int | None = None  # set by an operator, never announced; None: no redundant gateway
     withdrawn: bool = False
+    order: TunnelOrder | None = None  # the last one of a tunnel of this peer
 
     def key(self, use: KeyUse) -> PublicKey | None:
         """The public key for one use; None if the peer has announced none."""

@@ -87,6 +87,28 @@ class TunnelHistory(Document):
     last_7d: HistoryStrip | None = None
 
 
+class TunnelCountersQuery(Input):
+    """The traffic of one tunnel in the last hour."""
+
+    name: TunnelName
+
+
+class EndCounters(Document):
+    """The bytes that one end counted in each minute; None: it sent no report in that minute."""
+
+    bytes_in: tuple[int | None, ...]
+    bytes_out: tuple[int | None, ...]
+
+
+class TunnelCounters(Document):
+    """The traffic of a tunnel in steps from `start` on; the last step is not over. Ends that are not recorded are left out."""
+
+    name: TunnelName
+    start: datetime
+    step_seconds: int
+    ends: dict[PeerId, EndCounters] = Field(default_factory=dict)
+
+
 class FleetAtQuery(Input):
     """The tunnels as they were observed at an instant, in order of names."""
 

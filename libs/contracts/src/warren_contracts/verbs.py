@@ -34,6 +34,7 @@ from warren_contracts.commands import (
     OperatorToken,
     OperatorTokenList,
     OperatorTokenSummary,
+    OrderTunnel,
     Page,
     PeerChange,
     PeerList,
@@ -45,6 +46,7 @@ from warren_contracts.commands import (
     SetPriority,
     StoredPolicy,
     TunnelList,
+    TunnelOrdered,
 )
 from warren_contracts.documents import (
     AnnounceReply,
@@ -71,6 +73,8 @@ from warren_contracts.tunnel_history import (
     FleetObserved,
     PoliciesAtQuery,
     PoliciesDesired,
+    TunnelCounters,
+    TunnelCountersQuery,
     TunnelHistory,
     TunnelHistoryQuery,
 )
@@ -109,6 +113,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("registry", "retag", PeerChange, PeerSummary),
     Command("registry", "set_priority", SetPriority, PeerSummary),
     Command("registry", "revoke", RevokePeer, PeerSummary),
+    Command("registry", "order_tunnel", OrderTunnel, TunnelOrdered),
     Command("registry", "directory", Page, FleetDirectory),
     Command("registry", "create_join_token", CreateJoinToken, JoinToken),
     Command("registry", "create_operator_token", CreateOperatorToken, OperatorToken),
@@ -124,6 +129,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("metrics", "tunnel", GetTunnel, FleetTunnel, Role.VIEWER),
     Command("metrics", "states", TunnelStatesQuery, TunnelStates, Role.VIEWER),
     Command("metrics", "tunnel_history", TunnelHistoryQuery, TunnelHistory, Role.VIEWER),
+    Command("metrics", "tunnel_counters", TunnelCountersQuery, TunnelCounters, Role.VIEWER),
     Command("metrics", "fleet_at", FleetAtQuery, FleetObserved, Role.VIEWER),
     Command("metrics", "health", Empty, Health),
     Command("agent", "whoami", Empty, Whoami),

@@ -12,6 +12,7 @@ import structlog
 from warren_agent.announcer import Announcer
 from warren_agent.change_control import ChangeControl
 from warren_agent.clocks import Clocks
+from warren_agent.domain.orders import due_order
 from warren_agent.domain.states import Trigger, next_state
 from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriftFound, DriverEvent, TunnelChanged
 from warren_agent.drivers.set import DriverSet
@@ -66,6 +67,7 @@ class Agent:
         self._announcer = announcer
         self._intent: Intent | None = None
         self._saved: FeedState | None = None
+        self._last_order = 0  # the id of the last order of an operator that was executed
         self._to_apply: Trigger | None = None
         self._last_reported: tuple[int, int, str] | None = None  # the last run that found no daemon
         self._wake = asyncio.Event()
@@ -79,6 +81,8 @@ class Agent:
         if saved is not None:
             log.info("agent.intent_restored", revision=saved.policy_revision, peers=len(saved.directory))
             self._saved = saved
+            own = saved.directory.get(self.peer)
+            self._last_order = own.order.id if own is not None and own.order is not None else 0
             self._accept_intent(intent := Intent(saved, self._clocks.now()))
             self._changes.assume(self._reconciler.derive(intent))
         tasks_of = (
@@ -155,8 +159,15 @@ class Agent:
             self._reporter.removed(name, intent.traceparent)
         for status in undeployed:
             self._reporter.changed(status, 0, intent.traceparent)
+        await self._execute_order(intent)
         self._report_applied(intent, outcome, duration)
         self.state = next_state(self.state, Trigger.DAEMON_LOST if outcome.daemon_lost else Trigger.APPLIED)
+
+    async def _execute_order(self, intent: Intent) -> None:
+        order = due_order(intent.state.directory.get(self.peer), self._last_order, self._clocks.now())
+        if order is not None:
+            self._last_order = order.id
+            await self._supervisor.execute(order)
 
     def _change_paths(self) -> None:
         self._paths_changed = True

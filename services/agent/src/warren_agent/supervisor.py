@@ -19,6 +19,7 @@ from warren_agent.paths.manager import PathManager
 from warren_agent.paths.standby import standing_by
 from warren_agent.reconciler import ApplyResult
 from warren_agent.telemetry.reporter import TelemetryReporter
+from warren_contracts.peers import TunnelOrder
 from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 
 log = structlog.get_logger("warren_agent")
@@ -110,6 +111,22 @@ class Supervisor:
                 await self._drivers.renew_tunnel(name)
             except DriverError as error:
                 log.warning("tunnel.renewal_failed", tunnel=name, error=str(error))
+
+    async def execute(self, order: TunnelOrder) -> None:
+        """Do what an operator wants of a tunnel of this host. One that is not applied here, or not in use, is left alone."""
+        name = order.tunnel
+        actions = {"rekey": self._drivers.rekey_tunnel, "restart": self._drivers.stop_tunnel}
+        act = actions.get(order.action)
+        if act is None or name not in self._watches or not self._drivers.is_up_for(name) or self.paths.is_held(name):
+            log.warning("tunnel.order_ignored", tunnel=name, action=order.action)
+            return
+        log.info("tunnel.order_executed", tunnel=name, action=order.action)
+        try:
+            await act(name)
+        except DriverError as error:
+            log.warning("tunnel.order_failed", tunnel=name, action=order.action, error=str(error))
+        # What was closed starts again once the driver reports it; what was down already is due now.
+        self._watches[name] = watchdog.returned(self._watches[name], self._clocks.monotonic())
 
     async def note_without_daemon(self, tunnels: frozenset[str]) -> None:
         """Take note of the tunnels whose peer's daemon does not answer, and report at once those of which that is new."""

@@ -17,6 +17,7 @@ _LOOK = {
     ("registry", "retag"): "warren peers",
     ("registry", "set_priority"): "warren peers",
     ("registry", "revoke"): "warren peers",
+    ("registry", "order_tunnel"): "warren tunnels show",
 }
 
 

@@ -24,6 +24,7 @@ from warren_metrics.agent_spans import AgentSpans
 from warren_metrics.counters import IngestCounters
 from warren_metrics.domain.ends import ends_of
 from warren_metrics.domain.fleet import FleetTelemetry
+from warren_metrics.domain.recent_counters import RecentCounters
 from warren_metrics.handlers import CONSUMER, HEARTBEATS, register_history, register_rpc, register_telemetry
 from warren_metrics.history import writer
 from warren_metrics.history.postgres import PostgresHistory
@@ -110,9 +111,9 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         history = HistoryWriter(rows, EventPages(lambda: bus.client), retention, now=_now)
         following = Worker("history", history.step, writer.INTERVAL)
         components = ServiceComponents(broker, bus, store, memory, asyncio.Event(), check, looking, following)
-        counters, spans = IngestCounters(registry), AgentSpans(broker.tracer)
-        register_telemetry(broker, Ingest(fleet, memory, StreamEvents(lambda: bus.client), counters, spans))
-        register_rpc(broker, fleet, components, _now)
+        counters, spans, recent = IngestCounters(registry), AgentSpans(broker.tracer), RecentCounters()
+        register_telemetry(broker, Ingest(fleet, memory, StreamEvents(lambda: bus.client), counters, spans, recent))
+        register_rpc(broker, fleet, recent, components, _now)
         register_history(broker, HistoryQueries(rows, retention, lambda name: name in fleet.tunnels, now=_now))
 
         async def bus_connected() -> None:

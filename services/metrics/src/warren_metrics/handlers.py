@@ -15,9 +15,10 @@ from warren_contracts.commands import Empty, GetTunnel, Health, ListTunnels
 from warren_contracts.events import PeerRevoked, PolicyChanged
 from warren_contracts.plans import TunnelStates, TunnelStatesQuery
 from warren_contracts.problems import NotFoundError
-from warren_contracts.tunnel_history import FleetAtQuery, TunnelHistoryQuery
+from warren_contracts.tunnel_history import FleetAtQuery, TunnelCountersQuery, TunnelHistoryQuery
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.parse import MessageSource
+from warren_metrics.domain.recent_counters import RecentCounters
 from warren_metrics.domain.views import fleet_tunnel, list_tunnels, observed_states
 from warren_metrics.history.queries import HistoryQueries
 from warren_metrics.ingest import Ingest, Raw
@@ -79,7 +80,9 @@ def _consume(broker: Broker, ingest: Ingest, stream: str, consumer: str, subject
         ingest.dead_letter(int(advisory.get("stream_seq", 0)))
 
 
-def register_rpc(broker: Broker, fleet: FleetTelemetry, health: HealthSource, now: Callable[[], datetime]) -> None:
+def register_rpc(
+    broker: Broker, fleet: FleetTelemetry, recent: RecentCounters, health: HealthSource, now: Callable[[], datetime]
+) -> None:
     """Subscribe the handlers of `rpc.metrics.*`, and of what operators may call of them."""
 
     @broker.subscriber(subjects.rpc("metrics", "tunnels"), queue=QUEUE, title="metrics.tunnels")
@@ -94,6 +97,16 @@ def register_rpc(broker: Broker, fleet: FleetTelemetry, health: HealthSource, no
         if found is None:
             raise NotFoundError(f"unknown tunnel {command.name}: list the reported tunnels")
         return reply(found)
+
+    @broker.subscriber(subjects.rpc("metrics", "tunnel_counters"), queue=QUEUE, title="metrics.tunnel_counters")
+    @broker.subscriber(
+        subjects.rpc_of_operators("metrics", "tunnel_counters"), queue=QUEUE, title="operators.metrics.tunnel_counters"
+    )
+    async def tunnel_counters(command: TunnelCountersQuery) -> NatsResponse:
+        ends = fleet.tunnels.get(command.name)
+        if not ends:
+            raise NotFoundError(f"unknown tunnel {command.name}: list the reported tunnels")
+        return reply(recent.of(command.name, ends, now()))
 
     @broker.subscriber(subjects.rpc("metrics", "states"), queue=QUEUE, title="metrics.states")
     @broker.subscriber(subjects.rpc_of_operators("metrics", "states"), queue=QUEUE, title="operators.metrics.states")

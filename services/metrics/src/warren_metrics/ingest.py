@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 
 import structlog
 
-from warren_contracts.telemetry import AttemptFailure
+from warren_contracts.telemetry import AttemptFailure, Report
 from warren_metrics.agent_spans import AgentSpans
 from warren_metrics.counters import IngestCounters, exemplar
 from warren_metrics.domain.fleet import Changes, FleetTelemetry, merged
 from warren_metrics.domain.parse import MessageSource, Observation, parse
 from warren_metrics.domain.propagation import Arrival, Propagation
+from warren_metrics.domain.recent_counters import RecentCounters
 from warren_metrics.errors import TelemetryRejectedError
 from warren_metrics.memory import StateWriter
 from warren_metrics.ports import EventStream, OutgoingEvent
@@ -48,12 +49,14 @@ class Ingest:
         events: EventStream,
         counters: IngestCounters,
         spans: AgentSpans | None = None,
+        recent: RecentCounters | None = None,
     ) -> None:
         self._fleet = fleet
         self._memory = memory
         self._events = events
         self._counters = counters
         self._spans = spans
+        self._recent = recent or RecentCounters()
         self._propagation = Propagation()
         self._lock = asyncio.Lock()
 
@@ -77,6 +80,7 @@ class Ingest:
                 continue
             changes = self._fleet.observe(observation)
             self._count(raw, observation, changes)
+            self._record_recent(observation, changes)
             if self._spans is not None:
                 self._spans.record(observation.peer, observation.body, raw.traceparent)
             done.append(changes)
@@ -88,6 +92,15 @@ class Ingest:
         if outgoing:
             await self._events.publish(outgoing)
         self._memory.changed(merged(done))
+
+    def _record_recent(self, observation: Observation, changes: Changes) -> None:
+        at = observation.place.at
+        if isinstance(observation.body, Report):
+            self._recent.reported(observation.peer, at)
+        for keys in (changes.counters, changes.tunnels):
+            for key in keys:
+                if (view := self._fleet.tunnel(key)) is not None:
+                    self._recent.record(key, at, view.bytes_in, view.bytes_out)
 
     def edited(self, revision: int, at: datetime) -> None:
         """A policy revision was stored."""

@@ -60,5 +60,13 @@ class AnnouncementRateError(WarrenError):
     status = 429
 
 
+class TunnelOrderRateError(WarrenError):
+    """A tunnel of this peer was ordered to rekey or restart in the last seconds: retry in some seconds."""
+
+    code = "ordered-too-often"
+    title = "Order rate exceeded"
+    status = 429
+
+
 class DatabaseRolledBackError(Exception):
     """The database was restored while the registry ran: it restarts and compares its state with the bus."""

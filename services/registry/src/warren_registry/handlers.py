@@ -22,6 +22,7 @@ from warren_contracts.commands import (
     Empty,
     GetPeer,
     Health,
+    OrderTunnel,
     Page,
     PeerChange,
     RemoveJoinToken,
@@ -111,6 +112,7 @@ def register_services(broker: Broker, registry: Registry, signer: Signer, source
     _subscribe(broker, "retag", PeerChange, registry.retag)
     _subscribe(broker, "set_priority", SetPriority, registry.set_priority)
     _subscribe(broker, "revoke", RevokePeer, registry.revoke)
+    _subscribe(broker, "order_tunnel", OrderTunnel, registry.order_tunnel)
     _subscribe(broker, "directory", Page, registry.fleet_directory)
     _subscribe(broker, "create_join_token", CreateJoinToken, registry.create_join_token)
     _subscribe(broker, "join_tokens", Page, registry.join_tokens)

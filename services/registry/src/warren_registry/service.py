@@ -22,6 +22,7 @@ from warren_contracts.commands import (
     OperatorToken,
     OperatorTokenList,
     OperatorTokenSummary,
+    OrderTunnel,
     Page,
     PeerChange,
     PeerList,
@@ -29,6 +30,7 @@ from warren_contracts.commands import (
     RemoveOperatorToken,
     RevokePeer,
     SetPriority,
+    TunnelOrdered,
 )
 from warren_contracts.documents import (
     MAX_PAGE_RECORDS,
@@ -57,6 +59,7 @@ from warren_registry.errors import IdentityInUseError
 from warren_registry.operators import service as operators
 from warren_registry.peers import membership, queries
 from warren_registry.peers.announcement import BURST, RATE
+from warren_registry.peers.orders import order_tunnel
 from warren_registry.ports import Database, Tables
 from warren_registry.presence.connections import UNKNOWN_HOST, ConnectionHost
 from warren_registry.presence.tracker import PresenceTracker
@@ -230,6 +233,15 @@ class Registry:
         self._committed()
         log.info("peer.priority_changed", peer=found.id, priority=found.priority, actor=command.actor)
         return queries.summary_of(found, epoch, self._presence)
+
+    async def order_tunnel(self, command: OrderTunnel) -> TunnelOrdered:
+        async with self._current() as tables:
+            now = self._clock()
+            await order_tunnel(tables, command, now)
+            await record(tables, f"{command.action}_tunnel", command.tunnel, command, now)
+        self._committed()
+        log.info("tunnel.ordered", peer=command.peer, tunnel=command.tunnel, action=command.action.value, actor=command.actor)
+        return TunnelOrdered(peer=command.peer, tunnel=command.tunnel, action=command.action, at=now)
 
     async def revoke(self, command: RevokePeer) -> PeerSummary:
         async with self._current() as tables:

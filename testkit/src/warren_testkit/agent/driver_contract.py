@@ -107,6 +107,21 @@ class DriverContract:
 
         await bench.wait_for(is_renewed)
 
+    async def test_rekeyed_tunnel_has_other_keys_and_stays_up(self, bench: Bench) -> None:
+        await bench.driver.create_tunnel(bench.accepted)
+        await bench.driver.rekey_tunnel(bench.accepted.name)  # of a tunnel that is down: nothing
+        await bench.driver.start_tunnel(bench.accepted.name)
+        await bench.wait_for(_is(bench.accepted.name, TunnelState.UP, converged=True))
+        before = {sa.spi_in for sa in await bench.driver.sa_info(bench.accepted.name)}
+        await bench.driver.rekey_tunnel(bench.accepted.name)
+
+        def has_new_keys(event: DriverEvent) -> bool:
+            if not isinstance(event, TunnelChanged) or not event.converged:
+                return False
+            return bool({sa.spi_in for sa in event.status.link.children} - before)
+
+        await bench.wait_for(has_new_keys)
+
     async def test_stopped_tunnel_is_down_and_stays_configured(self, bench: Bench) -> None:
         await self.test_started_tunnel_comes_up_and_is_reported(bench)
         await bench.driver.stop_tunnel(bench.accepted.name)

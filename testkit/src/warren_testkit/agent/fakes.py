@@ -218,6 +218,14 @@ class FakeDriver:
             tunnel.renewing = True
             self._report(tunnel)
 
+    async def rekey_tunnel(self, name: str) -> None:
+        tunnel = self._known(name)
+        self.calls.append(("rekey", name))
+        if tunnel.running is not None:
+            self._spi += 1
+            tunnel.spi = self._spi
+            self._report(tunnel)
+
     async def adopt(self, connection: str) -> str:
         raise UnknownTunnelError(f"{connection}: the fake daemon has no connection of others")
 

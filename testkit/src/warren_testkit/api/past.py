@@ -34,14 +34,17 @@ from warren_contracts.tunnel_history import (
     PoliciesDesired,
     PolicyAt,
     StateEntry,
+    TunnelCounters,
+    TunnelCountersQuery,
     TunnelHistory,
     TunnelHistoryQuery,
 )
 from warren_intent.policy_diff import changes
 from warren_policy.errors import PlanMovedError
+from warren_testkit.api.orders import FakeOrders
 
 
-class FakePast:
+class FakePast(FakeOrders):
     """The verbs; `FakeBus` has the state."""
 
     policies: dict[str, StoredPolicy]
@@ -131,6 +134,10 @@ class FakePast:
     def _metrics_states(self, query: TunnelStatesQuery) -> TunnelStates:
         found = {name: ObservedState(state=self.tunnels[name].state) for name in query.names if name in self.tunnels}
         return TunnelStates(states=found)
+
+    def _metrics_tunnel_counters(self, query: TunnelCountersQuery) -> TunnelCounters:
+        _known(self.tunnels, query.name)
+        return TunnelCounters(name=query.name, start=self.now, step_seconds=60)
 
     def _metrics_tunnel_history(self, query: TunnelHistoryQuery) -> TunnelHistory:
         if query.until is not None:

@@ -164,6 +164,9 @@ class Driver(Protocol):
         TunnelChanged follows if there was anything; it is not converged.
         """
 
+    async def rekey_tunnel(self, name: str) -> None:
+        """Give whatever is up of the tunnel new keys, without an interruption; returns once that has begun. Harmless when it is down."""
+
     async def adopt(self, connection: str) -> str:
         """Take over a connection that somebody else made in the daemon and that equals a tunnel; returns the tunnel's name.
 

@@ -167,6 +167,12 @@ class DriverSet:
             raise UnknownTunnelError(f"{name}: no such tunnel")
         await self._drivers[kind].driver.renew_tunnel(name)
 
+    async def rekey_tunnel(self, name: str) -> None:
+        """Give what is up of a tunnel new keys. UnknownTunnelError if no driver has it."""
+        if (kind := self._kind_of.get(name)) is None:
+            raise UnknownTunnelError(f"{name}: no such tunnel")
+        await self._drivers[kind].driver.rekey_tunnel(name)
+
     async def adopt(self, connection: str) -> str:
         """Take over a connection of others; returns the tunnel's name. The error of the last driver if none can.
 

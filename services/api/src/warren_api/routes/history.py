@@ -15,6 +15,8 @@ from warren_contracts.tunnel_history import (
     FleetObserved,
     PoliciesAtQuery,
     PoliciesDesired,
+    TunnelCounters,
+    TunnelCountersQuery,
     TunnelHistory,
     TunnelHistoryQuery,
 )
@@ -38,6 +40,12 @@ async def get_tunnel_history(
     """What happened to a tunnel, the newest first: states and reasons of both ends, their presence, and the revisions they applied."""
     request = TunnelHistoryQuery(name=name, before=before, until=until, limit=limit)
     return await parts.bus.call("metrics", "tunnel_history", request, TunnelHistory, timeout=HISTORY_TIMEOUT)
+
+
+@router.get("/tunnels/{name}/counters", responses=READS_ONE)
+async def get_tunnel_counters(parts: PartsOf, principal: Viewer, name: TunnelName) -> TunnelCounters:
+    """The bytes each way in each minute of the last hour, as each end counted them. Minutes without a report are null."""
+    return await parts.bus.call("metrics", "tunnel_counters", TunnelCountersQuery(name=name), TunnelCounters)
 
 
 @router.get("/fleet", responses=READS)

@@ -6,8 +6,21 @@ from fastapi import APIRouter, Query
 from pydantic import StringConstraints
 
 from warren_api.explanations import explanation
-from warren_api.routes.common import READS, READS_ONE, After, AuthenticateFirstRoute, Limit, Name, PartsOf, Viewer
-from warren_contracts.commands import GetTunnel, ListTunnels, TunnelList
+from warren_api.orders import order_tunnel
+from warren_api.routes.common import (
+    READS,
+    READS_ONE,
+    After,
+    AuthenticateFirstRoute,
+    Client,
+    Limit,
+    Name,
+    Operator,
+    PartsOf,
+    Viewer,
+    problems,
+)
+from warren_contracts.commands import GetTunnel, ListTunnels, TunnelAction, TunnelList, TunnelOrdered
 from warren_contracts.explanation import Explanation
 from warren_contracts.names import TUNNEL_NAME_PATTERN
 from warren_contracts.status import FleetTunnel, TunnelState
@@ -15,6 +28,10 @@ from warren_contracts.status import FleetTunnel, TunnelState
 router = APIRouter(prefix="/api", route_class=AuthenticateFirstRoute, tags=["tunnels"])
 
 TunnelName = Annotated[str, StringConstraints(pattern=TUNNEL_NAME_PATTERN)]
+End = Annotated[
+    Name | None, Query(description="The end whose agent does it. None: the initiator's, if it is online, else the other's.")
+]
+ORDERS = problems(401, 403, 404, 409, 422, 429, 503)
 
 
 @router.get("/tunnels", responses=READS)
@@ -38,3 +55,19 @@ async def get_tunnel(parts: PartsOf, principal: Viewer, name: TunnelName) -> Fle
 async def explain_tunnel(parts: PartsOf, principal: Viewer, name: TunnelName) -> Explanation:
     """Why a tunnel is in its state: one cause from what both ends say, a sentence, and what to do."""
     return await explanation(parts.bus, name)
+
+
+@router.post("/tunnels/{name}/rekey", status_code=202, responses=ORDERS)
+async def rekey_tunnel(
+    parts: PartsOf, principal: Operator, client: Client, name: TunnelName, peer: End = None
+) -> TunnelOrdered:
+    """Have the agent of one end give the tunnel's SAs new keys, without an interruption. At most once in five seconds for each end."""
+    return await order_tunnel(parts.bus, name, peer, TunnelAction.REKEY, actor=principal.name, client=client)
+
+
+@router.post("/tunnels/{name}/restart", status_code=202, responses=ORDERS)
+async def restart_tunnel(
+    parts: PartsOf, principal: Operator, client: Client, name: TunnelName, peer: End = None
+) -> TunnelOrdered:
+    """Have the agent of one end close the tunnel's SAs and negotiate again: traffic stops for that long."""
+    return await order_tunnel(parts.bus, name, peer, TunnelAction.RESTART, actor=principal.name, client=client)

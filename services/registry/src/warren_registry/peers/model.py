@@ -6,7 +6,7 @@ from datetime import datetime
 from warren_contracts.addresses import IPNetwork
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
-from warren_contracts.peers import Announcement, PeerRecord
+from warren_contracts.peers import Announcement, PeerRecord, TunnelOrder
 
 NOT_ANNOUNCED = Announcement()
 
@@ -30,6 +30,7 @@ class Peer:
     announced_at: datetime | None = None
     revoked_at: datetime | None = None
     priority: int | None = None  # among redundant gateways, set by an operator
+    tunnel_order: TunnelOrder | None = None
 
     @property
     def revoked(self) -> bool:
@@ -54,7 +55,7 @@ def record_of(peer: Peer, epoch: int, revision: int) -> PeerRecord:
         peer=peer.id, epoch=epoch, revision=revision, tags=peer.tags, platform=announcement.platform, endpoints=announcement.endpoints,
         subnets=announcement.subnets, echo_addresses=announcement.echo_addresses,
         identity=peer.identity, keys=announcement.keys, drivers=announcement.drivers,
-        priority=peer.priority,
+        priority=peer.priority, order=peer.tunnel_order,
     )  # fmt: skip
 
 

@@ -126,6 +126,14 @@ class Charon:
         """Begin a negotiation and return."""
         await self._client.request("initiate", {"ike": str(connection), "child": str(child), "timeout": AT_ONCE})
 
+    async def rekey(self, kind: str, unique_id: int) -> None:
+        """Begin to rekey one IKE_SA ("ike") or CHILD_SA ("child"), and return; one that is gone meanwhile is fine."""
+        try:
+            await self._client.request("rekey", {f"{kind}-id": str(unique_id)})
+        except ViciCommandError as error:
+            if "no matching" not in error.errmsg and "not found" not in error.errmsg:
+                raise
+
     async def terminate(self, target: Termination, force: bool = False) -> None:
         """Close one SA and return; one that is gone already is fine. `force` does not wait for the peer."""
         message = {f"{target.kind}-id": str(target.unique_id), "timeout": AT_ONCE, "force": "yes" if force else "no"}

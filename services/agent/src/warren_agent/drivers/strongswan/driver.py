@@ -140,6 +140,16 @@ class StrongswanDriver:
             await self._tunnels.renew_lost(name)
         await self._refresh({name})
 
+    async def rekey_tunnel(self, name: str) -> None:
+        self._presence.present()
+        await self._refresh({name})
+        for sa in self._tunnels.known(name).sas:
+            for child in [child for child in sa.children if child.carries]:
+                await self._charon.rekey("child", child.unique_id)
+            if sa.up:
+                await self._charon.rekey("ike", sa.unique_id)
+        self._refresher.mark(name)
+
     async def adopt(self, connection: str) -> str:
         self._presence.present()
         return await self._adopter.adopt(connection)

@@ -73,6 +73,12 @@ class UserspaceDriver:
     async def renew_tunnel(self, name: str) -> None:
         await self._link.present().call(messages.Renew(name))
 
+    async def rekey_tunnel(self, name: str) -> None:
+        channel = self._link.present()
+        if (await self.tunnel_status(name)).link.children:  # new SAs next to the old ones, which end once those carry traffic
+            await channel.call(messages.Renew(name))
+            await channel.call(messages.StartTunnel(name))
+
     async def adopt(self, connection: str) -> str:
         raise UnknownTunnelError(f"{connection}: the userspace daemon has no connections of others")
 

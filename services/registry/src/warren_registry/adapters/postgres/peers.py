@@ -7,7 +7,7 @@ from typing import Any
 from warren_contracts.addresses import IPNetwork
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId
-from warren_contracts.peers import Announcement
+from warren_contracts.peers import Announcement, TunnelOrder
 from warren_registry.peers.address_claims import AddressClaim
 from warren_registry.peers.model import Peer
 from warren_store import Connection, load_queries
@@ -47,7 +47,7 @@ class PostgresPeers:
         await self._connection.execute(
             SQL["save_peer"], peer.id, peer.nkey, list(peer.tags), peer.version, peer.join_token, peer.hostname,
             list(peer.allowed), peer.canonical_identity, announced, peer.enrolled_at, peer.announced_at, peer.revoked_at,
-            peer.priority,
+            peer.priority, peer.tunnel_order.model_dump_json() if peer.tunnel_order is not None else None,
         )  # fmt: skip
         await self._connection.execute(SQL["clear_subnets"], peer.id)
         await self._connection.execute(SQL["clear_endpoints"], peer.id)
@@ -72,10 +72,11 @@ def _peers(rows: Sequence[Any]) -> tuple[Peer, ...]:
 def _peer(row: Any) -> Peer | None:
     if row is None:
         return None
-    announced = row["announcement"]
+    announced, ordered = row["announcement"], row["tunnel_order"]
     return Peer(
         id=row["id"], nkey=row["nkey"], tags=tuple(row["tags"]), version=row["version"], join_token=row["join_token"],
         enrolled_at=row["enrolled_at"], allowed=tuple(row["allowed"]), hostname=row["hostname"],
         announcement=Announcement.model_validate_json(announced) if announced is not None else None,
         announced_at=row["announced_at"], revoked_at=row["revoked_at"], priority=row["priority"],
+        tunnel_order=TunnelOrder.model_validate_json(ordered) if ordered is not None else None,
     )  # fmt: skip

@@ -21,11 +21,11 @@ SELECT peer, address FROM peer_endpoint WHERE peer <> $2 AND address <<= ANY ($1
 
 -- name: save_peer
 INSERT INTO peer (id, nkey, tags, version, join_token, hostname, allowed, identity, announcement, enrolled_at, announced_at,
-                  revoked_at, priority)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                  revoked_at, priority, tunnel_order)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 ON CONFLICT (id) DO UPDATE
 SET nkey = $2, tags = $3, version = $4, join_token = $5, hostname = $6, allowed = $7, identity = $8, announcement = $9,
-    enrolled_at = $10, announced_at = $11, revoked_at = $12, priority = $13;
+    enrolled_at = $10, announced_at = $11, revoked_at = $12, priority = $13, tunnel_order = $14;
 
 -- name: clear_subnets
 DELETE FROM peer_subnet WHERE peer = $1;
