@@ -28,7 +28,7 @@ def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-browser")
     from warren_testkit.browser import chromium
 
-    if not chromium.CHROMIUM.exists():
+    if chromium.CHROMIUM is None:
         pytest.skip("chromium is not installed: deploy/debian/setup.sh --browser")
     with sync_api.sync_playwright() as playwright:
         found = chromium.launch(playwright)

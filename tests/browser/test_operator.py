@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from warren_lab.process import wait_until
 from warren_testkit.browser.demo import Demo
 from warren_testkit.browser.views import paste
 
@@ -44,6 +45,7 @@ def test_an_operator_signs_in_edits_applies_sees_a_fault_and_rolls_back(demo: De
     page.goto(f"{demo.url}/tunnels/{TUNNEL.replace('+', '%2B')}")
     state = page.get_by_role("region", name="State").locator("[data-state]").first
     expect(state).to_have_attribute("data-state", "up", timeout=STATE_LIMIT_MS)
+    _rekey(demo, page)
     with demo.ike_blocked("spoke-1"):
         expect(state).not_to_have_attribute("data-state", "up", timeout=STATE_LIMIT_MS)
         reason = page.locator("[data-reason]")
@@ -62,6 +64,21 @@ def test_an_operator_signs_in_edits_applies_sees_a_fault_and_rolls_back(demo: De
     expect(page.locator(f"[data-version='{after['version'] + 1}']")).to_be_visible()
     stored = demo.call("GET", f"/api/policies/{POLICY}")["policy"]
     assert (stored["version"], stored["options"]) == (after["version"] + 1, before["options"])
+
+
+def _rekey(demo: Demo, page: Any) -> None:
+    """New keys, made by the agent and charon at the end whose button is used; the tunnel stays up."""
+    before = _spis(demo)
+    page.locator("[data-orders=spoke-1]").get_by_role("button", name="Rekey").click()
+    expect(page.locator("[data-orders=spoke-1]")).to_contain_text("asked for new keys")
+    wait_until(lambda: not before & _spis(demo), STATE_LIMIT_MS / 1_000, "no new keys")
+    state = page.get_by_role("region", name="State").locator("[data-state]").first
+    expect(state).to_have_attribute("data-state", "up")
+
+
+def _spis(demo: Demo) -> set[str]:
+    end = demo.call("GET", f"/api/tunnels/{TUNNEL.replace('+', '%2B')}")["ends"]["spoke-1"]
+    return {sa["spi_in"] for sa in end["link"]["children"]}
 
 
 def _text(hubs: str, spokes: str, more: str = "") -> str:

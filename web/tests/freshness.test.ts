@@ -7,7 +7,7 @@ import { duration } from '../src/lib/format'
 import type { Schemas } from '../src/lib/api/client'
 import { NOW, tunnel } from './fleet'
 
-const LIVE = { state: 'live', lostAt: null } as const
+const LIVE = { state: 'live', lostAt: null, blindAt: null } as const
 
 describe('a state', () => {
   test('is shown as received while the page is connected', () => {
@@ -15,9 +15,15 @@ describe('a state', () => {
   })
 
   test('is unknown, never the last one, once the page is disconnected', () => {
-    const lost = { state: 'lost', lostAt: NOW - DISCONNECTED_MS } as const
+    const lost = { ...LIVE, state: 'lost', lostAt: NOW - DISCONNECTED_MS } as const
     expect(shownState('up', lost, NOW)).toEqual({ state: 'unknown', silence: 'page' })
     expect(shownState('up', lost, NOW - 1)).toEqual({ state: 'up', silence: null })
+  })
+
+  test('is unknown when the server receives no reports, which looks different again', () => {
+    const blind = { ...LIVE, blindAt: NOW - DISCONNECTED_MS }
+    expect(shownState('up', blind, NOW)).toEqual({ state: 'unknown', silence: 'server' })
+    expect(shownState('up', blind, NOW - 1)).toEqual({ state: 'up', silence: null })
   })
 
   test('that is unknown to the server is another silence: the agent', () => {

@@ -1,37 +1,48 @@
 /**
- * The live connection to the API server: one stream of server-sent events that resumes after the last one received.
+ * The live connection to the API server: `/api/live`, a snapshot of the fleet and then every change of it.
  *
- * It reads the stream by `fetch`, as an EventSource hides the keepalive comments and the status of a refusal: here a connection that
- * is silent for SILENCE_MS counts as lost, and 401 as signed out. Another endpoint of the same form is another `path`.
+ * It is a WebSocket; where none opens (a proxy that does not pass it on, a refused sign-in), the same messages come as server-sent
+ * events, read by `fetch`, as an EventSource hides the keepalive comments and the status of a refusal. Either continues after the last
+ * cursor received. A connection that is silent for SILENCE_MS counts as lost, and 401 as signed out.
  */
-import { observe } from './api/client'
-import { SseParser, type Message } from './sse'
+import { observe, type Schemas } from './api/client'
+import { SseParser } from './sse'
 
+export type LiveMessage = Schemas['LiveMessage'] | { kind: 'alive' }
+/** `lost`: no connection, or one whose snapshot is not complete yet: nothing that is shown is vouched for. */
 export type LiveState = 'connecting' | 'live' | 'lost'
 
-export const SILENCE_MS = 25_000 // the server sends a comment each 10 s
+export const SILENCE_MS = 25_000 // the server sends something each 10 s
 const RETRY_MS = [500, 1_000, 2_000, 4_000, 8_000, 15_000]
+const UNAUTHORIZED = 4_401 // close code of a WebSocket whose token was removed
 
 export interface LiveHandlers {
-  /** One event of the fleet. */
-  event(message: Message): void
-  /** Connected; `resumed`: all events since the last connection follow. */
-  connected(resumed: boolean): void
-  state(state: LiveState): void
+  /** A message of the stream, in order. The first of a stream that does not resume is a snapshot: what came before is void. */
+  message(message: LiveMessage): void
+  /** `reason`: what the server said when it ended the stream; empty: nothing. */
+  state(state: LiveState, reason: string): void
 }
+
+/** How a connection ended. `unused`: before its first message, so that another transport may do better. */
+type End = 'ended' | 'unused' | 'signed-out'
+type Transport = (path: string, cursor: string, receive: (message: LiveMessage) => void, signal: AbortSignal) => Promise<End>
 
 export class LiveStream {
   #abort: AbortController | null = null
-  #lastId = ''
+  #cursor = ''
   #attempt = 0
-  #connectedBefore = false
+  #transport = 0
+  #reason = ''
   #stopped = true
+  readonly #transports: readonly Transport[]
 
   constructor(
     private readonly path: string,
     private readonly handlers: LiveHandlers,
-    private readonly request: typeof fetch = (...args) => fetch(...args),
-  ) {}
+    transports: readonly Transport[] = [overWebSocket(), overServerSentEvents()],
+  ) {
+    this.#transports = transports
+  }
 
   start(): void {
     if (!this.#stopped) return
@@ -45,46 +56,105 @@ export class LiveStream {
   }
 
   async #run(): Promise<void> {
-    this.handlers.state('connecting')
+    this.handlers.state('connecting', '')
     while (!this.#stopped) {
-      const refused = await this.#follow().catch(() => false)
-      if (this.#stopped || refused) return
-      this.handlers.state('lost')
+      const end = await this.#follow().catch((): End => 'unused')
+      if (this.#stopped || end === 'signed-out') return
+      if (end === 'ended') this.handlers.state('lost', this.#reason)
+      else {
+        this.#transport = (this.#transport + 1) % this.#transports.length
+        if (this.#transport !== 0) continue // the other transport is tried at once
+        this.handlers.state('lost', this.#reason)
+      }
       const pause = RETRY_MS[Math.min(this.#attempt, RETRY_MS.length - 1)] ?? 0
       this.#attempt += 1
       await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random() / 2)))
     }
   }
 
-  /** One connection until its end; true: nobody is signed in, so that another attempt has no use. */
-  async #follow(): Promise<boolean> {
+  /** One connection until its end. */
+  async #follow(): Promise<End> {
     const abort = new AbortController()
     this.#abort = abort
     let watchdog = setTimeout(() => abort.abort(), SILENCE_MS)
+    const receive = (message: LiveMessage): void => {
+      clearTimeout(watchdog)
+      watchdog = setTimeout(() => abort.abort(), SILENCE_MS)
+      if (!abort.signal.aborted) this.#receive(message)
+    }
     try {
-      const headers: Record<string, string> = this.#lastId === '' ? {} : { 'last-event-id': this.#lastId }
-      const response = await this.request(this.path, { headers, signal: abort.signal })
-      observe(response)
-      if (response.status === 401) return true
-      if (!response.ok || response.body === null) return false
-      this.#attempt = 0
-      this.handlers.state('live')
-      this.handlers.connected(this.#lastId !== '' && this.#connectedBefore)
-      this.#connectedBefore = true
-      const parser = new SseParser()
-      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
-      for (;;) {
-        const { value, done } = await reader.read()
-        if (done) return false
-        clearTimeout(watchdog)
-        watchdog = setTimeout(() => abort.abort(), SILENCE_MS)
-        for (const message of parser.push(value)) {
-          if (message.id !== '') this.#lastId = message.id
-          this.handlers.event(message)
-        }
-      }
+      const transport = this.#transports[this.#transport]
+      return transport === undefined ? 'unused' : await transport(this.path, this.#cursor, receive, abort.signal)
     } finally {
       clearTimeout(watchdog)
     }
   }
+
+  #receive(message: LiveMessage): void {
+    if (message.kind === 'alive') return
+    if (message.kind === 'dropped') {
+      this.#reason = message.reason ?? ''
+      if (this.#reason.startsWith('reset')) this.#cursor = '' // the cursor is of a stream that is gone
+      return
+    }
+    if (message.kind === 'snapshot') this.#cursor = ''
+    if (message.cursor) this.#cursor = message.cursor
+    this.handlers.message(message)
+    if (message.kind !== 'ready') return
+    this.#attempt = 0
+    this.#reason = ''
+    this.handlers.state('live', '')
+  }
+}
+
+/** Messages as text frames. */
+export function overWebSocket(create: (url: string) => WebSocket = (url) => new WebSocket(url)): Transport {
+  return (path, cursor, receive, signal) =>
+    new Promise((resolve) => {
+      const socket = create(withCursor(new URL(path, location.href.replace(/^http/, 'ws')), cursor).href)
+      let used = false
+      const end = (how: End): void => {
+        signal.removeEventListener('abort', abort)
+        resolve(how)
+      }
+      const abort = (): void => {
+        socket.close()
+        end(used ? 'ended' : 'unused') // a peer that is silent does not answer the close frame either
+      }
+      signal.addEventListener('abort', abort)
+      socket.onmessage = (event) => {
+        used = true
+        receive(JSON.parse(String(event.data)) as LiveMessage)
+      }
+      // After 4401 the other transport finds out, by its status, that nobody is signed in.
+      socket.onclose = (event) => end(used && event.code !== UNAUTHORIZED ? 'ended' : 'unused')
+    })
+}
+
+/** The same messages as server-sent events. */
+export function overServerSentEvents(request: typeof fetch = (...args) => fetch(...args)): Transport {
+  return async (path, cursor, receive, signal) => {
+    const headers: Record<string, string> = cursor === '' ? {} : { 'last-event-id': cursor }
+    const response = await request(path, { headers, signal })
+    observe(response)
+    if (response.status === 401) return 'signed-out'
+    if (!response.ok || response.body === null) return 'unused'
+    const parser = new SseParser()
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
+    try {
+      for (;;) {
+        const { value, done } = await reader.read()
+        if (done) return 'ended'
+        receive({ kind: 'alive' }) // comments, too, show that the connection lives
+        for (const message of parser.push(value)) receive(JSON.parse(message.data) as LiveMessage)
+      }
+    } catch {
+      return 'ended'
+    }
+  }
+}
+
+function withCursor(url: URL, cursor: string): URL {
+  if (cursor !== '') url.searchParams.set('cursor', cursor)
+  return url
 }

@@ -7,16 +7,19 @@ from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = next(
+    (path for path in (Path("/usr/bin/chromium"), Path("/usr/bin/chromium-headless-shell")) if path.exists()), None
+)
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 LIMIT_MS = 30_000.0  # for what takes two seconds on idle cores
 _PROBLEMS = ("Content Security Policy", "Trusted", "Refused to", "Uncaught")
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
 def launch(playwright: Playwright) -> Browser:
-    """Debian's Chromium, which asks nobody else for anything."""
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    return playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
+    """Debian's Chromium (or its shell without windows), which asks nobody else for anything."""
+    assert CHROMIUM is not None
+    return playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
 
 
 def context_of(browser: Browser, **options: Any) -> BrowserContext:

@@ -1,62 +1,37 @@
 """A running demo with the web page, and what an operator does to it from outside."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
 import psutil
 
-from warren_cli.remote.server_trust import ServerTrust
 from warren_stack.ports import choose_port
+from warren_testkit.browser.server import PageServer
 
 WARREN = str(Path(sys.executable).with_name("warren"))
 
 
 @dataclass(frozen=True)
-class Demo:
+class Demo(PageServer):
     """What `warren demo --keep` reports."""
 
-    url: str
-    token: str = field(repr=False)
-    token_file: Path
     enter: tuple[str, ...]  # the command that enters its namespaces
     process: int  # id of `warren demo`
-
-    def call(self, method: str, path: str, body: Any = None, token: str = "") -> Any:
-        """One call of the API. Raises httpx.HTTPStatusError."""
-        trust = ServerTrust().next_to(self.token_file).context()
-        headers = {"authorization": f"Bearer {token or self.token}"}
-        with httpx.Client(base_url=self.url, headers=headers, verify=trust, trust_env=False, timeout=20) as client:
-            reply = client.request(method, path, json=body)
-            reply.raise_for_status()
-            return reply.json()
-
-    def sign_in_link(self, token: str = "") -> str:
-        """A new link, for a token's role."""
-        return f"{self.url}{self.call('POST', '/api/session/codes', token=token)['path']}"
-
-    def viewer(self) -> str:
-        """The bearer token of a new viewer."""
-        name = f"viewer-{os.urandom(4).hex()}"
-        token: str = self.call("POST", "/api/operator-tokens", {"name": name, "role": "viewer"})["token"]
-        return token
 
     def run(self, *command: str) -> str:
         """Run a command inside the demo's namespaces."""
         return subprocess.run([*self.enter, *command], check=True, capture_output=True, text=True, timeout=30).stdout
 
     @contextmanager
-    def api_suspended(self) -> Iterator[None]:
-        """The API server stopped (SIGSTOP): its connections stay open, and nothing comes."""
+    def suspended(self, module: str) -> Iterator[None]:
+        """A service stopped (SIGSTOP): its connections stay open, and nothing comes."""
         children = psutil.Process(self.process).children(recursive=True)
-        [server] = [child for child in children if child.cmdline()[-2:] == ["-m", "warren_api"]]
+        [server] = [child for child in children if child.cmdline()[-2:] == ["-m", module]]
         server.suspend()
         try:
             yield

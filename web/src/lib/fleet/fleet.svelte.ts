@@ -1,8 +1,7 @@
-/** The fleet as the page knows it: tunnels and peers, read once, then followed by the stream of events. */
+/** The fleet as the page knows it: the states of tunnels and peers by the live stream, what that does not have by listings. */
 import { api, ApiError, content, everyPage, problemFrom, type Problem, type Schemas } from '../api/client'
 import { serverClock } from '../clock.svelte'
-import { LiveStream, type LiveState } from '../live'
-import type { Message } from '../sse'
+import { LiveStream, type LiveMessage, type LiveState } from '../live'
 import type { Connection } from './freshness'
 import { RowStore } from './merge'
 import { toRow, type TunnelRow } from './rows'
@@ -11,41 +10,54 @@ export type Peer = Schemas['PeerSummary']
 
 export const MAX_ROWS = 100_000
 const PAGE = 500
-const GATHER_MS = 100 // events of one change come close together
-const MAX_SINGLE = 40 // more changed tunnels than these are read by the listing
-const RELOAD_MS = 15_000 // counters have no event; and a state whose agent went silent with it
+const GATHER_MS = 100 // changes of one event come close together
+const MAX_SINGLE = 40 // more changed tunnels or peers than these are read by the listing
+const RELOAD_MS = 15_000 // counters and the age of reports have no event
 const RELOAD_LARGE_MS = 120_000
 const LARGE = 2_000 // tunnels, whose listing takes the server a second
-const EVENTS = '/api/events?kind=tunnel&kind=presence&kind=announced&kind=enrolled&kind=revoked&kind=retagged&kind=changed&kind=applied'
+const SHOW_MS = 50 // between two pictures of the fleet
+const SHOW_LARGE_MS = 250
+const LIVE = '/api/live'
+/** Without these no change of a tunnel reaches the live stream. */
+const SOURCES = ['nats', 'metrics']
 
 class Fleet {
-  tunnels = $state.raw<TunnelRow[]>([])
+  tunnels = $state.raw<readonly TunnelRow[]>([])
   peers = $state.raw<ReadonlyMap<string, Peer>>(new Map())
+  /** The states of all tunnels are known; `peersLoaded`: and everything of the peers. */
   loaded = $state(false)
+  peersLoaded = $state(false)
   /** There are more tunnels than the page reads. */
   truncated = $state(false)
   problem = $state.raw<Problem | null>(null)
-  connection = $state.raw<Connection>({ state: 'connecting', lostAt: null })
+  connection = $state.raw<Connection>({ state: 'connecting', lostAt: null, blindAt: null })
+  /** What the server said when it ended the stream; empty: nothing. */
+  ended = $state('')
+  /** Services that are not ready, by the server. */
+  notReady = $state.raw<readonly string[]>([])
   /** The server has another version of this page. */
   outdated = $state(false)
-  /** Grows with each event about policies: views that show them read again. */
+  /** Grows with each change of policies: views that show them read again. */
   policyChanges = $state(0)
 
   #store = new RowStore()
+  /** The question that the snapshot under way answers. */
+  #snapshot: number | null = null
   #dirty = new Set<string>()
-  #peersDirty = false
+  #dirtyPeers = new Set<string>()
   #gathering: ReturnType<typeof setTimeout> | undefined
   #reloading: ReturnType<typeof setTimeout> | undefined
+  #showing: ReturnType<typeof setTimeout> | undefined
+  #shownAt = 0
   #live: LiveStream | null = null
   #page: string | null = null
 
   /** Begin to follow the fleet; again after `stop`. */
   start(): void {
     if (this.#live !== null) return
-    this.#live = new LiveStream(EVENTS, {
-      event: (message) => this.#onEvent(message),
-      connected: () => void this.#onConnected(),
-      state: (state) => this.#onState(state),
+    this.#live = new LiveStream(LIVE, {
+      message: (message) => this.#onMessage(message),
+      state: (state, reason) => this.#onState(state, reason),
     })
     this.#live.start()
   }
@@ -54,13 +66,16 @@ class Fleet {
   stop(): void {
     this.#live?.stop()
     this.#live = null
-    clearTimeout(this.#gathering)
-    clearTimeout(this.#reloading)
+    for (const timer of [this.#gathering, this.#reloading, this.#showing]) clearTimeout(timer)
+    this.#showing = undefined
     this.#store = new RowStore()
+    this.#snapshot = null
     this.#dirty.clear()
+    this.#dirtyPeers.clear()
     this.tunnels = []
     this.peers = new Map()
-    this.loaded = false
+    this.loaded = this.peersLoaded = false
+    this.connection = { state: 'connecting', lostAt: null, blindAt: null }
   }
 
   tagsOf(peer: string): readonly string[] {
@@ -77,7 +92,6 @@ class Fleet {
       if (store !== this.#store) return
       this.truncated = more
       this.problem = null
-      this.loaded = true
       this.#show()
     } catch (error) {
       this.problem = problemFrom(error)
@@ -94,7 +108,6 @@ class Fleet {
       },
       (page) => page.tunnels.map((tunnel) => tunnel.name),
       MAX_ROWS,
-      () => this.#show(),
     )
   }
 
@@ -105,6 +118,7 @@ class Fleet {
       MAX_ROWS,
     )
     this.peers = new Map(found.map((peer) => [peer.peer, peer]))
+    this.peersLoaded = true
   }
 
   #scheduleReload(): void {
@@ -114,14 +128,11 @@ class Fleet {
     this.#reloading = setTimeout(() => void this.reload(), pause)
   }
 
-  #onState(state: LiveState): void {
-    const lostAt = state === 'live' ? null : (this.connection.lostAt ?? serverClock.now)
-    this.connection = { state, lostAt }
-  }
-
-  async #onConnected(): Promise<void> {
-    void this.#checkPage()
-    await this.reload()
+  #onState(state: LiveState, reason: string): void {
+    const lostAt = state === 'live' ? null : (this.connection.lostAt ?? (state === 'lost' ? serverClock.now : null))
+    this.connection = { ...this.connection, state, lostAt }
+    this.ended = reason
+    if (state !== 'live') this.#snapshot = null
   }
 
   /** Compare the page that the server has now with the one that was loaded. */
@@ -135,32 +146,92 @@ class Fleet {
     }
   }
 
-  #onEvent(message: Message): void {
-    const event = JSON.parse(message.data) as { type?: string; data?: { tunnel?: string } }
-    if (message.event.startsWith('warren.tunnel.') && event.data?.tunnel) this.#dirty.add(event.data.tunnel)
-    else if (message.event.startsWith('warren.peer.')) this.#peersDirty = true
-    else this.policyChanges += 1
+  #onMessage(message: LiveMessage): void {
+    if (message.kind === 'alive') return
+    if (message.kind === 'snapshot') this.#snapshot ??= this.#store.ask()
+    if (message.health) this.#onHealth(message.health)
+    this.#takeTunnels(message)
+    this.#takePeers(message)
+    if (message.kind === 'change' && (message.policies || message.policies_gone)) this.policyChanges += 1
+    if (message.kind === 'ready') this.#onReady()
+    else if (message.kind === 'change') this.#gather()
+  }
+
+  #takeTunnels(message: Schemas['LiveMessage']): void {
+    this.#store.live(message.tunnels ?? [])
+    for (const name of message.tunnels_gone ?? []) this.#store.remove(this.#store.ask(), name)
+    if (!message.tunnels && !message.tunnels_gone) return
+    if (message.kind === 'change') for (const row of message.tunnels ?? []) this.#dirty.add(row.name)
+    this.#showSoon()
+  }
+
+  #takePeers(message: Schemas['LiveMessage']): void {
+    if (!message.peers && !message.peers_gone) return
+    const peers = new Map(this.peers)
+    for (const { peer, presence, tags } of message.peers ?? []) {
+      const held = peers.get(peer)
+      if (held !== undefined) peers.set(peer, { ...held, presence, tags: tags ?? [] })
+      if (message.kind === 'change') this.#dirtyPeers.add(peer)
+    }
+    for (const peer of message.peers_gone ?? []) this.#dirtyPeers.add(peer)
+    this.peers = peers
+  }
+
+  /** The snapshot is complete, or the stream goes on where it was. */
+  #onReady(): void {
+    if (this.#snapshot !== null) {
+      this.#store.finish(this.#snapshot)
+      this.#snapshot = null
+      if (this.loaded) this.policyChanges += 1 // those since the last connection are not known one by one
+    }
+    this.loaded = true
+    this.#show()
+    void this.#checkPage()
+    void this.reload()
+  }
+
+  #onHealth(health: Schemas['Health']): void {
+    const failing = Object.entries(health.dependencies).flatMap(([name, ready]) => (ready ? [] : [name]))
+    this.notReady = failing.filter((name) => !name.includes('/'))
+    const isBlind = SOURCES.some((name) => failing.includes(name))
+    this.connection = { ...this.connection, blindAt: isBlind ? (this.connection.blindAt ?? serverClock.now) : null }
+  }
+
+  #gather(): void {
     clearTimeout(this.#gathering)
     this.#gathering = setTimeout(() => void this.#readChanged(), GATHER_MS)
   }
 
-  /** Read what events have named. The server derives a tunnel's state from both ends, so it is asked, not computed here. */
+  /** Read the details of what has changed; those of many, or of a large fleet, come with the next listing. */
   async #readChanged(): Promise<void> {
-    const names = [...this.#dirty]
+    const [names, peers] = [[...this.#dirty], [...this.#dirtyPeers]]
     this.#dirty.clear()
-    const peers = this.#peersDirty
-    this.#peersDirty = false
-    if (names.length > MAX_SINGLE) return this.reload()
+    this.#dirtyPeers.clear()
     const store = this.#store
+    const isLarge = this.tunnels.length > LARGE
+    const many = Math.max(names.length, peers.length) > MAX_SINGLE
+    if (many && !isLarge) return this.reload()
     try {
       await Promise.all([
-        ...(peers ? [this.#readPeers(), ...(names.length === 0 ? [this.reload()] : [])] : []),
-        ...names.map((name) => this.#readOne(store, name)),
+        ...(peers.length > MAX_SINGLE ? [this.#readPeers()] : peers.map((peer) => this.#readPeer(peer))),
+        ...(isLarge ? [] : names.map((name) => this.#readOne(store, name))),
       ])
     } catch (error) {
       this.problem = problemFrom(error)
     }
-    if (names.length > 0 && store === this.#store) this.#show()
+    if (store === this.#store) this.#show()
+  }
+
+  async #readPeer(name: string): Promise<void> {
+    try {
+      const peer = await content(api.GET('/api/peers/{peer_id}', { params: { path: { peer_id: name } } }))
+      this.peers = new Map(this.peers).set(name, peer)
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 404) throw error
+      const peers = new Map(this.peers)
+      peers.delete(name)
+      this.peers = peers
+    }
   }
 
   async #readOne(store: RowStore, name: string): Promise<void> {
@@ -173,8 +244,20 @@ class Fleet {
     }
   }
 
+  /** A picture at once, or, where one has just been made, a little later with all changes until then. */
+  #showSoon(): void {
+    if (this.#showing !== undefined) return
+    const pause = this.tunnels.length > LARGE ? SHOW_LARGE_MS : SHOW_MS
+    const due = this.#shownAt + pause - performance.now()
+    if (due <= 0) this.#show()
+    else this.#showing = setTimeout(() => this.#show(), due)
+  }
+
   #show(): void {
+    clearTimeout(this.#showing)
+    this.#showing = undefined
     this.tunnels = this.#store.rows()
+    this.#shownAt = performance.now()
   }
 }
 

@@ -10,10 +10,12 @@ export interface Connection {
   state: LiveState
   /** Since when the connection has been lost; milliseconds since the epoch, by the server's clock. */
   lostAt: number | null
+  /** Since when the server has not received what agents report, by its own word. */
+  blindAt: number | null
 }
 
-/** Why a state is unknown: two silences, which look different. */
-export type Silence = 'agent' | 'page' | null
+/** Why a state is unknown: the agents are silent, the server does not receive them, or this page has no connection. They look different. */
+export type Silence = 'agent' | 'server' | 'page' | null
 
 export interface Shown {
   state: TunnelState
@@ -25,9 +27,15 @@ export function isDisconnected(connection: Connection, now: number): boolean {
   return connection.state !== 'live' && connection.lostAt !== null && now - connection.lostAt >= DISCONNECTED_MS
 }
 
+/** Whether the server has been without reports for so long that its states are void. */
+export function isBlind(connection: Connection, now: number): boolean {
+  return connection.blindAt !== null && now - connection.blindAt >= DISCONNECTED_MS
+}
+
 /** The state to show for one that was received. */
 export function shownState(state: TunnelState, connection: Connection, now: number): Shown {
   if (isDisconnected(connection, now)) return { state: 'unknown', silence: 'page' }
+  if (isBlind(connection, now)) return { state: 'unknown', silence: 'server' }
   return { state, silence: state === 'unknown' ? 'agent' : null }
 }
 

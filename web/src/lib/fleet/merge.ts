@@ -1,10 +1,11 @@
 /**
  * The rows of all tunnels while replies arrive in any order.
  *
- * Each question gets a number when it is asked. A reply changes a row only if no reply to a later question has: a slow listing never
- * puts back what an event's own question has found meanwhile.
+ * Each question gets a number when it is asked. A reply changes the state of a row only if no reply to a later question, and no change
+ * of the live stream, has: a slow listing never puts back what came meanwhile. The details that the live stream does not have (ciphers,
+ * counters) are taken from any reply.
  */
-import type { TunnelRow } from './rows'
+import { detailsOf, fromLive, type LiveTunnel, type TunnelRow } from './rows'
 
 interface Held {
   row: TunnelRow
@@ -15,6 +16,9 @@ export class RowStore {
   #held = new Map<string, Held>()
   #removed = new Map<string, number>()
   #asked = 0
+  /** The rows in order of names, and where each is; null: tunnels came or went since. */
+  #ordered: { rows: TunnelRow[]; places: Map<string, number> } | null = null
+  #changed = new Set<string>()
 
   /** The number of a question that is asked now. */
   ask(): number {
@@ -26,20 +30,27 @@ export class RowStore {
   put(asked: number, rows: Iterable<TunnelRow>): boolean {
     let changed = false
     for (const row of rows) {
-      const before = Math.max(this.#held.get(row.name)?.asked ?? 0, this.#removed.get(row.name) ?? 0)
-      if (before > asked) continue
-      this.#held.set(row.name, { row, asked })
-      this.#removed.delete(row.name)
+      const held = this.#held.get(row.name)
+      if ((this.#removed.get(row.name) ?? 0) > asked) continue
+      if (held !== undefined && held.asked > asked) this.#set({ ...held.row, ...detailsOf(row) }, held.asked)
+      else this.#set(row, asked)
       changed = true
     }
     return changed
   }
 
-  /** A reply said that there is no such tunnel. */
+  /** Put in the rows of the live stream, which are newer than every reply to what was asked before. */
+  live(rows: Iterable<LiveTunnel>): void {
+    const asked = this.ask()
+    for (const live of rows) this.#set(fromLive(live, this.get(live.name)), asked)
+  }
+
+  /** A reply, or the live stream, said that there is no such tunnel. */
   remove(asked: number, name: string): boolean {
     const held = this.#held.get(name)
     if ((held?.asked ?? 0) > asked) return false
     this.#removed.set(name, asked)
+    this.#ordered = null
     return this.#held.delete(name)
   }
 
@@ -48,6 +59,7 @@ export class RowStore {
     let changed = false
     for (const [name, held] of this.#held) if (held.asked < asked) changed = this.#held.delete(name) || changed
     for (const [name, at] of this.#removed) if (at < asked) this.#removed.delete(name)
+    if (changed) this.#ordered = null
     return changed
   }
 
@@ -55,8 +67,28 @@ export class RowStore {
     return this.#held.get(name)?.row
   }
 
-  /** All rows, in order of names. */
-  rows(): TunnelRow[] {
-    return [...this.#held.values()].map((held) => held.row).sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
+  /** All rows, in order of names. They are sorted only when tunnels came or went: 100,000 take 0.2 s. */
+  rows(): readonly TunnelRow[] {
+    if (this.#ordered === null) {
+      const rows = [...this.#held.values()].map((held) => held.row).sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
+      this.#ordered = { rows, places: new Map(rows.map((row, place) => [row.name, place])) }
+    } else if (this.#changed.size > 0) {
+      const { places } = this.#ordered
+      const rows = [...this.#ordered.rows]
+      for (const name of this.#changed) {
+        const [place, row] = [places.get(name), this.get(name)]
+        if (place !== undefined && row !== undefined) rows[place] = row
+      }
+      this.#ordered = { rows, places }
+    }
+    this.#changed.clear()
+    return this.#ordered.rows
+  }
+
+  #set(row: TunnelRow, asked: number): void {
+    if (this.#held.has(row.name)) this.#changed.add(row.name)
+    else this.#ordered = null
+    this.#held.set(row.name, { row, asked })
+    this.#removed.delete(row.name)
   }
 }

@@ -5,6 +5,7 @@ import type { TunnelState } from './states'
 
 export type FleetTunnel = Schemas['FleetTunnel']
 export type TunnelStatus = Schemas['TunnelStatus']
+export type LiveTunnel = Schemas['LiveTunnel']
 export type ReasonCode = Schemas['ReasonCode']
 
 export interface TunnelRow {
@@ -27,10 +28,42 @@ export interface TunnelRow {
   sources: readonly string[]
   silent: readonly string[]
   disagreement: string
-  cipher: string
-  bytesIn: number
-  bytesOut: number
-  rekeys: number
+  /** Null, as are the counters: not read yet. The live stream does not have them. */
+  cipher: string | null
+  bytesIn: number | null
+  bytesOut: number | null
+  rekeys: number | null
+}
+
+/** What a reply has and the live stream does not. */
+type Details = Pick<TunnelRow, 'cipher' | 'bytesIn' | 'bytesOut' | 'rekeys'>
+
+export function detailsOf({ cipher, bytesIn, bytesOut, rekeys }: TunnelRow): Details {
+  return { cipher, bytesIn, bytesOut, rekeys }
+}
+
+/** The row of a tunnel of the live stream, with the details that are known from before. */
+export function fromLive(live: LiveTunnel, before: TunnelRow | undefined): TunnelRow {
+  const silent = live.stale ?? []
+  const reason = live.reason === undefined || live.reason === 'none' ? '' : live.reason
+  const same = before !== undefined && before.state === live.state
+  return {
+    name: live.name,
+    state: live.state,
+    peers: live.peers,
+    policy: live.policy ?? '',
+    policies: live.policy ? [live.policy] : [],
+    reasons: reason === '' ? [] : [reason],
+    reason,
+    reasonPeer: same && before.reason === reason ? before.reasonPeer : '',
+    detail: live.detail ?? '',
+    since: moment(live.since),
+    reportedAt: same && before.reportedAt !== null ? before.reportedAt : moment(live.reported_at),
+    sources: Object.keys(live.ends ?? {}).filter((peer) => !silent.includes(peer)),
+    silent,
+    disagreement: live.disagreement ?? '',
+    ...(before === undefined ? { cipher: null, bytesIn: null, bytesOut: null, rekeys: null } : detailsOf(before)),
+  }
 }
 
 /** The reports of both ends, in order of peers. */
