@@ -58,6 +58,12 @@ node: venv
 web: venv ## build the web page, which the API server of this checkout serves then; fails above 160 kB of first load
 	@PYTHONPATH=tools/src $(PY) -m warren_tools.page web build/web
 
+# The page for the test that drives it, which is skipped, with the reason, where npm reaches no registry. A page that does not build fails.
+.PHONY: page
+page: venv
+	@PYTHONPATH=tools/src $(PY) -m warren_tools.page web build/web || [ $$? -eq 2 ]
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt playwright
+
 # Each check is a target of its own, so that they run side by side.
 LINTS := lint-style lint-types lint-imports lint-words lint-spelling
 .PHONY: $(LINTS)
@@ -99,7 +105,8 @@ check: ready ## lint and unit tests without the slow ones, without root: in abou
 	WARREN_EXAMPLES=check $(PY) -m pytest -q -n $(JOBS) --dist loadfile -m '$(USUAL) and not slow' $(UNIT)
 
 test: setup venv ## everything that CI runs: make test, make test JOBS=4
-	@$(MAKE) --no-print-directory node & $(MAKE) --no-print-directory ready; failed=$$?; wait; exit $$failed
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target node page & other=$$!; \
+		$(MAKE) --no-print-directory ready; failed=$$?; wait $$other && exit $$failed
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-thorough: venv ## property tests with 20 times as many examples, new ones in each run
@@ -165,7 +172,7 @@ fuzz: venv ## coverage-guided fuzzing of IKEv2 and the data plane, FUZZ_SECONDS=
 		../venv/bin/python ../../libs/ikev2/fuzz/fuzz_dataplane.py $$target -max_total_time=$(FUZZ_SECONDS) -max_len=1500 || exit 1; \
 	done
 
-bench: setup venv ## side-by-side measurements: make bench, make bench ONLY=fanout
+bench: setup venv page ## side-by-side measurements: make bench, make bench ONLY=fanout
 	$(PY) bench --only '$(ONLY)'
 
 docs: venv ## write the generated documents and the frozen JSON Schemas

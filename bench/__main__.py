@@ -23,6 +23,7 @@ MODULES: tuple[str, ...] = (
     "cut_off",
     "expansion",
     "live_latency",
+    "browser_page",
     "ikev2_esp",
     "ikev2_ike",
     "ikev2_endurance",

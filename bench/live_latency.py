@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,35 +46,46 @@ MAX_P95_MS = 500.0
 Agents = dict[str, Connection]
 
 
-def _status(hub: int, spoke: int, state: TunnelState) -> TunnelStatus:
+@dataclass(frozen=True)
+class Fleet:
+    """A running fleet: connections of its gateways, and a client of the API server."""
+
+    agents: Agents
+    url: str
+    client: httpx.AsyncClient
+    states: dict[tuple[int, int], TunnelState]  # by gateway and number, of those that are reported in another state than up
+
+
+def status(hub: int, spoke: int, state: TunnelState) -> TunnelStatus:
     return TunnelStatus(
         name=f"hub-{hub}+spoke-{hub}-{spoke}", state=state, peer=f"spoke-{hub}-{spoke}", policy="branches"
     )
 
 
-async def _publish(agents: Agents, peer: str, kind: str, body: Report | TunnelChange, number: int) -> None:
+async def publish(agents: Agents, peer: str, kind: str, body: Report | TunnelChange, number: int) -> None:
     headers = {
         "ce-id": f"{peer}-{kind}-{number}", "ce-type": cloudevents.TELEMETRY_TYPES[kind], "ce-source": f"/peers/{peer}",
     }  # fmt: skip
     await agents[peer].client.publish(subjects.telemetry(peer, kind), body.model_dump_json().encode(), headers=headers)
 
 
-async def _report(agents: Agents, round_: int) -> None:
+async def _report(agents: Agents, round_: int, states: dict[tuple[int, int], TunnelState]) -> None:
     """One report of every gateway, in parts."""
     parts = SPOKES // PART
-    for hub in range(HUBS):
+    for hub in range(len(agents)):
         at = datetime.now(UTC)
         for part in range(parts):
-            tunnels = tuple(_status(hub, part * PART + n, TunnelState.UP) for n in range(PART))
+            numbers = range(part * PART, (part + 1) * PART)
+            tunnels = tuple(status(hub, n, states.get((hub, n), TunnelState.UP)) for n in numbers)
             body = Report(at=at, part=part, parts=parts, tunnels=tunnels)
-            await _publish(agents, f"hub-{hub}", "report", body, round_ * 1_000 + part)
+            await publish(agents, f"hub-{hub}", "report", body, round_ * 1_000 + part)
         await asyncio.sleep(0.1)
 
 
-async def _reports(agents: Agents) -> None:
+async def _reports(agents: Agents, states: dict[tuple[int, int], TunnelState]) -> None:
     for round_ in range(1, 1_000):
         await asyncio.sleep(9.0)
-        await _report(agents, round_)
+        await _report(agents, round_, states)
 
 
 async def _serve(exits: AsyncExitStack, bus: RealServer, name: str, memory: FakeBus) -> None:
@@ -118,7 +130,9 @@ async def _messages(client: httpx.AsyncClient, url: str) -> AsyncGenerator[tuple
                 yield time.perf_counter(), json.loads(line[6:])
 
 
-async def _measure(folder: Path, database: PostgresServer) -> list[float]:
+@asynccontextmanager
+async def running_fleet(folder: Path, database: PostgresServer, hubs: int = HUBS) -> AsyncIterator[Fleet]:
+    """The metrics service and the API server, and gateways that report 1,000 tunnels each, every ten seconds."""
     async with AsyncExitStack() as exits:
         bus = await exits.enter_async_context(RealServer(folder))
         await exits.enter_async_context(kept_streams(bus))
@@ -137,25 +151,30 @@ async def _measure(folder: Path, database: PostgresServer) -> list[float]:
             "WARREN_HTTP_CLEARTEXT": "allow",
         })  # fmt: skip
         memory = FakeBus()
-        for hub in range(HUBS):
+        for hub in range(hubs):
             memory.add_peer(f"hub-{hub}", "hub")
         for name in ("registry", "policy"):
             await _serve(exits, bus, name, memory)
         agents = {}
-        for hub in range(HUBS):
+        for hub in range(hubs):
             settings, nkey = bus.new_agent(f"hub-{hub}")
             callout.enrol(nkey, f"hub-{hub}", ())
             connection = Connection(settings, name=f"hub-{hub}", inbox_prefix=inbox(f"hub-{hub}"))
             agents[f"hub-{hub}"] = await exits.enter_async_context(connection)
             await connection.wait_connected()
-        await _report(agents, 0)
+        states: dict[tuple[int, int], TunnelState] = {}
+        await _report(agents, 0, states)
         url = f"http://127.0.0.1:{port}"
         client = await exits.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=60))
-        await _until_listed(client, url)
-        reporting = asyncio.create_task(_reports(agents))
+        await _until_listed(client, url, hubs)
+        reporting = asyncio.create_task(_reports(agents, states))
         exits.callback(reporting.cancel)
-        async with aclosing(_messages(client, url)) as messages:
-            return await _latencies(agents, messages)
+        yield Fleet(agents, url, client, states)
+
+
+async def _measure(folder: Path, database: PostgresServer) -> list[float]:
+    async with running_fleet(folder, database) as fleet, aclosing(_messages(fleet.client, fleet.url)) as messages:
+        return await _latencies(fleet.agents, messages)
 
 
 async def _latencies(agents: Agents, messages: AsyncIterator[tuple[float, dict[str, Any]]]) -> list[float]:
@@ -174,10 +193,10 @@ async def _latencies(agents: Agents, messages: AsyncIterator[tuple[float, dict[s
         async def change(run: int = run, sent: dict[str, float] = sent) -> None:
             for number in range(CHANGES):
                 hub, spoke = number % HUBS, run * CHANGES + number
-                status = _status(hub, spoke, TunnelState.DOWN)
-                sent[status.name] = time.perf_counter()
-                body = TunnelChange(at=datetime.now(UTC), previous=TunnelState.UP, status=status)
-                await _publish(agents, f"hub-{hub}", "tunnel", body, run * CHANGES + number)
+                changed = status(hub, spoke, TunnelState.DOWN)
+                sent[changed.name] = time.perf_counter()
+                body = TunnelChange(at=datetime.now(UTC), previous=TunnelState.UP, status=changed)
+                await publish(agents, f"hub-{hub}", "tunnel", body, run * CHANGES + number)
                 await asyncio.sleep(PAUSE_S)
 
         changing = asyncio.create_task(change())
@@ -192,10 +211,10 @@ async def _latencies(agents: Agents, messages: AsyncIterator[tuple[float, dict[s
     return results
 
 
-async def _until_listed(client: httpx.AsyncClient, url: str) -> None:
+async def _until_listed(client: httpx.AsyncClient, url: str, hubs: int) -> None:
     """Wait until the API server answers, and the metrics service has all tunnels."""
     headers = {"authorization": f"Bearer {TOKENS[Role.VIEWER]}"}
-    last = f"{url}/api/tunnels/hub-{HUBS - 1}+spoke-{HUBS - 1}-{SPOKES - 1}"
+    last = f"{url}/api/tunnels/hub-{hubs - 1}+spoke-{hubs - 1}-{SPOKES - 1}"
     async with asyncio.timeout(60):
         while True:
             with suppress(httpx.HTTPError):
