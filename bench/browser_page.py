@@ -2,8 +2,8 @@
 
 `browser_latency`: from a change that a gateway publishes to the frame in which the row shows the new state, with 10,000 tunnels in the
 system, 30 changes a run. `page_size`: the compressed bytes of the page's own files that the browser loads before it shows the fleet.
-`page_first_rows_100000`: from the navigation to the first rows, with 100,000 tunnels. `page_scroll_100000`: from a jump of the scroll bar to
-the frame with the rows of that place, 95th percentile. Without Chromium, or where the page was not built, nothing is measured.
+`page_first_rows_100000`: from the navigation to the first rows, with 100,000 tunnels. `page_scroll_100000`: from a jump of the scroll
+bar to the frame with the rows of that place, 95th percentile. Without Chromium, or where the page was not built, nothing is measured.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ WATCH = """() => {
     for (const row of document.querySelectorAll('[data-row]')) {
       const state = row.querySelector('[data-state]')?.dataset.state
       const known = (window.seen[row.dataset.row] ??= {})
-      if (state !== undefined && known.state !== state) window.seen[row.dataset.row] = { state, at: performance.timeOrigin + performance.now() }
+      if (state !== undefined && known.state !== state) {
+        window.seen[row.dataset.row] = { state, at: performance.timeOrigin + performance.now() }
+      }
     }
     requestAnimationFrame(note)
   }
@@ -152,10 +154,12 @@ async def _measure_many(folder: Path, database: PostgresServer) -> tuple[list[fl
 
 def _can_run() -> bool:
     try:
-        from warren_testkit.browser.chromium import CHROMIUM
-    except ImportError:
-        CHROMIUM = None
-    if CHROMIUM is None or load_page(page_folder()) is None:
+        from warren_testkit.browser import chromium
+    except ImportError:  # playwright
+        found = None
+    else:
+        found = chromium.CHROMIUM
+    if found is None or load_page(page_folder()) is None:
         print("  not measured: Chromium is not installed, or the page was not built (`make page`)", file=sys.stderr)
         return False
     return True
@@ -170,7 +174,9 @@ def run() -> Iterable[Row]:
         "browser_latency", latencies, "ms", better="lower", target=MAX_P95_MS,
         note=f"95th percentile of {CHANGES} changes; 10,000 tunnels, each reported every 10 s; from the publication to the frame",
     )  # fmt: skip
-    yield absolute("page_size", sizes, "bytes", better="lower", target=MAX_BYTES, note="compressed, before the fleet is shown")
+    yield absolute(
+        "page_size", sizes, "bytes", better="lower", target=MAX_BYTES, note="compressed, before the fleet is shown"
+    )
 
 
 def run_many() -> Iterable[Row]:

@@ -53,7 +53,9 @@ class Fleet:
     agents: Agents
     url: str
     client: httpx.AsyncClient
-    states: dict[tuple[int, int], TunnelState]  # by gateway and number, of those that are reported in another state than up
+    states: dict[
+        tuple[int, int], TunnelState
+    ]  # by gateway and number, of those that are reported in another state than up
 
 
 def status(hub: int, spoke: int, state: TunnelState) -> TunnelStatus:

@@ -107,7 +107,10 @@ def test_rekey_and_restart_order_the_agent_of_one_end(run: Run, fleet: LiveApi) 
     assert json.loads(run("tunnels", "restart", name, "--yes", "--json").stdout)["action"] == "restart"
     assert "not an end" in run("tunnels", "rekey", name, "--peer", "elsewhere", code=1).stderr
     ordered = [request for _, verb, request in fleet.bus.calls if verb == "order_tunnel"]
-    assert [(it.peer, it.action.value) for it in ordered if isinstance(it, OrderTunnel)] == [(peer, "rekey"), (peer, "restart")]
+    assert [(it.peer, it.action.value) for it in ordered if isinstance(it, OrderTunnel)] == [
+        (peer, "rekey"),
+        (peer, "restart"),
+    ]
 
 
 def test_watch_prints_again_when_a_tunnel_changes_and_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def _rekey(demo: Demo, page: Any) -> None:
     before = _spis(demo)
     page.locator("[data-orders=spoke-1]").get_by_role("button", name="Rekey").click()
     expect(page.locator("[data-orders=spoke-1]")).to_contain_text("asked for new keys")
-    wait_until(lambda: not before & _spis(demo), STATE_LIMIT_MS / 1_000, "no new keys")
+    wait_until(lambda: not before & _spis(demo), "new keys", STATE_LIMIT_MS / 1_000)
     state = page.get_by_role("region", name="State").locator("[data-state]").first
     expect(state).to_have_attribute("data-state", "up")
 

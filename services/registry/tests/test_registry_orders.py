@@ -40,7 +40,12 @@ async def test_an_order_is_the_last_one_of_the_record_until_the_next(database: D
         order = record_of(held, 1, 1).order
         assert order is not None
         assert first.tunnel_order is not None
-        assert (first.tunnel_order.action, order.action, order.tunnel, order.at) == ("rekey", "restart", "hub+s1", later)
+        assert (first.tunnel_order.action, order.action, order.tunnel, order.at) == (
+            "rekey",
+            "restart",
+            "hub+s1",
+            later,
+        )
         assert order.id == held.version > first.tunnel_order.id
         await membership.revoke(tables, "s1", "ann", later)
     async with database.transaction() as tables:

@@ -20,7 +20,6 @@ from warren_contracts.cloudevents import (
 )
 from warren_contracts.documents import ReaderDigest, TrustDocument
 from warren_contracts.events import EVENTS
-from warren_contracts.live import LiveMessage
 from warren_contracts.names import NAME_PATTERN, NKEY_PATTERN
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PolicySet
@@ -185,10 +184,10 @@ def _live() -> Json:
     return {
         "live": {
             "address": _LIVE_PATH,
-            "description": "A snapshot, `ready`, then every change, each a text frame; `{\"kind\":\"alive\"}` after 10 s without one. Values"
-            " of one parameter are alternatives. The client sends nothing. The server closes with the reason: 1013 and `slow-reader`,"
-            " `reset` or `stopping`: connect again, with the last cursor (after `reset` without one); 4401: the token is no longer valid;"
-            " 1008: the client sent something. A refusal is a Problem instead of the handshake.",
+            "description": "A snapshot, `ready`, then every change, each a text frame; `{\"kind\":\"alive\"}` after 10 s without one."
+            " Values of one parameter are alternatives. The client sends nothing. The server closes with the reason: 1013 and"
+            " `slow-reader`, `reset` or `stopping`: connect again, with the last cursor (after `reset` without one); 4401: the"
+            " token is no longer valid; 1008: the client sent something. A refusal is a Problem instead of the handshake.",
             "messages": {"LiveMessage": {"$ref": "#/components/messages/LiveMessage"}},
             "servers": [{"$ref": "#/servers/api"}],
             "bindings": {"ws": {"method": "GET", "query": _LIVE_QUERY, "bindingVersion": "0.1.0"}},

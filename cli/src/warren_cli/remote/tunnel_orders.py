@@ -38,7 +38,9 @@ def restart_command(
     """Close a tunnel's SAs and negotiate again: its traffic stops for that long. Example: warren tunnels restart hub+spoke-1 --yes"""
     with connect(url, token_file) as api:
         if not yes:
-            found = api.call("GET", path_of("tunnels", name), FleetTunnel)  # a mistyped name is an error before the question
+            found = api.call(
+                "GET", path_of("tunnels", name), FleetTunnel
+            )  # a mistyped name is an error before the question
             confirm(f"Restart {name}, which is {found.state.value}?", yes)
         _show(_order(api, name, TunnelAction.RESTART, peer), as_json)
 
@@ -51,7 +53,9 @@ def _show(ordered: TunnelOrdered, as_json: bool) -> None:
     if as_json:
         print_json(ordered)
     else:
-        echo(f"{ordered.tunnel}: the agent of {ordered.peer} is to {ordered.action} it; `warren tunnels history {ordered.tunnel}` shows what becomes of it")
+        echo(
+            f"{ordered.tunnel}: the agent of {ordered.peer} is to {ordered.action} it; see `warren tunnels show {ordered.tunnel}`"
+        )
 
 
 def register(app: typer.Typer) -> None:

@@ -37,7 +37,8 @@ from warren_contracts.tunnel_query import InvalidQueryError, TunnelQuery
 app = typer.Typer(
     cls=VerbGroup,
     invoke_without_command=True,
-    help="The tunnels of the fleet: list (also without a word), show, history, rekey, restart.\n\nExample: warren tunnels --filter 'state:down tag:branch'",
+    help="The tunnels of the fleet: list (also without a word), show, history, rekey, restart.\n\n"
+    "Example: warren tunnels --filter 'state:down tag:branch'",
 )
 
 

@@ -164,7 +164,7 @@ class OrderTunnel(OperatorCommand):
 
 
 class TunnelOrdered(Document):
-    """An order is on its way to the agent, signed, in the peer's record. An agent that does not receive it within two minutes ignores it."""
+    """An order is on its way to the agent, signed, in the peer's record. An agent that receives it after two minutes ignores it."""
 
     peer: PeerId
     tunnel: TunnelName

@@ -22,7 +22,9 @@ def executing_end(tunnel: FleetTunnel, peer: PeerId | None) -> PeerId:
     if peer is not None and peer not in tunnel.peers:
         raise NotFoundError(f"{peer} is not an end of {tunnel.name}: its ends are {', '.join(tunnel.peers)}")
     if peer is not None and peer not in online:
-        raise ConflictError(f"the agent of {peer} does not report {tunnel.name}: it cannot be reached, or has no such tunnel")
+        raise ConflictError(
+            f"the agent of {peer} does not report {tunnel.name}: it cannot be reached, or has no such tunnel"
+        )
     if not online:
         raise ConflictError(f"no agent reports {tunnel.name} at the moment: nobody can execute it")
     return peer or next((end for end in online if tunnel.ends[end].initiator), online[0])

@@ -240,7 +240,9 @@ class Registry:
             await order_tunnel(tables, command, now)
             await record(tables, f"{command.action}_tunnel", command.tunnel, command, now)
         self._committed()
-        log.info("tunnel.ordered", peer=command.peer, tunnel=command.tunnel, action=command.action.value, actor=command.actor)
+        log.info(
+            "tunnel.ordered", peer=command.peer, tunnel=command.tunnel, action=command.action.value, actor=command.actor
+        )
         return TunnelOrdered(peer=command.peer, tunnel=command.tunnel, action=command.action, at=now)
 
     async def revoke(self, command: RevokePeer) -> PeerSummary:

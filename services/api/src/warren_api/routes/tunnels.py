@@ -29,7 +29,8 @@ router = APIRouter(prefix="/api", route_class=AuthenticateFirstRoute, tags=["tun
 
 TunnelName = Annotated[str, StringConstraints(pattern=TUNNEL_NAME_PATTERN)]
 End = Annotated[
-    Name | None, Query(description="The end whose agent does it. None: the initiator's, if it is online, else the other's.")
+    Name | None,
+    Query(description="The end whose agent does it. None: the initiator's, if it is online, else the other's."),
 ]
 ORDERS = problems(401, 403, 404, 409, 422, 429, 503)
 

@@ -46,7 +46,9 @@ class RecentCounters:
 
     def __init__(self) -> None:
         self._ends: dict[TunnelKey, _End] = {}
-        self._reported: dict[str, array[int]] = {}  # by peer: the minutes since 1970 in which it reported, by minute modulo 60
+        self._reported: dict[
+            str, array[int]
+        ] = {}  # by peer: the minutes since 1970 in which it reported, by minute modulo 60
         self._swept = 0
 
     def reported(self, peer: str, at: datetime) -> None:
@@ -86,7 +88,7 @@ class RecentCounters:
         return EndCounters(bytes_in=values(end.added[0]), bytes_out=values(end.added[1]))
 
     def _sweep(self, minute: int) -> bool:
-        """Forget ends without a change for an hour, at most once a minute; whether there is room now."""
+        """Forget ends without a change for an hour, at most once a minute; whether there is space now."""
         if minute != self._swept:
             self._swept = minute
             for key in [key for key, end in self._ends.items() if end.minute <= minute - MINUTES]:

@@ -75,7 +75,9 @@ class UserspaceDriver:
 
     async def rekey_tunnel(self, name: str) -> None:
         channel = self._link.present()
-        if (await self.tunnel_status(name)).link.children:  # new SAs next to the old ones, which end once those carry traffic
+        if (
+            await self.tunnel_status(name)
+        ).link.children:  # new SAs next to the old ones, which end once those carry traffic
             await channel.call(messages.Renew(name))
             await channel.call(messages.StartTunnel(name))
 
