@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 
 from warren_stack.errors import LocalError
-from warren_stack.tls.certificates import (
+from warren_trust.certificates import (
     LEAF_LIFETIME,
     LOOPBACK,
     certificate_pem,

@@ -16,7 +16,7 @@ from warren_agent.enrolment import enrol
 from warren_agent.errors import EnrolmentError
 from warren_agent.settings import check_settings
 from warren_agent.state.store import StateStore
-from warren_stack.tls.certificates import LOOPBACK, fingerprint, issue, make_authority
+from warren_trust.certificates import LOOPBACK, fingerprint, issue, make_authority
 from warren_testkit.agent.process import join_token
 
 NOW = datetime.now(UTC)

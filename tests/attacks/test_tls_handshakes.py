@@ -17,7 +17,7 @@ from warren_contracts.commands import Role
 from warren_service import tls_listener
 from warren_service.server_certificate import ServerCertificate
 from warren_service.tls_listener import MAX_HANDSHAKES, TlsListener
-from warren_stack.tls.certificates import issue, make_authority
+from warren_trust.certificates import issue, make_authority
 from warren_testkit.api import TOKENS, FakeBus
 from warren_testkit.waiting import eventually
 

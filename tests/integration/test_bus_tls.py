@@ -17,7 +17,7 @@ from warren_bus.dial import PatchedClient
 from warren_bus.errors import InvalidSettingError
 from warren_bus.settings import BusSettings, parse_servers
 from warren_bus.tls import ClientTls
-from warren_stack.tls.certificates import make_authority
+from warren_trust.certificates import make_authority
 from warren_testkit.bus import RealServer
 from warren_testkit.bus.certificates import server_tls
 from warren_testkit.bus.servers import GrantingCallout

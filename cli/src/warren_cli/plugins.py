@@ -25,6 +25,7 @@ DISTRIBUTIONS = {
     "demo": "warren-stack[local]",
     "deploy": "warren-stack",
     "ca": "warren-stack",
+    "vpn": "warren-vpn",
 }
 """Verbs that a known package brings: what pip installs where one is missing."""
 

@@ -18,6 +18,7 @@ MESSAGES: tuple[control.Message, ...] = (
     control.Start(1500, False, False, None),
     control.InstallChild(child("aes256gcm16", esn=True), None),
     control.InstallChild(child("aes256-sha256"), 77),
+    control.InstallChild(child("aes256gcm16"), None, control.RateLimit(3, 125_000)),
     control.RemoveChild(5, 2.5),
     control.MoveChild(5, PATH),
     control.ReplacePort(),

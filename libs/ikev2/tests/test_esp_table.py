@@ -1,6 +1,7 @@
 """Which SA sends, and what happens around a rekey (RFC 7296, 2.8)."""
 
 import os
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -160,3 +161,33 @@ def test_transport_mode_is_refused() -> None:
     transport = ChildSa("t", 1, 2, ours.suite, ours.keys_in, ours.keys_out, LEFT, RIGHT, PATH, True, Mode.TRANSPORT)
     with pytest.raises(ConfigurationError, match="tunnel mode"):
         SaPair.of(transport, os.urandom)
+
+
+def host_children(number: int, host: str, remote: str = "10.1.0.0/24") -> ChildSa:
+    """A server's end of a client's CHILD_SA."""
+    own, _ = children(number)
+    return replace(own, local_ts=(TrafficSelector.parse(remote),), remote_ts=(TrafficSelector.parse(host),))
+
+
+def test_each_host_has_its_own_sa() -> None:
+    table = SaTable()
+    for number in range(1, 101):
+        table.install(SaPair.of(host_children(number, f"10.2.0.{number}"), os.urandom))
+    packet = bytes(IP(src="10.1.0.1", dst="10.2.0.77") / ICMP())
+    assert table.outbound_for(packet).spi == 2077
+    assert reason_of(table.seal, bytes(IP(src="10.1.0.1", dst="10.2.0.200") / ICMP())) is DropReason.NO_SA
+    assert reason_of(table.seal, bytes(IP(src="10.9.0.1", dst="10.2.0.77") / ICMP())) is DropReason.NO_SA
+    table.remove(1077, now=0.0)
+    assert reason_of(table.seal, packet) is DropReason.NO_SA
+
+
+def test_the_newest_sends_whether_it_is_for_a_host_or_a_network() -> None:
+    table = SaTable()
+    table.install(SaPair.of(host_children(1, "10.2.0.1"), os.urandom))
+    table.install(SaPair.of(children(2)[0], os.urandom))
+    assert table.outbound_for(PING).spi == 2002
+    table.install(SaPair.of(host_children(3, "10.2.0.1"), os.urandom))
+    assert table.outbound_for(PING).spi == 2003
+    table.remove(1003, now=0.0)
+    table.remove(1002, now=0.0)
+    assert table.outbound_for(PING).spi == 2001

@@ -21,7 +21,7 @@ from warren_service.server_certificate import (
     configured_certificate,
     is_loopback,
 )
-from warren_stack.tls.certificates import issue, make_authority
+from warren_trust.certificates import issue, make_authority
 
 NOW = datetime.now(UTC)
 CA = make_authority(NOW)

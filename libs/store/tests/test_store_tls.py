@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from warren_stack.tls.certificates import issue, make_authority
+from warren_trust.certificates import issue, make_authority
 from warren_store import PostgresUnavailableError, Store
 from warren_store.settings import PostgresSettings, unverified, wrong_dsn
 from warren_testkit.bus import free_port

@@ -28,6 +28,7 @@ from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import Message, Payloads, build_message, parse_message
 from warren_ikev2.wire.payloads import NoncePayload, NotifyPayload
 
+NO_CONNECTION = "no connection is configured for this address"
 _NO_SPI = bytes(8)
 MAX_INIT = 8192  # bytes of an IKE_SA_INIT request; charon's largest have about 3,000
 UNPROTECTED_PER_SECOND = 10  # notifies of an endpoint outside of any IKE_SA
@@ -124,7 +125,7 @@ class Admission:
             return
         candidates = self._candidates(path)
         if not candidates:
-            raise NoProposalChosenError("no connection is configured for this address")
+            raise NoProposalChosenError(NO_CONNECTION)
         if not self._redirect(candidates[0], payloads, header, nonce, path):
             self._open(candidates, message, raw, path, now)
 

@@ -1,8 +1,9 @@
 """The configuration of an endpoint. Times are in seconds, sizes in bytes."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from warren_ikev2.addresses import IPAddress
 from warren_ikev2.credentials import (
@@ -90,6 +91,8 @@ class AddressPool:
     subnets: tuple[IPv4Network | IPv6Network, ...] = ()
     required: bool = False
     """Refuse CHILD_SAs of peers that do not ask (FAILED_CP_REQUIRED)."""
+    reserved: frozenset[IPAddress] = frozenset()
+    """Addresses of the networks that no peer gets from the pool, such as our own and those of `PeerSettings`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,27 @@ class ChildConfiguration:
     esp_proposals: tuple[Proposal, ...] = DEFAULT_ESP_PROPOSALS
     lifetime: Lifetime = Lifetime()
     mode: Mode = Mode.TUNNEL
+
+
+class Uniqueness(Enum):
+    """What a second IKE_SA of one peer means for the first (strongSwan's `uniqueids`). INITIAL_CONTACT deletes the first with each."""
+
+    KEEP = "keep"
+    """Both are there."""
+    REPLACE = "replace"
+    """The first is deleted: its peer may have lost it without a word."""
+    REFUSE = "refuse"
+    """The second is refused, until the first is deleted or found dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """What one peer of a connection for many has of its own, as responder."""
+
+    addresses: tuple[IPAddress, ...] = ()
+    """Its virtual addresses, at most one of each IP version; for a version without one it gets an address of the pool."""
+    local_ts: Selectors = ()
+    """What it may reach: replaces `local_ts` of every child. Empty: as the children have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +179,10 @@ class ConnectionConfiguration:
     remote_addresses: tuple[IPv4Network | IPv6Network, ...] = ()
     """As responder: only peers from these networks match; empty: from anywhere."""
     send_certificate_requests: bool = True
+    uniqueness: Uniqueness = Uniqueness.KEEP
+    """As responder, by the name that the peer has proved: the EAP user's, else its identity."""
+    peers: Mapping[str, PeerSettings] | None = None
+    """As responder: the peers that may connect, by the name that they prove. None: whoever authenticates."""
 
     def __post_init__(self) -> None:
         names = [child.name for child in self.children]
@@ -175,6 +203,23 @@ class ConnectionConfiguration:
             )
         if isinstance(self.remote_auth, EapTrust) and not isinstance(self.local_auth, CertificateAuth | RawKeyAuth):
             raise ConfigurationError(f"connection {self.name!r}: EAP clients need local_auth with a key or certificate")
+
+    def for_peer(self, name: str) -> "ConnectionConfiguration | None":
+        """The configuration with the peer's own settings; None: it may not connect."""
+        if self.peers is None:
+            return self
+        settings = self.peers.get(name)
+        if settings is None:
+            return None
+        children, pool = self.children, self.address_pool
+        if settings.local_ts:
+            children = tuple(replace(child, local_ts=settings.local_ts) for child in children)
+        if settings.addresses and pool is not None:
+            versions = {address.version for address in settings.addresses}
+            others = tuple(network for network in pool.networks if network.version not in versions)
+            own = tuple(ip_network(address) for address in settings.addresses)
+            pool = replace(pool, networks=(*own, *others), reserved=pool.reserved - frozenset(settings.addresses))
+        return replace(self, children=children, address_pool=pool)
 
     def child(self, name: str) -> ChildConfiguration | None:
         """Return the child of this name, or None."""

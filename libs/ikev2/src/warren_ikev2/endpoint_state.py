@@ -31,6 +31,7 @@ from warren_ikev2.randomness import RandomBytes
 from warren_ikev2.session import Child
 
 _SPARE_SPIS = 16  # SPIs of a session without CHILD_SA before the old ones are freed
+_EAP_USER = -1  # no type of identity
 _DIAGNOSTICS = (DatagramDropped, HintReceived)
 
 
@@ -127,18 +128,19 @@ class EndpointState:
     def established(self, session: IkeSession) -> None:
         """See Host."""
         if session.remote_identity is not None:
-            self._by_identity.setdefault(session.remote_identity.comparable, {})[session.id] = session
+            self._by_identity.setdefault(_key(session.remote_identity, session.eap_user), {})[session.id] = session
 
-    def sessions_with(self, identity: Identity) -> Sequence[IkeSession]:
+    def sessions_with(self, identity: Identity, user: str | None = None) -> Sequence[IkeSession]:
         """See Host."""
-        return list(self._by_identity.get(identity.comparable, {}).values())
+        return list(self._by_identity.get(_key(identity, user), {}).values())
 
     def _forget_identity(self, session: IkeSession) -> None:
         if session.remote_identity is not None:
-            others = self._by_identity.get(session.remote_identity.comparable, {})
+            key = _key(session.remote_identity, session.eap_user)
+            others = self._by_identity.get(key, {})
             others.pop(session.id, None)
             if not others:
-                self._by_identity.pop(session.remote_identity.comparable, None)
+                self._by_identity.pop(key, None)
 
     # admission.AdmissionHost
 
@@ -184,3 +186,8 @@ class EndpointState:
             return None
         child = session.children.get(spi_in)
         return None if child is None else (session.ike_sa, child)
+
+
+def _key(identity: Identity, user: str | None) -> tuple[int, object]:
+    """What a peer has proved: with EAP only the user's name, for phones send any identity."""
+    return identity.comparable if user is None else (_EAP_USER, user)

@@ -50,6 +50,8 @@ class DeleteReason(Enum):
     EXPIRED = "expired"
     PEER_DEAD = "peer-dead"
     INITIAL_CONTACT = "initial-contact"
+    REPLACED = "replaced"
+    """By another IKE_SA of the same peer."""
     AUTHENTICATION_FAILED = "authentication-failed"
     NEGOTIATION_FAILED = "negotiation-failed"
     PROTOCOL_ERROR = "protocol-error"

@@ -26,6 +26,11 @@ class HalfOpen:
         """
         return len(self._prefixes) >= self._limits.cookie_threshold or self._counts[_prefix(host)] >= COOKIE_OF_ADDRESS
 
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return len(self._prefixes)
+
     def admits(self, host: IPAddress) -> bool:
         """Whether another one from this address is within the limits."""
         return (

@@ -70,8 +70,8 @@ class Host(Protocol):
     def established(self, session: "IkeSession") -> None:
         """Index a session whose peer has authenticated by the peer's identity."""
 
-    def sessions_with(self, identity: Identity) -> Sequence["IkeSession"]:
-        """Return the established sessions whose peer has this identity."""
+    def sessions_with(self, identity: Identity, user: str | None = None) -> Sequence["IkeSession"]:
+        """Return the established sessions whose peer has this identity or, with `user`, is this user of EAP."""
 
 
 class Task(Protocol):

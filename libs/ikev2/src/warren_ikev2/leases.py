@@ -24,6 +24,7 @@ class AddressLeases:
         if (
             requested is not None
             and requested not in self._leases
+            and requested not in pool.reserved
             and any(requested in network for network in networks)
         ):
             self._leases[requested] = session
@@ -31,7 +32,7 @@ class AddressLeases:
         for network in networks:
             hosts: Iterator[IPAddress] = network.hosts()
             for address in islice(hosts, MAX_SCAN):
-                if address not in self._leases:
+                if address not in self._leases and address not in pool.reserved:
                     self._leases[address] = session
                     return address
         return None

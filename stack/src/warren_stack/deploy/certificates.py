@@ -7,7 +7,7 @@ from functools import partial
 from warren_stack.deploy.folders import DATABASE, Deployment
 from warren_stack.deploy.users import share_out, take
 from warren_stack.services import SERVICES
-from warren_stack.tls.certificates import LOOPBACK
+from warren_trust.certificates import LOOPBACK
 from warren_stack.tls.folder import Listener, TlsFolder
 from warren_stack.tls.keeper import TRUST, CertificateKeeper
 

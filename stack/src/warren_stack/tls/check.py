@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from warren_bus.tls import client_context
 from warren_stack.errors import LocalError
-from warren_stack.tls.certificates import certificate_pem, names_of
+from warren_trust.certificates import certificate_pem, names_of
 
 MAX_PEM_BYTES = 256 << 10
 MAX_CERTIFICATES = 10

@@ -20,7 +20,7 @@ from cryptography import x509
 from warren_contracts.atomic_file import rename_durably, write_atomically
 from warren_stack.errors import LocalError
 from warren_stack.run_as import User
-from warren_stack.tls.certificates import (
+from warren_trust.certificates import (
     Authority,
     Issued,
     certificate_pem,

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import psutil
 
-from warren_stack.tls.certificates import LOOPBACK
+from warren_trust.certificates import LOOPBACK
 from warren_stack.tls.folder import TlsFolder
 
 

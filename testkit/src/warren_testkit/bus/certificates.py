@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from warren_stack.server_config import ServerTls
-from warren_stack.tls.certificates import LEAF_LIFETIME, LOOPBACK, Authority, issue, make_authority
+from warren_trust.certificates import LEAF_LIFETIME, LOOPBACK, Authority, issue, make_authority
 
 
 def server_tls(

@@ -134,7 +134,7 @@ class DataPlane:
                 return
             if isinstance(message, control.Statistics):
                 self.totals = message.totals
-                self.children.update({child.spi_in: child for child in message.children})
+                self.children.update({child.spi_in: child for child in message.children if not child.removed})
             self._owner.take_message(message)
 
     def _tun_removed(self) -> None:

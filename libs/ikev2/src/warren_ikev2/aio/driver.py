@@ -20,7 +20,7 @@ from warren_ikev2.engine import Engine
 from warren_ikev2.errors import SessionClosedError
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.udp import DatagramKind, classify
-from warren_ikev2.events import IkeSaEstablished, LoginRequested, SessionId
+from warren_ikev2.events import Event, IkeSaEstablished, LoginRequested, SessionId
 from warren_ikev2.keylog import build_line
 
 BATCH = 64
@@ -43,6 +43,8 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self.dispatcher = Dispatcher(engine, self, self.metrics, self._loop, path_mtu, self._make_session)
         self.logins = Logins(engine, self.command)
+        self.on_event: Callable[[Event], None] | None = None
+        """Called with each event of the engine, after the sessions have changed by it."""
         self._busy: set[SessionId] = set()
         self._report_at: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -193,6 +195,8 @@ class Driver:
             if isinstance(event, LoginRequested):
                 self.logins.begin(event)
             self.dispatcher.handle(event)
+            if self.on_event is not None:
+                self.on_event(event)
             handled = True
         return handled
 

@@ -5,7 +5,7 @@ passes on the IKE messages; both processes send on them.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from warren_ikev2.addresses import Path, SocketAddress
@@ -25,6 +25,8 @@ from warren_ikev2.esp.table import LINGER, SaTable
 from warren_ikev2.esp.transforms import build_transform
 from warren_ikev2.events import IkeSaEstablished, SessionId
 
+_LAST_REPORT = 2.0
+"""Seconds after which the data process reports nothing more of a CHILD_SA that it no longer has."""
 _RETRY_SECONDS = 5.0
 """Between attempts to rekey a CHILD_SA that a lost data process carried."""
 
@@ -39,10 +41,16 @@ class DataPlaneOptions:
     """False: as without numpy. The kernel segments, and packets are sealed and opened one at a time."""
     udp_gso: bool = True
     """False: datagrams are sent one at a time, as over a device that cannot segment."""
+    rate_of: Callable[[IkeSaEstablished], int | None] = lambda info: None
+    """The limit of a session in bytes per second each way; None: no limit. Packets beyond it are dropped."""
 
 
 class RemoteTable(SaTable):
     """No SA is here; only the times until which the data process accepts replaced ones."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        super().__init__()
+        self._plane = plane
 
     def linger_until(self, spi_in: int, until: float) -> None:
         """Note that an inbound SPI is in use until then."""
@@ -53,6 +61,7 @@ class RemoteTable(SaTable):
         over = [key for key, until in self._lingering.items() if until <= now]
         for key in over:
             del self._lingering[key]
+            self._plane.children.pop(int.from_bytes(key, "big"), None)
         return over
 
 
@@ -60,11 +69,18 @@ class OffloadSession(Session):
     """A session whose packets the data process carries, between its TUN device and the peer."""
 
     def __init__(
-        self, transport: Transport, session_id: SessionId, info: IkeSaEstablished, path_mtu: int, plane: DataPlane
+        self,
+        transport: Transport,
+        session_id: SessionId,
+        info: IkeSaEstablished,
+        path_mtu: int,
+        plane: DataPlane,
+        rate: int | None = None,
     ) -> None:
         super().__init__(transport, session_id, info, path_mtu)
         self.plane = plane
-        self._lingering = self.table = RemoteTable()
+        self.rate = rate
+        self._lingering = self.table = RemoteTable(plane)
 
     def send_nowait(self, packet: bytes) -> None:
         """Raises `CommandError`: the packets of this session enter by the TUN device."""
@@ -72,7 +88,8 @@ class OffloadSession(Session):
 
     def install(self, child: ChildSa, waits_for: int | None = None) -> None:
         """See `Session.install`."""
-        self.plane.send(control.InstallChild(child, waits_for))
+        limit = None if self.rate is None else control.RateLimit(self.id, self.rate)
+        self.plane.send(control.InstallChild(child, waits_for, limit))
         self.children[child.spi_in] = child
         self.path = child.path
         self._notify_watchers()
@@ -80,8 +97,7 @@ class OffloadSession(Session):
     def remove(self, child: ChildSa, now: float) -> None:
         """See `Session.remove`."""
         self.plane.send(control.RemoveChild(child.spi_in, LINGER))
-        self.plane.children.pop(child.spi_in, None)
-        self._lingering.linger_until(child.spi_in, now + LINGER)
+        self._lingering.linger_until(child.spi_in, now + LINGER + _LAST_REPORT)
         super().remove(child, now)
 
     def move(self, path: Path, children: tuple[ChildSa, ...]) -> None:
@@ -136,6 +152,9 @@ class OffloadDriver(Driver):
         self._natt = {port.address.host.version: port for port in ports if port.address.port == ports[-1].address.port}
         user = NOBODY if os.geteuid() == 0 else None
         start = control.Start(path_mtu, options.vectorised, options.udp_gso, user)
+        self._rate_of = options.rate_of
+        self.on_statistics: Callable[[Sequence[control.ChildStatistics]], None] | None = None
+        """Called with the statistics of some CHILD_SAs: at most once a second, and once more when one is removed."""
         self.plane = DataPlane(options.tun.descriptor, start, self)
         super().__init__(engine, ports, ike_port, path_mtu)
         self._stale: set[int] = set()
@@ -162,7 +181,7 @@ class OffloadDriver(Driver):
     def _make_session(
         self, transport: Transport, session_id: SessionId, info: IkeSaEstablished, path_mtu: int
     ) -> Session:
-        return OffloadSession(transport, session_id, info, path_mtu, self.plane)
+        return OffloadSession(transport, session_id, info, path_mtu, self.plane, self._rate_of(info))
 
     # ---- data_plane.DataPlaneOwner
 
@@ -190,6 +209,8 @@ class OffloadDriver(Driver):
         metrics.esp_packets_decrypted = totals.get("packets_in", 0)
         for reason in DropReason:
             metrics.drops[reason] = totals.get(f"drops_{reason}", 0)
+        if self.on_statistics is not None:
+            self.on_statistics(children)
         for child in children:
             session = self.dispatcher.by_spi.get(child.spi_in.to_bytes(4, "big"))
             if session is None or child.spi_in not in session.children:

@@ -38,11 +38,20 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """A limit that all CHILD_SAs of one session share, each way."""
+
+    session: int
+    bytes_per_second: int
+
+
+@dataclass(frozen=True, slots=True)
 class InstallChild:
     """Carry the packets of a CHILD_SA. `waits_for`: see `SaPair`."""
 
     child: ChildSa
     waits_for: int | None
+    limit: RateLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +130,8 @@ class ChildStatistics:
     bytes_out: int
     packets_out: int
     remaining: int
+    removed: bool = False
+    """It ends with this report, or is replaced and ends soon."""
 
 
 @dataclass(frozen=True, slots=True)

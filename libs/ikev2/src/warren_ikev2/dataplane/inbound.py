@@ -127,10 +127,14 @@ class Inbound:
             train = self._opener.open(pair.inbound, stride, full)
             if train is not None:
                 self._counters.trains_opened += 1
-                before = pair.inbound.packets
-                self._runs.deliver(pair.inbound, train, tos)
-                self._counters.packets_in += pair.inbound.packets - before
-                self._authentic(self._links.by_spi[bytes(view[:4])], source)
+                link = self._links.by_spi[bytes(view[:4])]
+                if link.policer is None or link.policer.inbound.take(full * stride):
+                    before = pair.inbound.packets
+                    self._runs.deliver(pair.inbound, train, tos)
+                    self._counters.packets_in += pair.inbound.packets - before
+                else:
+                    self._counters.drops[DropReason.RATE] += full
+                self._authentic(link, source)
                 done = full * stride
             else:
                 self._counters.trains_one_at_a_time += 1
@@ -168,8 +172,12 @@ class Inbound:
         except PacketDroppedError as dropped:
             self._counters.drops[dropped.reason] += 1
             return
+        link = self._links.by_spi[datagram[:4]]
+        self._authentic(link, arrival.source)
+        if link.policer is not None and not link.policer.inbound.take(len(packet)):
+            self._counters.drops[DropReason.RATE] += 1
+            return
         self._counters.packets_in += 1
-        self._authentic(self._links.by_spi[datagram[:4]], arrival.source)
         self.merger.add(packet)
 
     def _take_other(self, port: Any, datagram: bytes, arrival: Arrival) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from warren_ikev2.addresses import Path
 from warren_ikev2.children import ChildSa, ChildUsage
+from warren_ikev2.dataplane.policer import Policer
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.esp import pmtu
 from warren_ikev2.esp.sa import OutboundSa
@@ -47,6 +48,10 @@ class Link:
     """The outbound sequence number at which the path MTU was last asked for."""
     reported: Any = None
     """The last unexpected source of authentic packets that was reported."""
+    policer: Policer | None = None
+    """The limit of its session."""
+    removed: bool = False
+    """Whether it only accepts packets that were on the way."""
 
     def set_path_mtu(self, path_mtu: int) -> None:
         """Take over the longest outer packet in bytes."""
@@ -90,10 +95,15 @@ class Links:
 
     def remove(self, spi_in: int, now: float, linger: float) -> None:
         """Stop sending on a CHILD_SA at once, and accepting on it after `linger` seconds; unknown ones are ignored."""
-        link = self.by_spi.get(spi_in.to_bytes(4, "big"))
+        link = self.find(spi_in)
         if link is not None:
+            link.removed = True
             self.by_sa.pop(link.pair.outbound, None)
             self.table.remove(spi_in, now, linger)
+
+    def find(self, spi_in: int) -> Link | None:
+        """The CHILD_SA of an inbound SPI, or None."""
+        return self.by_spi.get(spi_in.to_bytes(4, "big"))
 
     def move(self, spi_in: int, path: Path, port: Port) -> None:
         """Use another path for a CHILD_SA from now on; its path MTU is found again."""

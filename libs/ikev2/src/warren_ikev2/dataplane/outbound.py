@@ -94,6 +94,8 @@ class Outbound:
         """Seal one packet that is complete."""
         sa = self._links.table.outbound_for(packet)
         link = self._links.by_sa[sa]
+        if link.policer is not None and not link.policer.outbound.take(len(packet)):
+            raise PacketDroppedError(DropReason.RATE)
         if len(packet) > link.mtu:
             self._take_long(link, packet)
         else:
@@ -131,6 +133,8 @@ class Outbound:
         elif self._sealer is None or longest > link.mtu or not self._is_for_sealer(link, packet, header, shape):
             for part in segment(bytes(packet), header):
                 self._take_or_count(part)
+        elif link.policer is not None and not link.policer.outbound.take(len(packet)):
+            self._counters.drops[DropReason.RATE] += -(-(len(packet) - shape.payload) // header.gso_size)
         else:
             self.flush()
             tos = tos_of(headers)

@@ -11,17 +11,20 @@ import errno
 import os
 import resource
 import struct
+from collections.abc import Collection
 from pathlib import Path
 
 NOBODY = 65534
+KILL, SETGID, SETUID, SETPCAP = 5, 6, 7, 8
+"""Numbers of capabilities (linux/capability.h)."""
 _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 24, 38
 _CAPABILITY_VERSION_3 = 0x20080522
-_SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
+_SYS_CAPGET_CAPSET = {"x86_64": (125, 126), "aarch64": (90, 91)}
 _LAST_CAPABILITY = Path("/proc/sys/kernel/cap_last_cap")
 
 
-def drop_privileges(user: int | None) -> None:
-    """Change to `user` (None: stay) and give up all capabilities. Raises `OSError` if a step fails.
+def drop_privileges(user: int | None, keep: Collection[int] = ()) -> None:
+    """Change to `user` (None: stay) and give up all capabilities but `keep`. Raises `OSError` if a step fails.
 
     A process that has only some capabilities, as in a user namespace that maps one user, stays that user.
     """
@@ -34,10 +37,11 @@ def drop_privileges(user: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):  # without CAP_SETPCAP there is nothing to give up either
         for capability in range(int(_LAST_CAPABILITY.read_text()) + 1):
-            prctl(_PR_CAPBSET_DROP, capability)
+            if capability not in keep:
+                prctl(_PR_CAPBSET_DROP, capability)
     if user is not None and os.geteuid() == 0:
         _change_user(user)
-    _clear_capabilities(libc)
+    _limit_capabilities(libc, keep)
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     prctl(_PR_SET_DUMPABLE, 0)
 
@@ -59,12 +63,17 @@ def _is_mapped(user: int) -> bool:
     return any(int(first) <= user < int(first) + int(count) for first, _, count in ranges)
 
 
-def _clear_capabilities(libc: ctypes.CDLL) -> None:
-    """capset(2) by its number: glibc has no wrapper for it."""
-    number = _SYS_CAPSET.get(os.uname().machine)
-    if number is None:
+def _limit_capabilities(libc: ctypes.CDLL, keep: Collection[int]) -> None:
+    """capget(2) and capset(2) by their numbers: glibc has no wrappers for them. What is not held cannot be kept."""
+    numbers = _SYS_CAPGET_CAPSET.get(os.uname().machine)
+    if numbers is None:
         raise OSError("capset(2) is not known for this machine")
     header = ctypes.create_string_buffer(struct.pack("<Ii", _CAPABILITY_VERSION_3, 0))
-    empty = ctypes.create_string_buffer(bytes(24))
-    if libc.syscall(ctypes.c_long(number), header, empty) != 0:
+    data = ctypes.create_string_buffer(24)
+    if libc.syscall(ctypes.c_long(numbers[0]), header, data) != 0:
+        raise OSError(ctypes.get_errno(), "capget")
+    held = struct.unpack("<6I", data.raw[:24])  # effective, permitted, inheritable of the lower 32, then of the upper
+    kept = sum(1 << capability for capability in keep) & held[1]
+    limited = ctypes.create_string_buffer(struct.pack("<6I", kept, kept, 0, 0, 0, 0))
+    if libc.syscall(ctypes.c_long(numbers[1]), header, limited) != 0:
         raise OSError(ctypes.get_errno(), "capset")

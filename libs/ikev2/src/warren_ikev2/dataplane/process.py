@@ -21,6 +21,7 @@ from warren_ikev2.dataplane.channel import MAX_PORTS, receive
 from warren_ikev2.dataplane.links import Link, Links
 from warren_ikev2.dataplane.outbound import VECTORISED
 from warren_ikev2.dataplane.path import DataPath
+from warren_ikev2.dataplane.policer import Policers
 from warren_ikev2.dataplane.privileges import drop_privileges
 from warren_ikev2.dataplane.seccomp import restrict_system_calls
 from warren_ikev2.dataplane.tun import TunQueue, TunRemovedError
@@ -46,6 +47,7 @@ class DataProcess:
         tun = TunQueue(descriptors[0], segmentation=start.vectorised and VECTORISED)
         self._udp_gso = start.udp_gso
         ports = [self._port(descriptor) for descriptor in descriptors[1:]]
+        self._policers = Policers(time.monotonic)
         links = Links(os.urandom, start.path_mtu)
         self._path = DataPath(tun, ports, links, self, vectorised=start.vectorised)
         self._offloads = tun.offloads
@@ -125,6 +127,13 @@ class DataProcess:
             return False
         return True
 
+    def _remove(self, spi_in: int, linger: float) -> None:
+        """Remove a CHILD_SA; what it has carried is reported a last time."""
+        link = self._path.links.find(spi_in)
+        if link is not None:
+            self._report(control.Statistics((_statistics(link, removed=True),), self._path.snapshot()))
+            self._path.links.remove(spi_in, time.monotonic(), linger)
+
     def _report_statistics(self) -> None:
         totals = self._path.snapshot()
         for children in _groups(iter(self._path.links), control.CHILDREN_AT_A_TIME):
@@ -144,10 +153,12 @@ class DataProcess:
     def _handle(self, message: control.Message, descriptors: list[int]) -> None:
         links = self._path.links
         match message:
-            case control.InstallChild(child, waits_for):
-                links.install(child, self._path.port_for(child.path), waits_for)
+            case control.InstallChild(child, waits_for, limit):
+                link = links.install(child, self._path.port_for(child.path), waits_for)
+                if limit is not None:
+                    link.policer = self._policers.of(limit.session, limit.bytes_per_second)
             case control.RemoveChild(spi_in, linger):
-                links.remove(spi_in, time.monotonic(), linger)
+                self._remove(spi_in, linger)
             case control.MoveChild(spi_in, path):
                 links.move(spi_in, path, self._path.port_for(path))
             case control.ReplacePort() if len(descriptors) == 1:
@@ -164,11 +175,12 @@ class DataProcess:
                 raise control.ControlError(f"{type(message).__name__} is not for the data process")
 
 
-def _statistics(link: Link) -> control.ChildStatistics:
+def _statistics(link: Link, *, removed: bool = False) -> control.ChildStatistics:
     usage, outbound = link.usage(), link.pair.outbound
     return control.ChildStatistics(
-        link.child.spi_in, usage.bytes_in, usage.packets_in, usage.bytes_out, usage.packets_out, outbound.remaining
-    )
+        link.child.spi_in, usage.bytes_in, usage.packets_in, usage.bytes_out, usage.packets_out, outbound.remaining,
+        removed or link.removed,
+    )  # fmt: skip
 
 
 def _groups(links: Iterator[Link], size: int) -> Iterator[list[Link]]:

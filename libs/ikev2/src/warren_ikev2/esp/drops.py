@@ -26,6 +26,8 @@ class DropReason(enum.StrEnum):
     """All sequence numbers of the SA are used; it must be rekeyed (RFC 4303, 3.3.3)."""
     TOO_BIG = "too_big"
     """Longer than the tunnel's MTU, and must not be fragmented."""
+    RATE = "rate"
+    """Beyond the session's rate limit."""
 
 
 class PacketDroppedError(IkeError):

@@ -55,12 +55,16 @@ class Selector:
 class SelectorCheck:
     """Whether a packet that goes from `source` to `destination` selectors may pass."""
 
-    __slots__ = ("_by_address", "_destination", "_pairs", "_source", "addresses_only")
+    __slots__ = ("_by_address", "_destination", "_pairs", "_source", "addresses_only", "destination_hosts")
 
     def __init__(self, source: Iterable[TrafficSelector], destination: Iterable[TrafficSelector]) -> None:
         self._source = tuple(Selector.of(selector) for selector in source)
         self._destination = tuple(Selector.of(selector) for selector in destination)
         self.addresses_only = all(selector.addresses_only for selector in self._source + self._destination)
+        self.destination_hosts: frozenset[bytes] | None = None
+        """The addresses of the destination, if they are single hosts."""
+        if all(selector.start == selector.end for selector in self._destination):
+            self.destination_hosts = frozenset(selector.start for selector in self._destination)
         self._pairs = tuple(
             (s.start, s.end, d.start, d.end)
             for s in self._source

@@ -36,6 +36,8 @@ class SaPair:
     inbound: InboundSa
     outbound: OutboundSa
     waits_for: int | None = None
+    order: int = 0
+    """Its number among those that send, 0 while it does not; set by the table."""
 
     @classmethod
     def of(
@@ -64,6 +66,10 @@ class SaTable:
     def __init__(self) -> None:
         self._by_spi: dict[bytes, SaPair] = {}
         self._sending: list[SaPair] = []
+        self._by_host: dict[bytes, list[SaPair]] = {}
+        """The pairs whose peers are single hosts, as a VPN server's are, by their addresses: a thousand of them need not be
+        looked at for one packet. They are not in `_sending`."""
+        self._installed = 0
         self._by_addresses: dict[bytes, OutboundSa] = {}
         self._lingering: dict[bytes, float] = {}
 
@@ -85,9 +91,7 @@ class SaTable:
         pair = self._by_spi.get(key)
         if pair is None:
             return
-        if pair in self._sending:
-            self._sending.remove(pair)
-            self._by_addresses.clear()
+        self._stop_sending(pair)
         self._lingering.setdefault(key, now + linger)
         for other in self:
             if other.waits_for == inbound_spi:
@@ -122,7 +126,7 @@ class SaTable:
     def _choose(self, packet: bytes) -> OutboundSa:
         """Choose by the selectors, and cache the decision where only the addresses matter."""
         by_addresses = packet[0] == _NO_OPTIONS or packet[0] >> 4 == 6
-        for pair in self._sending:
+        for pair in self._candidates(packet):
             selectors = pair.outbound.selectors
             by_addresses = by_addresses and selectors.addresses_only
             if selectors.allows(packet):
@@ -159,9 +163,39 @@ class SaTable:
         if _key(pair.inbound.spi) not in self._lingering:
             self._prefer(pair)
 
+    def _candidates(self, packet: bytes) -> list[SaPair]:
+        """The pairs that may cover a packet, newest first."""
+        destination = packet[16:20] if packet[0] >> 4 == 4 else packet[24:40]
+        of_host = self._by_host.get(destination)
+        if of_host is None:
+            return self._sending
+        return sorted((*of_host, *self._sending), key=lambda pair: pair.order, reverse=True) if self._sending else of_host
+
     def _prefer(self, pair: SaPair) -> None:
-        self._sending.insert(0, pair)
+        self._installed += 1
+        pair.order = self._installed
+        hosts = pair.outbound.selectors.destination_hosts
+        if hosts is None:
+            self._sending.insert(0, pair)
+        else:
+            for host in hosts:
+                self._by_host.setdefault(host, []).insert(0, pair)
         self._by_addresses.clear()
+
+    def _stop_sending(self, pair: SaPair) -> None:
+        if not pair.order:
+            return
+        pair.order = 0
+        self._by_addresses.clear()
+        hosts = pair.outbound.selectors.destination_hosts
+        if hosts is None:
+            self._sending.remove(pair)
+            return
+        for host in hosts:
+            pairs = self._by_host[host]
+            pairs.remove(pair)
+            if not pairs:
+                del self._by_host[host]
 
 
 def _addresses(packet: bytes) -> bytes:

@@ -12,7 +12,7 @@ from warren_ikev2.auth.eap import EapPacket, build_eap, parse_eap
 from warren_ikev2.auth.eap_server import EapAuthenticator
 from warren_ikev2.auth.login import REFUSED, LoginVerdict
 from warren_ikev2.auth.proofs import build_auth, build_certificates, check_auth, method_name
-from warren_ikev2.configuration import ConnectionConfiguration
+from warren_ikev2.configuration import ConnectionConfiguration, Uniqueness
 from warren_ikev2.constants import AuthMethod, ExchangeType, NotifyType, PayloadType
 from warren_ikev2.credentials import EapTrust
 from warren_ikev2.crypto.keys import IkeKeys
@@ -51,6 +51,8 @@ from warren_ikev2.wire.payloads import (
     Payload,
     SaPayload,
 )
+
+CONNECTED_ALREADY = "is connected already"
 
 
 def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
@@ -241,10 +243,15 @@ def _agreed_keys(sa: IkeSa, auth: AuthPayload, payloads: Payloads) -> tuple[IkeK
 
 def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, now: float) -> list[Payload]:
     """Build CP, CHILD_SA and notifies of our response; a failed CHILD_SA does not end the IKE_SA."""
-    session, connection = sa.session, sa.session.connection
+    session = sa.session
     own = sa.handshake.nonces if sa.handshake is not None else None
     if own is None:
         raise AuthenticationError("the IKE_SA is authenticated already")
+    name = session.eap_user or str(session.connection.remote_identity or claimed)
+    connection = session.connection.for_peer(name)
+    if connection is None:
+        raise AuthenticationError(f"{name} may not use this connection")
+    session.connection = connection
     session.peer.mobike = connection.mobike and payloads.notify(NotifyType.MOBIKE_SUPPORTED) is not None
     session.mobility.own = connection.local_addresses
     apply_first_list(sa, payloads)
@@ -276,16 +283,23 @@ def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, no
 
 
 def _drop_older(sa: IkeSa, claimed: Identity, payloads: Payloads, now: float) -> None:
-    """Delete the other IKE_SAs of the same authenticated identity on INITIAL_CONTACT (2.4)."""
-    if payloads.notify(NotifyType.INITIAL_CONTACT) is None or not sa.session.bound:
+    """Delete the other IKE_SAs of the same authenticated peer, on INITIAL_CONTACT (2.4) or by `uniqueness`.
+
+    AuthenticationError: there is another one, and the connection refuses the second.
+    """
+    first = payloads.notify(NotifyType.INITIAL_CONTACT) is not None
+    uniqueness = sa.session.connection.uniqueness
+    if not sa.session.bound or not (first or uniqueness is not Uniqueness.KEEP):
         return
-    for other in sa.host.sessions_with(claimed):
+    for other in sa.host.sessions_with(claimed, sa.session.eap_user):
         if other is sa.session or not other.bound or other.ike_sa is None:
             continue
         same_name = other.connection.local_identity.matches(sa.session.connection.local_identity)
-        same_user = other.eap_user == sa.session.eap_user
-        if same_name and same_user and other.role == SessionRole.RESPONDER:
-            other.ike_sa.close(DeleteReason.INITIAL_CONTACT, "INITIAL_CONTACT", now)
+        if same_name and other.role == SessionRole.RESPONDER:
+            if uniqueness is Uniqueness.REFUSE and not first:
+                raise AuthenticationError(f"{sa.session.eap_user or claimed} {CONNECTED_ALREADY}")
+            reason = DeleteReason.INITIAL_CONTACT if first else DeleteReason.REPLACED
+            other.ike_sa.close(reason, reason.value, now)
 
 
 def _start_eap(sa: IkeSa, trust: EapTrust, claimed: Identity, auth: AuthPayload | None, payloads: Payloads) -> Reply:

@@ -1,0 +1,83 @@
+"""Rate limits of sessions, by themselves and in both directions of the data path."""
+
+from collections import Counter
+
+import pytest
+
+from warren_ikev2.dataplane.links import Link
+from warren_ikev2.dataplane.policer import MIN_BURST, Policer, Policers, TokenBucket
+from warren_ikev2.dataplane.vnet import NO_OFFLOAD
+from warren_ikev2.esp.drops import DropReason
+from warren_testkit.ikev2.dataplane import FakePort, Feed, child, sent_by_outbound, tcp_packet, tso_header
+from warren_ikev2.dataplane.links import Links
+from warren_testkit.ikev2.dataplane import counting_random
+
+RATE = 1_000_000
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 10.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_bucket_passes_its_burst_then_its_rate() -> None:
+    clock = Clock()
+    bucket = TokenBucket(RATE, clock)
+    assert bucket.take(MIN_BURST)
+    assert not bucket.take(1)
+    clock.now += 0.1
+    assert bucket.take(100_000)
+    assert not bucket.take(1000)
+    clock.now += 3600
+    assert bucket.take(MIN_BURST)
+    assert not bucket.take(1000)
+
+
+def test_a_high_rate_has_a_burst_of_its_own() -> None:
+    bucket = TokenBucket(1_000_000_000, Clock())
+    assert bucket.take(250_000_000)
+    assert not bucket.take(1)
+
+
+def test_the_children_of_a_session_share_its_buckets() -> None:
+    policers = Policers(Clock())
+    first = policers.of(1, RATE)
+    assert policers.of(1, RATE) is first
+    assert policers.of(2, RATE) is not first
+    assert policers.of(1, 2 * RATE) is not first
+
+
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_packets_out_beyond_the_rate_are_dropped(vectorised: bool) -> None:
+    links = Links(counting_random(), 1500)
+    link: Link = links.install(child(), FakePort([]))
+    link.policer = Policer(1, Clock())  # the burst, and nothing after it
+    packet = tcp_packet(bytes(60_000))
+    frames = [(tso_header(packet, 1300).build(), packet)] * 6 + [(NO_OFFLOAD, tcp_packet(bytes(100)))]
+    sent, counters = sent_by_outbound(links, frames, vectorised=vectorised)
+    assert sum(map(len, sent)) <= 1.1 * MIN_BURST + 100
+    assert counters.drops[DropReason.RATE] > 0
+    assert len(sent) >= 3 * 47
+
+
+@pytest.mark.parametrize("stride", [True, False])
+def test_packets_in_beyond_the_rate_are_dropped_and_no_replay_of_them_passes(stride: bool) -> None:
+    feed = Feed("aes256gcm16", esn=False)
+    feed.link.policer = Policer(1, Clock())
+    sender = Links(counting_random(), 1500)
+    sender.install(child(), FakePort([]))
+    frames = [(NO_OFFLOAD, tcp_packet(bytes(1300), sequence=1 + 1300 * number)) for number in range(300)]
+    datagrams, _ = sent_by_outbound(sender, frames, vectorised=True)
+    for at in range(0, len(datagrams), 40):
+        group = datagrams[at : at + 40]
+        feed.push(group, len(group[0]) if stride else 0)
+    delivered = len(feed.tun.packets)
+    assert MIN_BURST // 1340 - 45 <= delivered <= MIN_BURST // 1340 + 1
+    drops: Counter[DropReason] = Counter(feed.counters.drops)
+    assert drops[DropReason.RATE] == 300 - delivered
+    feed.link.policer = None
+    feed.push(datagrams[-2:], 0)
+    assert feed.counters.drops[DropReason.REPLAY] == 2

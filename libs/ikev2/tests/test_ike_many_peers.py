@@ -1,0 +1,113 @@
+"""Connections for many peers: pools with reserved and fixed addresses, what each may reach, and second connections of one peer."""
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from warren_ikev2.configuration import AddressPool, PeerSettings, Uniqueness
+from warren_ikev2.constants import NotifyType
+from warren_ikev2.credentials import RawKeyAuth, RawKeyTrust
+from warren_ikev2.events import (
+    AuthenticationFailed,
+    ChildSaFailed,
+    DeleteReason,
+    IkeSaDeleted,
+    IkeSaEstablished,
+)
+from warren_ikev2.selectors import TrafficSelector
+from warren_testkit.ikev2.keys import make_key
+from warren_testkit.ikev2.pair import SUN_NET, Pair, make_child, make_pair
+
+EVERYTHING = TrafficSelector.parse("0.0.0.0/0")
+POOL = ip_network("10.66.0.0/29")
+OWN = ip_address("10.66.0.1")
+
+
+def vpn(pool: AddressPool, **sun: Any) -> Pair:
+    """Moon asks for an address; sun is the server of a pool, and trusts moon's raw key."""
+    keys = make_key("ed25519"), make_key("ed25519")
+    child = make_child(EVERYTHING, EVERYTHING)
+    return make_pair(
+        moon={
+            "local_auth": RawKeyAuth(keys[0]), "remote_auth": RawKeyTrust((keys[1].public_key(),)),
+            "request_addresses": (4,), "children": (replace(child, local_ts=()),), "initial_contact": False,
+        },
+        sun={
+            "local_auth": RawKeyAuth(keys[1]), "remote_auth": RawKeyTrust((keys[0].public_key(),)),
+            "children": (replace(child, remote_ts=()),), "address_pool": pool, **sun,
+        },
+    )  # fmt: skip
+
+
+def addresses(pair: Pair) -> list[str]:
+    """Of every IKE_SA that sun has established, oldest first."""
+    return [str(address) for event in pair.sun.all(IkeSaEstablished) for address in event.network.addresses]
+
+
+def connect(pair: Pair) -> None:
+    pair.start()
+    pair.wire.run(1)
+
+
+def test_reserved_addresses_stay_free() -> None:
+    reserved = frozenset({OWN, ip_address("10.66.0.2")})
+    pair = vpn(AddressPool((POOL,), reserved=reserved))
+    connect(pair)
+    assert addresses(pair) == ["10.66.0.3"]
+
+
+def test_a_peer_gets_its_own_address_and_reaches_only_its_networks() -> None:
+    fixed = ip_address("10.66.0.5")
+    settings = PeerSettings((fixed,), (SUN_NET,))
+    pair = vpn(AddressPool((POOL,), reserved=frozenset({OWN, fixed})), peers={"moon": settings})
+    connect(pair)
+    assert addresses(pair) == ["10.66.0.5"]
+    (child,) = pair.sun.children
+    assert (child.local_ts, child.remote_ts) == ((SUN_NET,), (TrafficSelector.from_host(fixed),))
+
+
+def test_a_peer_that_is_not_listed_is_refused() -> None:
+    pair = vpn(AddressPool((POOL,)), peers={"mars": PeerSettings()})
+    connect(pair)
+    assert not pair.sun.all(IkeSaEstablished)
+    assert pair.sun.last(AuthenticationFailed).reason == "moon may not use this connection"
+
+
+def test_an_exhausted_pool_refuses_the_child_only() -> None:
+    pair = vpn(AddressPool((ip_network("10.66.0.0/30"),), reserved=frozenset({OWN, ip_address("10.66.0.2")})))
+    connect(pair)
+    assert pair.sun.last(ChildSaFailed).notify == NotifyType.INTERNAL_ADDRESS_FAILURE
+    assert pair.moon.last(ChildSaFailed).notify == NotifyType.INTERNAL_ADDRESS_FAILURE
+    assert not pair.sun.children
+
+
+def test_a_second_connection_replaces_the_first_and_takes_over_its_address() -> None:
+    fixed = ip_address("10.66.0.5")
+    pool = AddressPool((POOL,), reserved=frozenset({OWN, fixed}))
+    pair = vpn(pool, peers={"moon": PeerSettings((fixed,))}, uniqueness=Uniqueness.REPLACE)
+    connect(pair)
+    connect(pair)
+    assert addresses(pair) == ["10.66.0.5", "10.66.0.5"]
+    assert pair.sun.last(IkeSaDeleted).reason is DeleteReason.REPLACED
+    assert len(pair.sun.children) == 1
+
+
+def test_a_second_connection_is_refused_while_the_first_is_there() -> None:
+    pair = vpn(AddressPool((POOL,)), uniqueness=Uniqueness.REFUSE)
+    connect(pair)
+    first = pair.sun_session
+    connect(pair)
+    assert len(pair.sun.all(IkeSaEstablished)) == 1
+    assert pair.sun.last(AuthenticationFailed).reason == "moon is connected already"
+    pair.sun.endpoint.delete(first, pair.wire.now)
+    pair.wire.run(1)
+    connect(pair)
+    assert len(pair.sun.all(IkeSaEstablished)) == 2
+
+
+def test_both_connections_stay_where_that_is_wanted() -> None:
+    pair = vpn(AddressPool((POOL,), reserved=frozenset({OWN})))
+    connect(pair)
+    connect(pair)
+    assert addresses(pair) == ["10.66.0.2", "10.66.0.3"]
+    assert len(pair.sun.children) == 2

@@ -1,0 +1,226 @@
+"""The VPN server as a process, with clients in namespaces of their own: addresses, limits, refusals, kills and restarts."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from warren_ikev2.errors import IkeError
+from warren_lab.errors import CommandFailedError
+from warren_lab.lab import can_make_namespaces
+from warren_lab.process import wait_until
+from warren_testkit.lab.transfers import Host, exchange_datagrams, transfer
+from warren_testkit.lab.vpn_bed import INSIDE, OUTSIDE, VpnBed, VpnClient, make_vpn_bed
+from warren_vpn.server.control import Disconnected, DisconnectRequest, Reloaded, ReloadRequest
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities"),
+]
+USERS = {
+    "alice": 'addresses = ["10.66.0.9", "fd66::9"]',
+    "bob": "",
+    "slow": "rate_mbit = 4",
+    "narrow": 'networks = ["10.66.0.1/32"]',
+    "elsewhere": 'allow_from = ["198.51.100.0/24"]',
+}
+DATA = os.urandom(1 << 20)
+
+
+@pytest.fixture(scope="module")
+def bed() -> Iterator[VpnBed]:
+    with make_vpn_bed() as made:
+        made.write_settings(limits="inactivity_s = 10", users=USERS)
+        made.start()
+        yield made
+        assert made.stop() == 0
+        assert "wvpn0" not in made.namespace.run("ip", "link")
+        assert not table(made)
+
+
+def table(bed: VpnBed) -> str:
+    """The server's nftables table; empty: there is none."""
+    try:
+        return bed.namespace.run("nft", "list", "table", "inet", "warren_vpn")
+    except CommandFailedError:
+        return ""
+
+
+def forwarding(bed: VpnBed, link: str) -> str:
+    return bed.namespace.run("cat", f"/proc/sys/net/ipv4/conf/{link}/forwarding").strip()
+
+
+def ping(client: VpnClient, target: str, *, count: int = 1) -> bool:
+    try:
+        client.namespace.run("ping", "-c", str(count), "-W", "2", "-I", str(client.addresses[6 if ":" in target else 4]), target)
+    except CommandFailedError:
+        return False
+    return True
+
+
+def outside(bed: VpnBed, version: int = 4) -> Host:
+    return Host(bed.outside, OUTSIDE[version])
+
+
+def test_clients_get_addresses_and_reach_the_outside_by_the_servers_address(bed: VpnBed) -> None:
+    with bed.client("alice") as alice, bed.client("bob") as bob:
+        assert {str(address) for address in alice.addresses.values()} == {"10.66.0.9", "fd66::9"}
+        assert {str(address) for address in bob.addresses.values()} == {"10.66.0.2", "fd66::2"}
+        for version in (4, 6):
+            transfer(DATA, alice.host(version), outside(bed, version))
+            assert exchange_datagrams([1, 1200], bob.host(version), outside(bed, version)) == [1, 1200]
+        status = bed.wait_for(
+            "the traffic is counted", lambda it: any(one.bytes_in > 2 * len(DATA) for one in it.sessions)
+        )
+        one, other = status.sessions
+        assert (one.user, other.user) == ("alice", "bob")
+        assert one.login == "raw-key" and one.addresses == ("10.66.0.9", "fd66::9")
+        assert one.packets_in > 100 and one.bytes_out > 0 and "AES" in one.esp.upper()
+        assert [(pool.network, pool.used) for pool in status.pools] == [("10.66.0.0/24", 2), ("fd66::/64", 2)]
+        # client to client is off
+        assert ping(alice, INSIDE[4]) and ping(alice, INSIDE[6])
+        bob_address = str(bob.addresses[4])
+        alice.namespace.run("ip", "route", "replace", bob_address, "dev", alice.tun.name)
+        assert not ping(alice, bob_address)
+    bed.wait_for("nobody is connected", lambda it: it.connected == 0)
+    assert '"event": "session.closed"' in bed.log
+
+
+def test_no_client_can_use_an_address_of_another(bed: VpnBed) -> None:
+    with bed.client("alice") as alice, bed.client("bob") as bob:
+        before = bed.status().packets_dropped.get("no_sa", 0)
+        stolen = str(alice.addresses[4])
+        bob.namespace.run("ip", "address", "add", f"{stolen}/32", "dev", bob.tun.name)
+        with bob.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind((stolen, 0))
+            for _ in range(5):
+                sender.sendto(b"not mine", (OUTSIDE[4], 9))
+        # bob's own end refuses it already; nothing of it reached the server
+        assert bed.status().packets_dropped.get("no_sa", 0) == before
+        assert ping(alice, INSIDE[4]) and ping(bob, INSIDE[4])
+
+
+def test_a_user_reaches_only_the_networks_that_it_may(bed: VpnBed) -> None:
+    with bed.client("narrow") as client:
+        assert ping(client, INSIDE[4])
+        assert not ping(client, OUTSIDE[4])
+
+
+def test_a_rate_limit_drops_what_is_beyond_it(bed: VpnBed) -> None:
+    with bed.client("slow") as client:
+        with client.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind((str(client.addresses[4]), 0))
+            for _ in range(1500):
+                sender.sendto(bytes(1200), (OUTSIDE[4], 9))
+        bed.wait_for("packets beyond the rate are dropped", lambda it: it.packets_dropped.get("rate", 0) > 300)
+
+
+def test_refusals_are_counted_by_kind(bed: VpnBed) -> None:
+    before = bed.status().refusals
+    for name, key in (("alice", Ed25519PrivateKey.generate()), ("mallory", Ed25519PrivateKey.generate())):
+        with pytest.raises(IkeError), bed.client(name, key=key, place="attacker"):
+            pass
+    with pytest.raises(IkeError), bed.client("elsewhere", place="attacker"):
+        pass
+    after = bed.status().refusals
+    assert after["authentication"] == before.get("authentication", 0) + 1
+    assert after["unknown-identity"] == before.get("unknown-identity", 0) + 2
+    assert '"event": "login.refused"' in bed.log
+
+
+def test_a_second_connection_of_a_user_replaces_the_first(bed: VpnBed) -> None:
+    with bed.client("alice") as first, bed.client("alice", place="bob") as second:
+        (session,) = bed.status().sessions
+        assert session.addresses == tuple(map(str, second.session.info.network.addresses))
+        assert first.addresses == second.addresses
+        assert ping(second, INSIDE[4])
+
+
+def test_an_operator_disconnects_a_user(bed: VpnBed) -> None:
+    with bed.client("bob") as bob:
+        ended = bed.ask(DisconnectRequest(target="bob"), Disconnected)
+        assert len(ended.sessions) == 1
+        wait_until(lambda: bob.session.closed, "the client is disconnected", 10.0)
+
+
+def test_a_user_who_is_removed_is_disconnected_at_once(bed: VpnBed) -> None:
+    with bed.client("bob") as bob:
+        bed.write_settings(limits="inactivity_s = 10", users={name: it for name, it in USERS.items() if name != "bob"})
+        assert bed.ask(ReloadRequest(), Reloaded).users == len(USERS) - 1
+        wait_until(lambda: bob.session.closed, "the client is disconnected", 10.0)
+    bed.write_settings(limits="inactivity_s = 10", users=USERS)
+    bed.ask(ReloadRequest(), Reloaded)
+
+
+def test_keys_are_replaced_without_a_gap(bed: VpnBed) -> None:
+    with bed.client("bob") as bob:
+        before = bed.status().sessions[0].rekeys
+        bob.loop.run(bob.client.rekey())
+        transfer(DATA, bob.host(), outside(bed))
+        bed.wait_for("the rekeying is counted", lambda it: it.sessions[0].rekeys >= before + 2)
+
+
+def test_the_data_process_is_started_again_and_traffic_continues(bed: VpnBed) -> None:
+    with bed.client("bob") as bob:
+        status = bed.status()
+        assert status.data_process_id is not None
+        os.kill(status.data_process_id, signal.SIGKILL)
+        bed.wait_for("a new data process", lambda it: it.data_process_starts == status.data_process_starts + 1)
+        wait_until(lambda: ping(bob, INSIDE[4]), "traffic passes again", 30.0)
+
+
+def test_privileges_are_given_up(bed: VpnBed) -> None:
+    status = bed.status()
+    for process_id in (status.process_id, status.data_process_id):
+        text = Path(f"/proc/{process_id}/status").read_text()
+        effective = int(next(line.split()[1] for line in text.splitlines() if line.startswith("CapEff:")), 16)
+        assert not effective >> 12 & 1, "CAP_NET_ADMIN"
+        assert effective & ~(1 << 5 | 1 << 6 | 1 << 7 | 1 << 8) == 0
+
+
+def test_a_killed_server_leaves_no_rules_and_its_clients_can_connect_to_the_next(bed: VpnBed) -> None:
+    assert table(bed) and forwarding(bed, "up") == "1"
+    with bed.client("alice") as alice:
+        bed.kill()
+        wait_until(lambda: not table(bed) and forwarding(bed, "up") == "0", "the cleaner has removed the rules", 15.0)
+        bed.start()
+        assert table(bed) and forwarding(bed, "up") == "1"
+        wait_until(lambda: alice.session.closed, "the client notices", 30.0)
+    with bed.client("alice") as alice:
+        assert ping(alice, OUTSIDE[4])
+
+
+def test_rules_of_a_server_and_a_cleaner_that_were_killed_are_removed_by_the_next(bed: VpnBed) -> None:
+    cleaners = [process for process in bed.namespace.process_ids() if process != bed.status().data_process_id]
+    assert bed.process is not None
+    cleaners.remove(bed.process.pid)
+    (cleaner,) = cleaners
+    os.kill(cleaner, signal.SIGKILL)
+    bed.kill()
+    assert table(bed) and forwarding(bed, "up") == "1"
+    bed.namespace.run("nft", "add", "chain", "inet", "warren_vpn", "leftover")
+    bed.start()
+    assert "leftover" not in table(bed)
+    assert bed.stop() == 0
+    assert not table(bed) and forwarding(bed, "up") == "0"
+    bed.start()
+
+
+def test_an_exhausted_pool_is_counted_and_recovers(bed: VpnBed) -> None:
+    bed.stop()
+    bed.write_settings(pools=["10.66.0.0/30"], users={"bob": "", "carol": ""})
+    bed.start()
+    with bed.client("bob") as bob:
+        assert str(bob.addresses[4]) == "10.66.0.2"
+        with pytest.raises(IkeError) as caught, bed.client("carol", place="attacker"):
+            pass
+        assert caught.value.error_code == "INTERNAL_ADDRESS_FAILURE"
+        assert bed.status().refusals["pool-exhausted"] == 1
+        assert bed.log.count('"event": "pool.exhausted"') == 1
+        bed.wait_for("the client without an address is gone", lambda it: it.logins == 2 and it.connected == 1)
+    with bed.client("carol", place="attacker") as carol:
+        assert str(carol.addresses[4]) == "10.66.0.2"

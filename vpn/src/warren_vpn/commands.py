@@ -1,0 +1,159 @@
+"""The verb `vpn`: its options. What it runs is imported when it runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import typer
+
+from warren_cli.errors import CliError
+from warren_cli.extras import needs
+
+DISTRIBUTION = "warren-vpn"
+DEFAULT_FOLDER = Path("/var/lib/warren-vpn")
+DEFAULT_SETTINGS = DEFAULT_FOLDER / "server.toml"
+LogLevel = Literal["debug", "info", "warning", "error"]
+Made = TypeVar("Made")
+
+INIT_HELP = """Make the folder of a VPN server: its keys, a CA for clients of other vendors, and server.toml.
+
+Examples:
+
+  warren vpn server init --identity vpn.example.org
+
+  warren vpn server init /srv/vpn --identity vpn.example.org --name 192.0.2.10
+"""
+RUN_HELP = """Run the VPN server in the foreground, until SIGTERM. Linux, with CAP_NET_ADMIN. SIGHUP reads the users again.
+
+Examples:
+
+  warren vpn server run
+
+  warren vpn server run --config /srv/vpn/server.toml --json
+"""
+CHECK_HELP = """Check server.toml and the keys that it names, and change nothing.
+
+Examples:
+
+  warren vpn server check
+
+  warren vpn server check --config /srv/vpn/server.toml
+"""
+DISCONNECT_HELP = """End the sessions of a user, or one session by its number.
+
+Examples:
+
+  warren vpn server disconnect alice
+
+  warren vpn server disconnect 17 --json
+"""
+RELOAD_HELP = """Let the running server read its users again; sessions of users who are gone end.
+
+Examples:
+
+  warren vpn server reload
+"""
+STATUS_HELP = """Show the VPN server of this host: who is connected, addresses in use, and what was refused.
+
+Examples:
+
+  warren vpn status
+
+  warren vpn status --json | python3 -m json.tool
+"""
+
+app = typer.Typer(no_args_is_help=True, help="A VPN for people: server, users and clients, on IKEv2 and ESP.")
+server = typer.Typer(no_args_is_help=True, help="The VPN server: make its folder, run it, disconnect clients.")
+app.add_typer(server, name="server")
+
+Config = Annotated[Path, typer.Option(help="The server's configuration.", metavar="FILE")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def register(root: typer.Typer) -> None:
+    """Add `warren vpn`."""
+    root.add_typer(app, name="vpn")
+
+
+def done(verb: str, work: Callable[[], Made]) -> Made:
+    """Run the work of a verb; what it cannot do is one line on standard error and exit code 1."""
+    try:
+        return work()
+    except CliError as error:
+        typer.echo(f"warren vpn {verb}: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@server.command("init", help=INIT_HELP)
+def init_command(
+    identity: Annotated[str, typer.Option(help="The server's domain name or address, by which clients know it.")],
+    folder: Annotated[Path, typer.Argument(help="Where the server's files are kept.")] = DEFAULT_FOLDER,
+    name: Annotated[
+        list[str] | None, typer.Option(help="A further name or address for the certificate; may be repeated.")
+    ] = None,
+    certificate: Annotated[
+        bool, typer.Option(help="Make a CA and a certificate, for clients of other vendors.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """The options of `warren vpn server init`."""
+    with needs("warren vpn server init", DISTRIBUTION):
+        from warren_vpn.server.folder import make_folder
+        from warren_vpn.server.show import print_made
+    made = done("server init", lambda: make_folder(folder, identity, tuple(name or ()), certificate=certificate))
+    print_made(made, as_json)
+
+
+@server.command("check", help=CHECK_HELP)
+def check_command(config: Config = DEFAULT_SETTINGS) -> None:
+    """The options of `warren vpn server check`."""
+    with needs("warren vpn server check", DISTRIBUTION):
+        from warren_vpn.server.service import check
+    users = done("server check", lambda: check(config))
+    typer.echo(f"{config}: valid; {users} {'user' if users == 1 else 'users'} with a raw key")
+
+
+@server.command("run", help=RUN_HELP)
+def run_command(
+    config: Config = DEFAULT_SETTINGS,
+    log_level: Annotated[LogLevel, typer.Option(case_sensitive=False)] = "info",
+    as_json: Annotated[bool, typer.Option("--json", help="Write logs as JSON, one object a line.")] = False,
+) -> None:
+    """The options of `warren vpn server run`."""
+    with needs("warren vpn server run", DISTRIBUTION):
+        from warren_vpn.server.run import run_server
+    done("server run", lambda: run_server(config, as_json=as_json, log_level=log_level))
+
+
+@server.command("reload", help=RELOAD_HELP)
+def reload_command(config: Config = DEFAULT_SETTINGS) -> None:
+    """The options of `warren vpn server reload`."""
+    with needs("warren vpn server reload", DISTRIBUTION):
+        from warren_vpn.server.control import Reloaded, ReloadRequest
+        from warren_vpn.server.show import ask_server
+    reloaded = done("server reload", lambda: ask_server(config, ReloadRequest(), Reloaded))
+    typer.echo(f"the server works with {reloaded.users} users")
+
+
+@server.command("disconnect", help=DISCONNECT_HELP)
+def disconnect_command(
+    target: Annotated[str, typer.Argument(help="A user's name, or the number of a session.", metavar="USER|SESSION")],
+    config: Config = DEFAULT_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """The options of `warren vpn server disconnect`."""
+    with needs("warren vpn server disconnect", DISTRIBUTION):
+        from warren_vpn.server.control import Disconnected, DisconnectRequest
+        from warren_vpn.server.show import ask_server, print_disconnected
+    print_disconnected(
+        done("server disconnect", lambda: ask_server(config, DisconnectRequest(target=target), Disconnected)), as_json
+    )
+
+
+@app.command("status", help=STATUS_HELP)
+def status_command(config: Config = DEFAULT_SETTINGS, as_json: AsJson = False) -> None:
+    """The options of `warren vpn status`."""
+    with needs("warren vpn status", DISTRIBUTION):
+        from warren_vpn.server.control import ServerStatus, StatusRequest
+        from warren_vpn.server.show import ask_server, print_status
+    print_status(done("status", lambda: ask_server(config, StatusRequest(), ServerStatus)), as_json)

@@ -1,0 +1,267 @@
+"""The running server: the engine with its data process, the accounts, the control socket, and what an operator does with them."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from warren_ikev2.aio.offload import DataPlaneOptions, OffloadDriver
+from warren_ikev2.aio.session import Session
+from warren_ikev2.aio.udp import UdpPort
+from warren_ikev2.configuration import EndpointConfiguration
+from warren_ikev2.constants import NotifyType
+from warren_ikev2.dataplane.tun import OffloadTun
+from warren_ikev2.endpoint import Endpoint
+from warren_ikev2.errors import CommandError, ConfigurationError
+from warren_ikev2.esp.drops import DropReason
+from warren_ikev2.events import ChildSaFailed, Event, IkeSaEstablished, SessionId
+from warren_vpn.server.accounts import Account, Accounts, kind_of_refusal, used_addresses, user_of
+from warren_vpn.server.connections import Connections, build_connections, engine_limits
+from warren_vpn.server.control import (
+    Disconnected,
+    DisconnectRequest,
+    PoolStatus,
+    Reloaded,
+    ReloadRequest,
+    Reply,
+    Request,
+    ServerStatus,
+    SessionStatus,
+    StatusRequest,
+)
+from warren_vpn.server.errors import ServerError, ServerSettingError
+from warren_vpn.server.folder import Keys, read_keys
+from warren_vpn.server.settings import Network, ServerSettings, read_settings
+
+log = structlog.get_logger("warren_vpn")
+
+CLOSE_SECONDS = 1.0
+"""How long the end waits for clients to confirm."""
+_REFUSED_IDLE_SECONDS = 1.0
+"""After which a client is disconnected whose CHILD_SA was refused: it has no address, so nothing can be done with its session."""
+
+
+class VpnServer:
+    """Make it within the event loop; the device and the ports are open already and stay the caller's."""
+
+    def __init__(
+        self, path: Path, settings: ServerSettings, keys: Keys, tun: OffloadTun, ports: tuple[UdpPort, ...]
+    ) -> None:
+        """`path` is that of server.toml. Starts the data process. Raises `OSError`, ServerSettingError."""
+        loop = asyncio.get_running_loop()
+        self._path, self.settings, self._keys = path, settings, keys
+        self._connections = self._build(settings, keys)
+        self.since = datetime.now(UTC)
+        configuration = EndpointConfiguration(
+            self._connections.engine, settings.ike_port, settings.natt_port, limits=engine_limits(settings)
+        )
+        self._engine = Endpoint(configuration, os.urandom, lambda: datetime.now(UTC))
+        self.accounts = Accounts(lambda: datetime.now(UTC), loop.call_later)
+        self.accounts.on_closed = self._closed
+        options = DataPlaneOptions(tun, rate_of=self._rate_of)
+        self.driver = OffloadDriver(self._engine, ports, settings.ike_port, settings.tunnel.path_mtu, options)
+        self.driver.on_event = self._take_event
+        self.driver.on_statistics = self.accounts.take_statistics
+        self.driver.dispatcher.on_session = self._opened
+        self.on_session_change: Callable[[Account], None] | None = None
+        """Called with each session that begins or is over."""
+
+    # ---- sessions
+
+    def _build(self, settings: ServerSettings, keys: Keys) -> Connections:
+        try:
+            return build_connections(settings, keys)
+        except ConfigurationError as error:
+            raise ServerSettingError(f"{self._path}: {error}") from None
+
+    def _rate_of(self, info: IkeSaEstablished) -> int | None:
+        traits = self._connections.traits.get(user_of(info))
+        return None if traits is None else traits.rate
+
+    def _take_event(self, event: Event) -> None:
+        self.accounts.take_event(event)
+        if isinstance(event, ChildSaFailed):
+            if event.notify == NotifyType.INTERNAL_ADDRESS_FAILURE:
+                log.warning("pool.exhausted", session=event.session, pools=_texts(self.settings.tunnel.pools))
+            asyncio.get_running_loop().call_later(_REFUSED_IDLE_SECONDS, self._end_if_idle, event.session)
+        elif kind := kind_of_refusal(event):
+            log.warning("login.refused", kind=kind, reason=getattr(event, "reason", ""), peer=_peer_of(event))
+
+    def _end_if_idle(self, session: SessionId) -> None:
+        found = self.driver.dispatcher.sessions.get(session)
+        if found is not None and not found.children:
+            self._end(session)
+
+    def _opened(self, session: Session) -> None:
+        account = self.accounts.sessions.get(session.id)
+        if account is None:
+            return
+        account.session = session
+        log.info(
+            "session.opened", session=account.id, user=account.user, peer=str(session.path.remote),
+            addresses=_texts(account.info.network.addresses),
+        )  # fmt: skip
+        self._report(account)
+
+    def _closed(self, account: Account, reason: str) -> None:
+        traffic = account.traffic
+        duration = datetime.now(UTC) - account.since
+        log.info(
+            "session.closed", session=account.id, user=account.user, reason=reason, bytes_in=traffic.bytes_in,
+            bytes_out=traffic.bytes_out, duration_s=round(duration.total_seconds()),
+        )  # fmt: skip
+        self._report(account)
+
+    def _report(self, account: Account) -> None:
+        if self.on_session_change is not None:
+            self.on_session_change(account)
+
+    def _end(self, session: SessionId) -> bool:
+        try:
+            self.driver.command(partial(self._engine.delete, session))
+        except CommandError:  # it has ended
+            return False
+        return True
+
+    # ---- the operator
+
+    def answer(self, request: Request) -> Reply:
+        """Answer a request of the control socket. Raises ServerError."""
+        match request:
+            case StatusRequest():
+                return self.status()
+            case DisconnectRequest(target=target):
+                return self.disconnect(target)
+            case ReloadRequest():
+                return self.reload()
+
+    def disconnect(self, target: str) -> Disconnected:
+        """End the sessions of a user, or one session by its number. ServerError: there is none."""
+        found = self.accounts.of_user(target)
+        if not found and target.isascii() and target.isdecimal():
+            found = [account for account in self.accounts.sessions.values() if account.id == int(target)]
+        if not found:
+            raise ServerError(f"{target!r}: neither a user who is connected nor the number of a session")
+        return Disconnected(sessions=tuple(account.id for account in found if self._end(account.id)))
+
+    def reload(self) -> Reloaded:
+        """Read server.toml again: users and what is particular to them. Sessions of users who are gone end.
+
+        ServerError: the file is invalid; everything stays. What only a start changes stays as it was.
+        """
+        settings = read_settings(self._path)
+        connections = self._build(settings, self._keys)
+        before, self._connections = self._connections, connections
+        self.settings = self.settings.model_copy(update={"user": settings.user, "limits": settings.limits})
+        self._engine.set_connections(connections.engine)
+        still = {connection.name: connection for connection in connections.engine}
+        for connection in before.engine:
+            after = still.get(connection.name)
+            if after is None or after.remote_auth != connection.remote_auth:
+                self._end_connection(connection.name)
+        log.info("settings.reloaded", users=len(connections.traits))
+        return Reloaded(users=len(connections.traits))
+
+    def _end_connection(self, name: str) -> None:
+        for account in list(self.accounts.sessions.values()):
+            if account.info.connection == name:
+                self._end(account.id)
+
+    def status(self) -> ServerStatus:
+        """Everything about the server now."""
+        drops = self.driver.metrics.drops
+        plane = self.driver.plane
+        accounts = sorted(self.accounts.sessions.values(), key=lambda account: account.id)
+        sessions = tuple(self._session_status(account) for account in accounts if account.session is not None)
+        return ServerStatus(
+            identity=self.settings.identity,
+            process_id=os.getpid(),
+            data_process_id=plane.process_id,
+            data_process_starts=plane.starts,
+            since=self.since,
+            connected=len(sessions),
+            logins=self.accounts.logins,
+            half_open=self._engine.state.half_open.size,
+            sessions=sessions,
+            pools=self._pools(accounts),
+            refusals=dict(sorted(self.accounts.refusals.items())),
+            packets_dropped={str(reason): drops[reason] for reason in DropReason if drops[reason]},
+            datagrams_ignored=dict(sorted(self.accounts.datagrams.items())),
+        )
+
+    def _session_status(self, account: Account) -> SessionStatus:
+        session, info, traffic = account.session, account.info, account.traffic
+        assert session is not None
+        held = self._engine.state.sessions.get(account.id)
+        idle = 0.0 if held is None else max(0.0, asyncio.get_running_loop().time() - held.last_inbound)
+        children = list(session.children.values())
+        return SessionStatus(
+            id=account.id,
+            user=account.user,
+            login=_LOGINS.get(info.remote_auth, info.remote_auth) if info.peer_certificate is None else "certificate",
+            addresses=tuple(map(str, info.network.addresses)),
+            endpoint=str(session.path.remote),
+            behind_nat=info.nat.remote,
+            since=account.since,
+            bytes_in=traffic.bytes_in,
+            bytes_out=traffic.bytes_out,
+            packets_in=traffic.packets_in,
+            packets_out=traffic.packets_out,
+            idle_s=round(idle, 1),
+            ike=str(info.suite),
+            esp=str(children[-1].suite) if children else "",
+            rekeys=account.rekeys + session.ike_rekeys,
+        )
+
+    def _pools(self, accounts: list[Account]) -> tuple[PoolStatus, ...]:
+        used = set(used_addresses(accounts))
+        addresses = [address for account in accounts for address in account.info.network.addresses]
+        return tuple(
+            PoolStatus(network=str(pool), size=_usable(pool), used=sum(address in pool for address in addresses))
+            for pool in self.settings.tunnel.pools
+            if used or pool
+        )
+
+    async def close(self) -> None:
+        """Delete all sessions, and end the data process."""
+        sessions = list(self.driver.dispatcher.sessions.values())
+        with contextlib.suppress(CommandError):
+            await asyncio.gather(*(session.close(timeout=CLOSE_SECONDS) for session in sessions))
+        self.driver.stop()
+
+
+_LOGINS = {"pubkey": "raw-key"}
+
+
+def load(path: Path) -> tuple[ServerSettings, Keys]:
+    """The settings and the keys that they name. ServerError: what is wrong with them."""
+    settings = read_settings(path)
+    return settings, read_keys(path.parent, settings)
+
+
+def _usable(pool: Network) -> int:
+    """The addresses of a pool that clients can get: not the network's, the broadcast's and the server's own."""
+    return max(0, pool.num_addresses - (3 if pool.version == 4 else 2))
+
+
+def _texts(values: object) -> list[str]:
+    return [str(value) for value in values] if isinstance(values, tuple) else []
+
+
+def _peer_of(event: Event) -> str:
+    path = getattr(event, "path", None)
+    return "" if path is None else str(path.remote)
+
+
+def check(path: Path) -> int:
+    """Check everything that a start reads; returns the number of users. ServerError: the reason."""
+    settings, keys = load(path)
+    try:
+        return len(build_connections(settings, keys).traits)
+    except ConfigurationError as error:
+        raise ServerSettingError(f"{path}: {error}") from None
