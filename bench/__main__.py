@@ -28,6 +28,7 @@ MODULES: tuple[str, ...] = (
     "ikev2_ike",
     "ikev2_endurance",
     "ikev2_tunnel",
+    "vpn_server",
 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from scapy.layers.inet import IP, UDP
 
 from warren_ikev2.errors import IkeError
 from warren_lab.errors import CommandFailedError
@@ -90,18 +91,24 @@ def test_clients_get_addresses_and_reach_the_outside_by_the_servers_address(bed:
     assert '"event": "session.closed"' in bed.log
 
 
-def test_no_client_can_use_an_address_of_another(bed: VpnBed) -> None:
-    with bed.client("alice") as alice, bed.client("bob") as bob:
-        before = bed.status().packets_dropped.get("no_sa", 0)
-        stolen = str(alice.addresses[4])
-        bob.namespace.run("ip", "address", "add", f"{stolen}/32", "dev", bob.tun.name)
-        with bob.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            sender.bind((stolen, 0))
-            for _ in range(5):
-                sender.sendto(b"not mine", (OUTSIDE[4], 9))
-        # bob's own end refuses it already; nothing of it reached the server
-        assert bed.status().packets_dropped.get("no_sa", 0) == before
-        assert ping(alice, INSIDE[4]) and ping(bob, INSIDE[4])
+def test_forged_replayed_and_foreign_packets_are_counted_by_kind(bed: VpnBed) -> None:
+    """No client can use an address of another: the server checks the inner source against what it gave to the session."""
+    with bed.client("alice") as alice, bed.packet_client("bob", place="attacker") as (session, send):
+        before = bed.status().packets_dropped
+        (own,) = [str(address) for address in session.info.network.addresses if address.version == 4]
+        (pair,) = session.table
+        stolen = bytes(IP(src=str(alice.addresses[4]), dst=OUTSIDE[4]) / UDP(dport=9) / b"not mine")
+        honest = pair.outbound.seal(bytes(IP(src=own, dst=OUTSIDE[4]) / UDP(dport=9) / b"mine"))
+        forged = bytearray(pair.outbound.seal(bytes(IP(src=own, dst=OUTSIDE[4]) / UDP(dport=9) / b"mine")))
+        forged[-1] ^= 1
+        for packet in (pair.outbound.seal(stolen), honest, honest, bytes(forged), b"\x12\x34\x56\x78" + honest[4:]):
+            send(packet)
+        expected = {"selector": 1, "replay": 1, "integrity": 1, "no_sa": 1}
+        bed.wait_for(
+            "each is counted by its kind",
+            lambda it: {kind: it.packets_dropped.get(kind, 0) - before.get(kind, 0) for kind in expected} == expected,
+        )
+        assert ping(alice, INSIDE[4])
 
 
 def test_a_user_reaches_only_the_networks_that_it_may(bed: VpnBed) -> None:

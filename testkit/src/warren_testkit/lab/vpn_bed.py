@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel
 
 from warren_ikev2.aio import Client, OffloadTun, Session
+from warren_ikev2.aio.client import ClientBuilder
 from warren_ikev2.configuration import Retransmission
 from warren_lab.lab import Lab
 from warren_lab.loop import NamespaceLoop
@@ -158,31 +159,49 @@ class VpnBed:
         return space
 
     @contextlib.contextmanager
-    def client(self, name: str, *, key: Ed25519PrivateKey | None = None, place: str | None = None) -> Iterator[VpnClient]:
+    def client(
+        self, name: str, *, key: Ed25519PrivateKey | None = None, place: str | None = None
+    ) -> Iterator[VpnClient]:
         """A connected client, with addresses and routes to the host outside and to the server inside."""
         space = self.namespace_of(place or name)
-        server_key = read_keys(self.folder, read_settings(self.settings)).raw.public_key()
         with contextlib.ExitStack() as stack:
             loop = stack.enter_context(NamespaceLoop(space))
             tun = loop.run(_open_tun())
             stack.callback(tun.close)
-            builder = (
-                Client.builder()
-                .with_data_plane(tun)
-                .with_local_id(name)
-                .with_remote_id(IDENTITY)
-                .with_raw_key(key or self.keys[name])
-                .with_peer_keys(server_key)
-                .with_virtual_address(4, 6)
-                .with_dpd(2.0)
-                .with_retransmission(Retransmission(0.5, 1.5, 5))
-            )
-            client = builder.build()
+            client = self._builder(name, key).with_data_plane(tun).build()
             stack.callback(lambda: loop.run(client.shutdown()))
             session = loop.run(client.connect(SERVER, LIMIT_SECONDS), LIMIT_SECONDS + 5)
             made = VpnClient(name, space, loop, client, session, tun)
             _configure(made)
             yield made
+
+    @contextlib.contextmanager
+    def packet_client(self, name: str, *, place: str | None = None) -> Iterator[tuple[Session, Callable[[bytes], None]]]:
+        """A connected client without a TUN device: its session, and a function that sends any bytes as an ESP packet."""
+        with NamespaceLoop(self.namespace_of(place or name)) as loop:
+            client = self._builder(name, None).build()
+            try:
+                session = loop.run(client.connect(SERVER, LIMIT_SECONDS), LIMIT_SECONDS + 5)
+                yield session, lambda packet: loop.run(_send(session, packet))
+            finally:
+                loop.run(client.shutdown())
+
+    def _builder(self, name: str, key: Ed25519PrivateKey | None) -> ClientBuilder:
+        server_key = read_keys(self.folder, read_settings(self.settings)).raw.public_key()
+        return (
+            Client.builder()
+            .with_local_id(name)
+            .with_remote_id(IDENTITY)
+            .with_raw_key(key or self.keys[name])
+            .with_peer_keys(server_key)
+            .with_virtual_address(4, 6)
+            .with_dpd(2.0)
+            .with_retransmission(Retransmission(0.5, 1.5, 5))
+        )
+
+
+async def _send(session: Session, packet: bytes) -> None:
+    session._transport.send_esp(session, packet, 0)
 
 
 def _configure(client: VpnClient) -> None:

@@ -17,8 +17,6 @@ from warren_vpn.server.settings import TunnelSettings
 from warren_vpn.server.sysctl import Forwarding
 
 STATE = "network.json"
-TUN_MTU_MARGIN = 100
-"""Bytes of outer headers, ESP and padding, over IPv4 and IPv6 with every cipher of `connections.ESP_PROPOSALS`."""
 _LIMIT_S = 20.0
 
 
@@ -60,7 +58,7 @@ class NetworkSetup:
 
     def _address(self) -> None:
         tunnel = self.tunnel
-        run("ip", "link", "set", tunnel.device, "up", "mtu", str(tunnel.path_mtu - TUN_MTU_MARGIN))
+        run("ip", "link", "set", tunnel.device, "up", "mtu", str(tunnel.mtu))
         for pool, own in zip(tunnel.pools, tunnel.own_addresses, strict=True):
             more = ["nodad"] if pool.version == 6 else []
             # the prefix of the pool makes the route of all its clients

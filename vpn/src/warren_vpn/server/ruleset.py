@@ -41,15 +41,19 @@ def _spoofed(device: str, pools: dict[int, list[Network]]) -> Iterable[str]:
     for version, networks in pools.items():
         if networks:
             word = _WORDS[version][0]
-            yield f"iifname != {{ {device}, lo }} {word} saddr @pool{version} counter drop"
+            yield f"iifname != {{ {device}, "lo" }} {word} saddr @pool{version} counter drop"
 
 
 def _forwarded(device: str, tunnel: TunnelSettings) -> Iterable[str]:
     if not tunnel.client_to_client:
         yield f"iifname {device} oifname {device} counter drop"
-    # TCP's segments fit the tunnel also where ICMP errors are filtered
+    # TCP's segments fit the tunnel also where ICMP errors are filtered; a smaller size stays (nft(8), "EXTENSION HEADER")
     for word in ("iifname", "oifname"):
-        yield f"{word} {device} tcp flags syn / syn,rst tcp option maxseg size set rt mtu"
+        for family, headers in (("ipv4", 40), ("ipv6", 60)):
+            yield (
+                f"{word} {device} meta nfproto {family} tcp flags syn / syn,rst"
+                f" tcp option maxseg size set {tunnel.mtu - headers}"
+            )
 
 
 def _translated(device: str, pools: dict[int, list[Network]]) -> Iterable[str]:

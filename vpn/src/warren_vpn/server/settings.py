@@ -22,6 +22,8 @@ MAX_SETTINGS = 4 << 20
 MAX_USERS = 10_000
 SMALLEST_POOL = 4
 """Addresses: the server's own and one client's fit in the smallest network that has host addresses."""
+TUNNEL_OVERHEAD = 100
+"""Bytes of outer headers, ESP and padding, over IPv4 and IPv6 with every cipher of the server."""
 EVERYTHING: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 _MBIT = 1_000_000 // 8
 
@@ -84,6 +86,11 @@ class TunnelSettings(Input):
             if any(pool.overlaps(other) for other in self.pools[:at] if other.version == pool.version):
                 raise ValueError(f"pools: {pool} overlaps another pool")
         return self
+
+    @property
+    def mtu(self) -> int:
+        """Of the tunnel device, in bytes."""
+        return self.path_mtu - TUNNEL_OVERHEAD
 
     @property
     def own_addresses(self) -> tuple[Address, ...]:
