@@ -146,7 +146,9 @@ def measure_clients() -> Iterable[Row]:
     yield absolute("vpn_clients_data_memory", memory[1:], "MB", better="lower", target=None, note=note)
     note = f"echoes of {WITH_TRAFFIC} of {CLIENTS:,} clients that came back, of {PACKETS} each"
     yield absolute("vpn_clients_traffic", [echoes], "%", better="higher", target=99.0, note=note)
-    yield absolute("vpn_status", [answered], "ms", better="lower", target=None, note=f"`warren vpn status`, {CLIENTS:,} clients")
+    yield absolute(
+        "vpn_status", [answered], "ms", better="lower", target=None, note=f"`warren vpn status`, {CLIENTS:,} clients"
+    )
 
 
 async def _connect_all(crowd: Crowd) -> list[Session]:

@@ -18,9 +18,9 @@ from warren_cli.remote.health import ask_health
 from warren_cli.remote.server_trust import CertificateError, ServerTrust
 from warren_contracts.commands import Role
 from warren_service.server_certificate import ServerCertificate
-from warren_trust.certificates import Authority, issue, make_authority
 from warren_testkit.api import TOKENS
 from warren_testkit.api.live import LiveApi
+from warren_trust.certificates import Authority, issue, make_authority
 
 NOW = datetime.now(UTC)
 AUTHORITY = make_authority(NOW)

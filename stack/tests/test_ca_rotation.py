@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 from warren_stack.errors import LocalError
 from warren_stack.folders import DataFolder
 from warren_stack.tls import rotation as module
-from warren_trust.certificates import certificate_pem, fingerprint, issue, make_authority
 from warren_stack.tls.check import handshake_error
 from warren_stack.tls.commands import app
 from warren_stack.tls.folder import Listener, TlsFolder
 from warren_stack.tls.keeper import TRUST, CertificateKeeper, OwnCertificate
 from warren_stack.tls.rotation import FOLLOW, SETTLE, CaRotation, Phase
+from warren_trust.certificates import certificate_pem, fingerprint, issue, make_authority
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)

@@ -9,6 +9,9 @@ import pytest
 from cryptography import x509
 
 from warren_stack.errors import LocalError
+from warren_stack.tls.check import UnusableCertificateError, handshake_error, usable_chain
+from warren_stack.tls.folder import Listener, TlsFolder
+from warren_stack.tls.keeper import CertificateKeeper, OwnCertificate
 from warren_trust.certificates import (
     LEAF_LIFETIME,
     LOOPBACK,
@@ -19,9 +22,6 @@ from warren_trust.certificates import (
     names_of,
     renewal_due,
 )
-from warren_stack.tls.check import UnusableCertificateError, handshake_error, usable_chain
-from warren_stack.tls.folder import Listener, TlsFolder
-from warren_stack.tls.keeper import CertificateKeeper, OwnCertificate
 
 NOW = datetime.now(UTC)
 AUTHORITY = make_authority(NOW)

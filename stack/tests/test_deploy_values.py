@@ -22,11 +22,11 @@ from warren_stack.deploy.users import UIDS
 from warren_stack.errors import LocalError
 from warren_stack.folders import DataFolder
 from warren_stack.services import SERVICES
-from warren_trust.certificates import names_of
 from warren_stack.tls.folder import TlsFolder
 from warren_stack.tls.rotation import CaRotation
 from warren_store.settings import unverified
 from warren_testkit.waiting import eventually
+from warren_trust.certificates import names_of
 
 JETSTREAM = Path("/data")
 COMPOSE = Path(__file__).parents[2] / "deploy" / "compose"

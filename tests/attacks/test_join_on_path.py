@@ -16,8 +16,8 @@ from warren_agent.enrolment import enrol
 from warren_agent.errors import EnrolmentError
 from warren_agent.settings import check_settings
 from warren_agent.state.store import StateStore
-from warren_trust.certificates import LOOPBACK, fingerprint, issue, make_authority
 from warren_testkit.agent.process import join_token
+from warren_trust.certificates import LOOPBACK, fingerprint, issue, make_authority
 
 NOW = datetime.now(UTC)
 FLEET, EVIL = make_authority(NOW), make_authority(NOW)

@@ -18,10 +18,10 @@ from warren_metrics.adapters.exposition import MAX_CONNECTIONS, exposed
 from warren_metrics.settings import MetricsSettings
 from warren_service.server_certificate import ServerCertificate
 from warren_stack.stack import StackOptions
-from warren_trust.certificates import Authority, issue, make_authority
 from warren_testkit.bus import free_port
 from warren_testkit.metrics import scraper_of
 from warren_testkit.waiting import eventually
+from warren_trust.certificates import Authority, issue, make_authority
 
 
 @pytest.fixture

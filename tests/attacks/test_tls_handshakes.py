@@ -17,9 +17,9 @@ from warren_contracts.commands import Role
 from warren_service import tls_listener
 from warren_service.server_certificate import ServerCertificate
 from warren_service.tls_listener import MAX_HANDSHAKES, TlsListener
-from warren_trust.certificates import issue, make_authority
 from warren_testkit.api import TOKENS, FakeBus
 from warren_testkit.waiting import eventually
+from warren_trust.certificates import issue, make_authority
 
 HALF_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 SILENT = {

@@ -15,11 +15,11 @@ from warren_bus.settings import BusSettings
 from warren_contracts import subjects
 from warren_service.streams import POLICY
 from warren_stack.server_config import Cluster
-from warren_trust.certificates import Authority, make_authority
 from warren_testkit.bus import RealServer, free_port
 from warren_testkit.bus.certificates import server_tls
 from warren_testkit.bus.streams import declare_streams
 from warren_testkit.waiting import eventually
+from warren_trust.certificates import Authority, make_authority
 
 PASSWORD = "a-password-of-a-test"
 

@@ -17,11 +17,11 @@ from warren_bus.dial import PatchedClient
 from warren_bus.errors import InvalidSettingError
 from warren_bus.settings import BusSettings, parse_servers
 from warren_bus.tls import ClientTls
-from warren_trust.certificates import make_authority
 from warren_testkit.bus import RealServer
 from warren_testkit.bus.certificates import server_tls
 from warren_testkit.bus.servers import GrantingCallout
 from warren_testkit.waiting import eventually
+from warren_trust.certificates import make_authority
 
 AUTHORITY, OTHER = make_authority(datetime.now(UTC)), make_authority(datetime.now(UTC))
 

@@ -13,9 +13,9 @@ import pytest
 from cryptography import x509
 
 from warren_lab.process import wait_until
-from warren_trust.certificates import Authority, fingerprint, issue, make_authority
 from warren_testkit.agent.process import AgentProcess
 from warren_testkit.up import running_up
+from warren_trust.certificates import Authority, fingerprint, issue, make_authority
 
 pytestmark = [pytest.mark.promises, pytest.mark.timeout(180)]
 

@@ -102,7 +102,8 @@ def test_the_last_report_of_a_session_counts(accounts: Accounts, clock: Clock) -
         accounts.take_event(event)
     accounts.take_event(IkeSaDeleted(ONE, "key-alice", DeleteReason.PEER))
     accounts.take_statistics([report(one.spi_in, 7, removed=True)])
-    assert not accounts.sessions and not closed
+    assert not accounts.sessions
+    assert not closed
     clock.advance()
     ((account, reason),) = closed
     assert (account.user, reason, account.traffic.bytes_in) == ("alice", "peer", 700)
@@ -157,4 +158,5 @@ def test_events_of_no_session_change_nothing(accounts: Accounts, clock: Clock) -
     for event in (ChildSaEstablished(gone, child()), IkeSaDeleted(gone, "c", DeleteReason.PEER)):
         accounts.take_event(event)
     clock.advance()
-    assert not accounts.sessions and accounts.logins == 0
+    assert not accounts.sessions
+    assert accounts.logins == 0

@@ -85,9 +85,7 @@ def test_a_server_that_does_not_run_is_named(tmp_path: Path) -> None:
         ask(tmp_path / "none.sock", ReloadRequest(), Reloaded)
 
 
-async def test_a_second_server_is_refused(tmp_path: Path) -> None:
-    first, second = (ControlServer(tmp_path / "control.sock", answer) for _ in range(2))
-    await first.start()
+def test_a_second_server_is_refused(path: Path) -> None:
     with pytest.raises(ServerError, match="another server answers there"):
-        await second.start()
-    first.close()
+        asyncio.run(ControlServer(path, answer).start())
+    assert ask(path, ReloadRequest(), Reloaded).users == 2

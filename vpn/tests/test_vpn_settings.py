@@ -71,7 +71,7 @@ def test_init_without_a_certificate_names_none(tmp_path: Path) -> None:
     ],
 )
 def test_an_invalid_setting_is_named(text: str, message: str) -> None:
-    with pytest.raises(ServerSettingError, match="server.toml: ") as caught:
+    with pytest.raises(ServerSettingError, match=r"server\.toml: ") as caught:
         parse_settings(text, "server.toml")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -87,12 +87,14 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
 def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
     made = make_folder(tmp_path, "vpn.example.org")
     settings = read_settings(made.settings).model_copy(update={"identity": "other.example.org"})
-    with pytest.raises(ServerSettingError, match=r"is not for identity 'other\.example\.org'; its names: vpn\.example\.org"):
+    with pytest.raises(
+        ServerSettingError, match=r"is not for identity 'other\.example\.org'; its names: vpn\.example\.org"
+    ):
         read_keys(tmp_path, settings)
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CliError, match="server.key"):
+    with pytest.raises(CliError, match=r"server\.key"):
         read_keys(tmp_path, parse_settings(PLAIN, "server.toml"))
 
 
@@ -103,7 +105,8 @@ def test_each_user_has_a_connection_and_they_share_the_pool() -> None:
     alice, bob = made.engine
     assert (alice.name, str(alice.remote_identity)) == ("key-alice", "alice")
     assert isinstance(alice.remote_auth, RawKeyTrust)
-    assert alice.address_pool is bob.address_pool and alice.peers is bob.peers
+    assert alice.address_pool is bob.address_pool
+    assert alice.peers is bob.peers
     assert [str(network) for network in alice.remote_addresses] == ["198.51.100.0/24"]
     assert bob.remote_addresses == ()
     assert made.traits["alice"].rate == 1_000_000
@@ -112,7 +115,8 @@ def test_each_user_has_a_connection_and_they_share_the_pool() -> None:
     assert alice.address_pool is not None
     assert alice.address_pool.reserved == {ip_address(text) for text in ("10.66.0.1", "fd66::1", "10.66.0.9")}
     own = alice.for_peer("alice")
-    assert own is not None and [str(ts) for ts in own.children[0].local_ts] == ["192.0.2.0/24"]
+    assert own is not None
+    assert [str(ts) for ts in own.children[0].local_ts] == ["192.0.2.0/24"]
     assert base64.b64decode(KEY)
 
 

@@ -8,11 +8,11 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from warren_trust.certificates import issue, make_authority
 from warren_store import PostgresUnavailableError, Store
 from warren_store.settings import PostgresSettings, unverified, wrong_dsn
 from warren_testkit.bus import free_port
 from warren_testkit.postgres import PostgresServer, postgres_server, tls_installation
+from warren_trust.certificates import issue, make_authority
 
 VERIFIED = "sslmode=verify-full&sslrootcert=/ca.pem"
 NOW = datetime.now(UTC)

@@ -18,11 +18,11 @@ from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.tls import fingerprint_of, read_authorities
 from warren_contracts.documents import SignedDocument, TrustDocument
-from warren_trust.certificates import Authority, fingerprint, make_authority
 from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.bus.certificates import server_tls
 from warren_testkit.intent import public_key
 from warren_testkit.waiting import eventually
+from warren_trust.certificates import Authority, fingerprint, make_authority
 
 FIRST, SECOND, ATTACKER = (make_authority(datetime.now(UTC)) for _ in range(3))
 LIMIT = 20.0  # s

@@ -19,11 +19,11 @@ from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.host import HostSurvey, forwards_ipv4, ike_sockets, path_mtu
 from warren_agent.settings import check_settings
 from warren_agent.state.store import StateStore
-from warren_trust.certificates import LOOPBACK, make_authority
 from warren_testkit.agent.charon import FakeCharon
 from warren_testkit.bus import RealServer
 from warren_testkit.bus.certificates import server_tls
 from warren_testkit.waiting import eventually
+from warren_trust.certificates import LOOPBACK, make_authority
 
 
 def by_name(checks: list[Check]) -> dict[str, Check]:

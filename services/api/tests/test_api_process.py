@@ -12,9 +12,9 @@ import pytest
 
 from warren_api.settings import ApiSettings
 from warren_bus.errors import InvalidSettingError
-from warren_trust.certificates import issue, make_authority
 from warren_testkit.bus import free_port
 from warren_tools import openapi
+from warren_trust.certificates import issue, make_authority
 from warren_trust.keys import KeyKind, KeyPair, write_seed
 
 

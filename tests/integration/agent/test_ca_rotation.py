@@ -23,12 +23,12 @@ from warren_lab.runtime import make_runtime_folder
 from warren_stack.demo.api import Api
 from warren_stack.folders import DataFolder
 from warren_stack.stack import Stack, StackOptions
-from warren_trust.certificates import issue, read_authority
 from warren_stack.tls.commands import app
 from warren_stack.tls.folder import TlsFolder
 from warren_stack.tls.rotation import FOLLOW, CaRotation
 from warren_testkit.agent.process import AgentProcess
 from warren_testkit.waiting import eventually
+from warren_trust.certificates import issue, read_authority
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.promises, pytest.mark.timeout(300)]
 

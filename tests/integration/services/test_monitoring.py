@@ -28,11 +28,11 @@ from warren_contracts import cloudevents, subjects
 from warren_contracts.events import PolicyChanged
 from warren_contracts.status import DriverState, DriverStatus, HostFacts, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, Report, TunnelChange
-from warren_trust.certificates import issue, make_authority
 from warren_testkit.bus import GrantingCallout, RealServer, free_port
 from warren_testkit.monitoring import dashboard_queries
 from warren_testkit.postgres import PostgresServer
 from warren_testkit.waiting import eventually
+from warren_trust.certificates import issue, make_authority
 
 DEPLOY = Path(__file__).parents[3] / "deploy/prometheus"
 TRACE = f"00-{'c' * 32}-{'d' * 16}-01"

@@ -7,9 +7,9 @@ from functools import partial
 from warren_stack.deploy.folders import DATABASE, Deployment
 from warren_stack.deploy.users import share_out, take
 from warren_stack.services import SERVICES
-from warren_trust.certificates import LOOPBACK
 from warren_stack.tls.folder import Listener, TlsFolder
 from warren_stack.tls.keeper import TRUST, CertificateKeeper
+from warren_trust.certificates import LOOPBACK
 
 CA_FILE = "ca.pem"  # in the share of each container that verifies another one
 CERTIFICATE, KEY = "tls.crt", "tls.key"

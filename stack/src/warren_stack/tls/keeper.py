@@ -13,10 +13,10 @@ from datetime import datetime
 from pathlib import Path
 
 from warren_stack.errors import LocalError
-from warren_trust.certificates import Issued
 from warren_stack.tls.check import MAX_PEM_BYTES, UnusableCertificateError, certificates_of, usable_chain
 from warren_stack.tls.folder import Listener, TlsFolder
 from warren_stack.tls.rotation import CaRotation
+from warren_trust.certificates import Issued
 
 INTERVAL = 10.0  # s between two looks; a look reads a few small files
 TRUST = "trust"

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import psutil
 
-from warren_trust.certificates import LOOPBACK
 from warren_stack.tls.folder import TlsFolder
+from warren_trust.certificates import LOOPBACK
 
 
 def listener_names(bind: str) -> tuple[str, ...]:

@@ -23,8 +23,8 @@ from cryptography import x509
 
 from warren_contracts.atomic_file import rename_durably, sync_folder, write_atomically
 from warren_stack.errors import LocalError
-from warren_trust.certificates import Authority, fingerprint, make_authority, read_authority
 from warren_stack.tls.folder import TlsFolder
+from warren_trust.certificates import Authority, fingerprint, make_authority, read_authority
 
 FOLLOW = timedelta(minutes=2)  # within which a host that is online pins a new CA: digests come every minute
 OVERLAP = timedelta(hours=24)  # default; a host that is offline for all of it needs a new join token

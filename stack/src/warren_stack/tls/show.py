@@ -12,9 +12,9 @@ from warren_cli.errors import CliError
 from warren_cli.remote.render import moment, print_fields, print_json, print_table
 from warren_stack.folders import DataFolder
 from warren_stack.lock import is_held
-from warren_trust.certificates import fingerprint
 from warren_stack.tls.folder import TlsFolder
 from warren_stack.tls.rotation import FOLLOW, CaRotation, Phase, RotationStatus
+from warren_trust.certificates import fingerprint
 
 LISTENERS = ("nats", "api", "metrics", "postgres")
 LONGEST = timedelta(days=90)

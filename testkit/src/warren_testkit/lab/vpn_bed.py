@@ -176,7 +176,9 @@ class VpnBed:
             yield made
 
     @contextlib.contextmanager
-    def packet_client(self, name: str, *, place: str | None = None) -> Iterator[tuple[Session, Callable[[bytes], None]]]:
+    def packet_client(
+        self, name: str, *, place: str | None = None
+    ) -> Iterator[tuple[Session, Callable[[bytes], None]]]:
         """A connected client without a TUN device: its session, and a function that sends any bytes as an ESP packet."""
         with NamespaceLoop(self.namespace_of(place or name)) as loop:
             client = self._builder(name, None).build()
@@ -222,9 +224,9 @@ def make_vpn_bed() -> Iterator[VpnBed]:
     """The namespaces and the server's folder; the server is not started."""
     with Lab("vpn") as lab:
         server, outside = lab.namespace("server"), lab.namespace("outside")
-        lab.link(server, "up", "192.0.2.1/24", outside, "up", f"{OUTSIDE[4]}/24")
+        lab.link(server, "uplink", "192.0.2.1/24", outside, "uplink", f"{OUTSIDE[4]}/24")
         for space, number in ((server, 1), (outside, 2)):
-            space.add_address("up", ip_interface(f"2001:db8:2::{number}/64"))
+            space.add_address("uplink", ip_interface(f"2001:db8:2::{number}/64"))
         server.run("ip", "route", "add", "default", "via", OUTSIDE[4])
         server.run("ip", "-6", "route", "add", "default", "via", OUTSIDE[6])
         folder = lab.folder / "server"

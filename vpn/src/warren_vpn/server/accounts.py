@@ -29,7 +29,7 @@ from warren_ikev2.events import (
 )
 from warren_ikev2.exchanges.ike_auth_responder import CONNECTED_ALREADY
 
-_CHILD_KINDS = {
+_CHILD_KINDS: dict[int, str] = {
     NotifyType.INTERNAL_ADDRESS_FAILURE: "pool-exhausted",
     NotifyType.FAILED_CP_REQUIRED: "no-address-requested",
     NotifyType.TS_UNACCEPTABLE: "selectors",
@@ -175,24 +175,21 @@ SETTLED_SECONDS = 10.0
 
 def kind_of_refusal(event: Event) -> str:
     """The kind of a refusal, as a label; empty for events that are none."""
+    kind = ""
     match event:
         case AuthenticationFailed(reason=reason) if reason.endswith(CONNECTED_ALREADY):
-            return "connected-already"
-        case AuthenticationFailed(connection=None):
-            return "unknown-identity"
-        case AuthenticationFailed():
-            return "authentication"
+            kind = "connected-already"
+        case AuthenticationFailed(connection=connection):
+            kind = "unknown-identity" if connection is None else "authentication"
         case HandshakeFailed(reason=reason) if reason == NO_CONNECTION:
-            return "address-not-allowed"
-        case HandshakeFailed(notify=NotifyType.NO_PROPOSAL_CHOSEN):
-            return "algorithms"
-        case HandshakeFailed():
-            return "handshake"
+            kind = "address-not-allowed"
+        case HandshakeFailed(notify=notify):
+            kind = "algorithms" if notify == NotifyType.NO_PROPOSAL_CHOSEN else "handshake"
         case ChildSaFailed(notify=notify):
-            return _CHILD_KINDS.get(NotifyType(notify), "child-sa") if notify in list(NotifyType) else "child-sa"
+            kind = _CHILD_KINDS.get(notify, "child-sa")
         case RequestRefused():
-            return "request"
-    return ""
+            kind = "request"
+    return kind
 
 
 def used_addresses(accounts: Iterable[Account]) -> Sequence[str]:

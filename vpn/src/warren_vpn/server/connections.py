@@ -144,6 +144,4 @@ def retransmission(inactivity_s: float) -> Retransmission:
 
 def engine_limits(settings: ServerSettings) -> Limits:
     """The engine's limits."""
-    return Limits(
-        half_open=settings.limits.half_open, half_open_per_address=settings.limits.half_open_per_address
-    )
+    return Limits(half_open=settings.limits.half_open, half_open_per_address=settings.limits.half_open_per_address)

@@ -25,6 +25,8 @@ def ask(path: Path, request: Request, kind: type[Answer]) -> Answer:
                 received += part
                 if len(received) > MAX_REPLY:
                     raise ControlError(f"{path}: a reply of more than {MAX_REPLY:,} bytes")
+        except (ConnectionResetError, BrokenPipeError):
+            received.clear()
         except OSError as error:
             reason = error.strerror or "no answer"
             raise ControlError(f"{path}: {reason}: is the server running? (warren vpn server run)") from None

@@ -27,16 +27,31 @@ def build_text(status: ServerStatus) -> str:
         *_metric("warren_vpn_half_open", "gauge", "Handshakes under way.", {"": status.half_open}),
         *_metric("warren_vpn_refusals_total", "counter", "Logins and requests refused.", status.refusals, "kind"),
         *_metric(
-            "warren_vpn_packets_dropped_total", "counter", "ESP and inner packets dropped.", status.packets_dropped, "reason"
+            "warren_vpn_packets_dropped_total",
+            "counter",
+            "ESP and inner packets dropped.",
+            status.packets_dropped,
+            "reason",
         ),
         *_metric(
             "warren_vpn_datagrams_ignored_total", "counter", "IKE messages ignored.", status.datagrams_ignored, "reason"
         ),
         *_metric(
-            "warren_vpn_data_process_starts_total", "counter", "Starts of the data process.", {"": status.data_process_starts}
+            "warren_vpn_data_process_starts_total",
+            "counter",
+            "Starts of the data process.",
+            {"": status.data_process_starts},
         ),
-        *_metric("warren_vpn_pool_size", "gauge", "Addresses of a pool.", {it.network: it.size for it in status.pools}, "pool"),
-        *_metric("warren_vpn_pool_used", "gauge", "Of these, in use.", {it.network: it.used for it in status.pools}, "pool"),
+        *_metric(
+            "warren_vpn_pool_size",
+            "gauge",
+            "Addresses of a pool.",
+            {it.network: it.size for it in status.pools},
+            "pool",
+        ),
+        *_metric(
+            "warren_vpn_pool_used", "gauge", "Of these, in use.", {it.network: it.used for it in status.pools}, "pool"
+        ),
     ]
     return "\n".join(lines) + "\n"
 
@@ -96,5 +111,7 @@ class MetricsServer:
 
 def _reply(status: str, text: str) -> bytes:
     body = text.encode()
-    head = f"HTTP/1.1 {status}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
     return head.encode() + body

@@ -35,7 +35,9 @@ class NetworkSetup:
         try:
             tun = OffloadTun(tunnel.device)
         except OSError as error:
-            raise NetworkError(f"{tunnel.device}: {error.strerror}: a TUN device needs CAP_NET_ADMIN and /dev/net/tun") from None
+            raise NetworkError(
+                f"{tunnel.device}: {error.strerror}: a TUN device needs CAP_NET_ADMIN and /dev/net/tun"
+            ) from None
         try:
             self._address()
             run("nft", "-f", "-", stdin=build_table(tunnel), package="nftables")
@@ -58,7 +60,7 @@ class NetworkSetup:
 
     def _address(self) -> None:
         tunnel = self.tunnel
-        run("ip", "link", "set", tunnel.device, "up", "mtu", str(tunnel.mtu))
+        run("ip", "link", "set", "dev", tunnel.device, "up", "mtu", str(tunnel.mtu))
         for pool, own in zip(tunnel.pools, tunnel.own_addresses, strict=True):
             more = ["nodad"] if pool.version == 6 else []
             # the prefix of the pool makes the route of all its clients

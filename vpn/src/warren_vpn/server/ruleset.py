@@ -20,7 +20,9 @@ def build_table(tunnel: TunnelSettings) -> str:
     pools = {version: [pool for pool in tunnel.pools if pool.version == version] for version in (4, 6)}
     parts = [*_begin(), f"table inet {TABLE} {{\n"]
     parts += [_set(version, networks) for version, networks in pools.items() if networks]
-    parts.append(_chain("spoofed", f"filter hook prerouting priority {_BEFORE_CONNECTION_TRACKING}", _spoofed(device, pools)))
+    parts.append(
+        _chain("spoofed", f"filter hook prerouting priority {_BEFORE_CONNECTION_TRACKING}", _spoofed(device, pools))
+    )
     parts.append(_chain("forwarded", f"filter hook forward priority {_FORWARD}", _forwarded(device, tunnel)))
     if tunnel.nat:
         parts.append(_chain("translated", f"nat hook postrouting priority {_SOURCE_NAT}", _translated(device, pools)))
@@ -41,7 +43,7 @@ def _spoofed(device: str, pools: dict[int, list[Network]]) -> Iterable[str]:
     for version, networks in pools.items():
         if networks:
             word = _WORDS[version][0]
-            yield f"iifname != {{ {device}, "lo" }} {word} saddr @pool{version} counter drop"
+            yield f"iifname != {{ {device}, lo }} {word} saddr @pool{version} counter drop"
 
 
 def _forwarded(device: str, tunnel: TunnelSettings) -> Iterable[str]:

@@ -61,9 +61,7 @@ def run_server(path: Path, *, as_json: bool = False, log_level: str = "info") ->
                     port.close()
 
 
-async def _serve(
-    path: Path, settings: ServerSettings, keys: Keys, tun: OffloadTun, ports: tuple[UdpPort, ...]
-) -> None:
+async def _serve(path: Path, settings: ServerSettings, keys: Keys, tun: OffloadTun, ports: tuple[UdpPort, ...]) -> None:
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     server = VpnServer(path, settings, keys, tun, ports)
     control = ControlServer(path.parent / settings.control, server.answer)

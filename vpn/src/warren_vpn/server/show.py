@@ -34,9 +34,7 @@ def print_made(made: MadeFolder, as_json: bool) -> None:
     if as_json:
         print_json(MadeShown(settings=str(made.settings), public_key=made.public_key, ca=authority))
         return
-    print_fields(
-        (("settings", made.settings), ("public key", made.public_key), ("CA", authority or ""))
-    )
+    print_fields((("settings", made.settings), ("public key", made.public_key), ("CA", authority or "")))
 
 
 def print_disconnected(ended: Disconnected, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from warren_ikev2.dataplane.counters import Counters
 from warren_ikev2.dataplane.links import Link, Links
 from warren_ikev2.dataplane.merge import Merger, Write
-from warren_ikev2.esp.drops import PacketDroppedError
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.table import SaPair
 from warren_ikev2.esp.udp import MIN_ESP, DatagramKind, classify
 

@@ -169,7 +169,9 @@ class SaTable:
         of_host = self._by_host.get(destination)
         if of_host is None:
             return self._sending
-        return sorted((*of_host, *self._sending), key=lambda pair: pair.order, reverse=True) if self._sending else of_host
+        return (
+            sorted((*of_host, *self._sending), key=lambda pair: pair.order, reverse=True) if self._sending else of_host
+        )
 
     def _prefer(self, pair: SaPair) -> None:
         self._installed += 1
