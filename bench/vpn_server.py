@@ -67,7 +67,7 @@ class Crowd:
         server_key = read_keys(bed.folder, read_settings(bed.settings)).raw.public_key()
         connections = tuple(_connection(name, key, server_key) for name, key in bed.keys.items())
         ports = (UdpPort(ip_address(own), 0), UdpPort(ip_address(own), 0))
-        numbers = [port.address.port for port in ports]
+        numbers = ports[0].address.port, ports[1].address.port
         engine = Endpoint(EndpointConfiguration(connections, *numbers), os.urandom, lambda: datetime.now(UTC))
         self._driver = Driver(engine, ports, numbers[0], 1500)
         self._path = Path(SocketAddress(ip_address(own), numbers[0]), SocketAddress(ip_address(SERVER), 500))

@@ -102,7 +102,8 @@ def test_errors_quote_no_value() -> None:
 
 
 def test_a_statistics_message_of_the_largest_size_fits() -> None:
-    largest = control.ChildStatistics(*[2**32 - 1] + [2**64 - 1] * 5)
+    most = 2**64 - 1
+    largest = control.ChildStatistics(2**32 - 1, most, most, most, most, most, removed=False)
     totals = dict.fromkeys((f"a counter with a long name {number}" for number in range(40)), 2**64 - 1)
     message = control.Statistics((largest,) * control.CHILDREN_AT_A_TIME, totals)
     assert control.parse(control.build(message)) == message
