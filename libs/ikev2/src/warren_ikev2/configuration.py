@@ -182,7 +182,7 @@ class ConnectionConfiguration:
     uniqueness: Uniqueness = Uniqueness.KEEP
     """As responder, by the name that the peer has proved: the EAP user's, else its identity."""
     peers: Mapping[str, PeerSettings] | None = None
-    """As responder: the peers that may connect, by the name that they prove. None: whoever authenticates."""
+    """As responder: the peers that may connect, by the name that they prove. None: any that authenticates."""
 
     def __post_init__(self) -> None:
         names = [child.name for child in self.children]

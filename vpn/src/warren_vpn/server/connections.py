@@ -36,7 +36,7 @@ IKE_PROPOSALS = ike_proposals(
     ("chacha20poly1305", "prfsha256", "x25519", "ecp256"),
     ("aes256", "sha256", "prfsha256", "x25519", "ecp256", "modp2048"),
 )
-"""Ours first; the second and fourth are what Apple's and Windows's clients offer once they are told to be strong."""
+"""Ours first; the second and fourth are what Apple's and Windows's clients offer once their strong algorithms are configured."""
 ESP_PROPOSALS = esp_proposals(
     ("aes256gcm16", "x25519", "ecp256"), ("aes256gcm16",), ("chacha20poly1305", "x25519"), ("chacha20poly1305",),
     ("aes256", "sha256"),
