@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from warren_cli.main import app
 from warren_contracts.commands import ApplyPolicies, ApplyReply, Role
+from warren_policy.domain.derived import DerivedSets
 from warren_policy.domain.proof import prove
 from warren_policy.domain.revisions import PolicySnapshot, plan_apply
 from warren_testkit.api import TOKENS, FakeBus
@@ -32,7 +33,9 @@ class CheckingBus(FakeBus):
     def _policy_apply(self, command: ApplyPolicies) -> ApplyReply:
         records = {peer: record(peer, number, *TAGS.get(peer, ())) for number, peer in enumerate(PEERS, 1)}
         change = plan_apply(PolicySnapshot(1, 0, MappingProxyType({}), MappingProxyType({})), command)
-        warnings = prove(change, command, records, {tag for tags in TAGS.values() for tag in tags})
+        warnings = prove(
+            change, command, DerivedSets().of(change, records), {tag for tags in TAGS.values() for tag in tags}
+        )
         return self._applied(created=change.created, warnings=warnings)
 
 

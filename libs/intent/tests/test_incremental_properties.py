@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 
 from warren_contracts.peers import DriverCapabilities, PeerRecord
 from warren_contracts.policy import PublishedPolicy
+from warren_intent.check import check_derived
 from warren_intent.derivation import Derivation
 from warren_intent.expand import explain
+from warren_intent.fleet_tunnels import FleetTunnels
 from warren_intent.incremental import Expander
+from warren_intent.plan import plan, plan_between
 from warren_testkit.examples import examples
 from warren_testkit.intent import directory, published, record
 
@@ -82,6 +85,57 @@ def test_any_edit_has_the_result_of_deriving_everything(
         if data.draw(st.sampled_from([True, *[False] * 5])):
             policies = data.draw(intents())
         assert expander.explain(policies, peers) == explain(policies, peers, me)
+
+
+def _seen(tunnels: FleetTunnels, policies: list[PublishedPolicy]) -> Any:
+    requests = [(it.candidate.name, it.candidate.path, it.derived) for it in tunnels.requests]
+    return requests, tunnels.tunnels, check_derived([it.policy for it in policies], tunnels, ("hub", "branch"))
+
+
+@given(data=st.data(), policies=intents())
+@examples(100)
+def test_tunnels_taken_over_from_an_earlier_set_are_those_of_deriving_everything(
+    data: st.DataObject, policies: list[PublishedPolicy]
+) -> None:
+    peers = directory(*(data.draw(records(peer)) for peer in PEERS))
+    tunnels = FleetTunnels(policies, peers)
+    for _ in range(data.draw(st.integers(1, 4))):
+        before, stated, peers = tunnels, policies, dict(peers)
+        match data.draw(st.sampled_from(["peer", "peer", "policies", "policy", "nothing"])):
+            case "peer":
+                peer = data.draw(st.sampled_from(PEERS))
+                peers[peer] = data.draw(records(peer))
+            case "policies":
+                policies = data.draw(intents())
+            case "policy":
+                policies = [data.draw(intents())[0], *policies[1:]]
+            case _:
+                peers = {peer: it.model_copy() for peer, it in peers.items()}  # read again
+        tunnels = FleetTunnels(policies, peers, before)
+        fresh = FleetTunnels(policies, peers)
+        assert _seen(tunnels, policies) == _seen(fresh, policies)
+        assert plan_between(FleetTunnels(stated, peers, before), tunnels) == plan(stated, policies, peers)
+
+
+def test_one_changed_policy_derives_its_tunnels_only(monkeypatch: Any) -> None:
+    peers = directory(record("hub", 0, "hub"), *(record(f"s{n}", n + 1, "branch") for n in range(50)))
+    star = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
+    pair = published("pair", sites=["peer=s1", "peer=s2"])
+    before = FleetTunnels([star, pair], peers)
+    derived: list[str] = []
+    derive = Derivation.derive
+
+    def counted(self: Any, candidate: Any, me: str, **options: Any) -> Any:
+        derived.append(candidate.name)
+        return derive(self, candidate, me, **options)
+
+    monkeypatch.setattr(Derivation, "derive", counted)
+    other = published("pair", 2, sites=["peer=s1", "peer=s2"], crypto={"profile": "cnsa1"})
+    peers = {peer: it.model_copy() for peer, it in peers.items()}
+    after = FleetTunnels([star, other], peers, before)
+    assert derived == ["s1+s2"]
+    FleetTunnels([star, other], {**peers, "s7": record("s7", 900, "branch")}, after)
+    assert derived == ["s1+s2", "hub+s7"]
 
 
 def test_a_change_of_one_peer_derives_its_tunnel_only(monkeypatch: Any) -> None:

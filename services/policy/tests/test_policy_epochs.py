@@ -15,6 +15,7 @@ from warren_contracts.documents import TRUST_SUBJECT, SignedDocument, SignerRole
 from warren_contracts.policy import MAX_POLICY_SET, Policy, PolicySet, PublishedPolicy
 from warren_contracts.problems import ConflictError, ForbiddenError
 from warren_intent.relations import readers
+from warren_policy.domain.derived import DerivedSets
 from warren_policy.domain.sets import every_set
 from warren_policy.epochs import EpochFollower
 from warren_policy.ports import CallContext, FleetRecords
@@ -59,7 +60,7 @@ class Side:
         ids = count()
         self.relay = PolicyRelay(self.store, self.store, publisher, self.restore_guard, now=lambda: START)
         self.service = PolicyService(
-            self.store, MemoryDirectory(fleet), now=lambda: START, new_id=lambda: f"id-{next(ids)}",
+            self.store, MemoryDirectory(fleet), DerivedSets(), now=lambda: START, new_id=lambda: f"id-{next(ids)}",
             committed=self.relay.wake, restore_guard=self.restore_guard,
         )  # fmt: skip
         self.epochs = EpochFollower(

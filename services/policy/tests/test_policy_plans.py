@@ -12,6 +12,7 @@ from warren_contracts.policy import Policy
 from warren_contracts.problems import InvalidInputError, NotFoundError
 from warren_contracts.tunnel_history import PoliciesAtQuery
 from warren_intent.plan import Effect, interruption
+from warren_policy.domain.derived import DerivedSets
 from warren_policy.errors import IntentRefusedError, PlanMovedError
 from warren_policy.planner import Planner
 from warren_policy.ports import CallContext, FleetRecords
@@ -32,13 +33,15 @@ class World:
         self.store = MemoryPolicies()
         self.fleet = directory(record("hub-1", 1, "hub"), record("gw1", 2, "branch"), record("gw2", 3, "branch"))
         self.directory = MemoryDirectory(FleetRecords(self.fleet, frozenset({"hub", "branch"})))
-        self.planner = Planner(self.store, self.directory)
+        derived = DerivedSets()
+        self.planner = Planner(self.store, self.directory, derived)
         self.records = PolicyRecords(self.store, lambda: START)
         guard = RestoreGuard("POLICY")
         guard.compare((), (1, 0))
         self.service = PolicyService(
             self.store,
             self.directory,
+            derived,
             now=lambda: START,
             new_id=lambda: "id",
             committed=lambda: None,

@@ -13,6 +13,7 @@ from warren_contracts.policy import Policy, PolicySet
 from warren_contracts.policy_history import ListHistory
 from warren_contracts.problems import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from warren_policy.domain import audit
+from warren_policy.domain.derived import DerivedSets
 from warren_policy.domain.revisions import PolicySnapshot
 from warren_policy.errors import IntentRefusedError, RevisionMovedError
 from warren_policy.ports import CallContext, Commit, FleetRecords, Outbox
@@ -42,7 +43,7 @@ class World:
         self.restore_guard.compare((), (1, 0))
         ids = count()
         self.service = PolicyService(
-            self.store, self.directory, now=clock(), new_id=lambda: f"id-{next(ids)}", committed=self._wake,
+            self.store, self.directory, DerivedSets(), now=clock(), new_id=lambda: f"id-{next(ids)}", committed=self._wake,
             restore_guard=self.restore_guard,
         )  # fmt: skip
 
@@ -257,6 +258,7 @@ async def test_a_policy_is_stored_with_a_warning_next_to_a_hostile_record(said: 
     world.service = PolicyService(
         world.store,
         world.directory,
+        DerivedSets(),
         now=clock(),
         new_id=lambda: "id",
         committed=world._wake,

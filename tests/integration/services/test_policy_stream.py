@@ -22,6 +22,7 @@ from warren_contracts.documents import SignerRole, TrustDocument
 from warren_contracts.policy import Policy, PolicySet
 from warren_policy.adapters.postgres import PostgresOutbox, PostgresPolicies, make_store
 from warren_policy.adapters.stream import StreamPublisher
+from warren_policy.domain.derived import DerivedSets
 from warren_policy.errors import NotPublishedError, StoreBehindStreamError
 from warren_policy.ports import CallContext, FleetRecords, Outbox, OutboxSet
 from warren_policy.relay import PolicyRelay
@@ -195,7 +196,8 @@ class World:
         )
         self.service = PolicyService(
             PostgresPolicies(store), MemoryDirectory(FleetRecords(fleet, frozenset({"hub", "branch"}))),
-            now=lambda: datetime.now(UTC), new_id=lambda: f"world-{next(IDS)}", committed=self.relay.wake, restore_guard=restore_guard,
+            DerivedSets(), now=lambda: datetime.now(UTC), new_id=lambda: f"world-{next(IDS)}", committed=self.relay.wake,
+            restore_guard=restore_guard,
         )  # fmt: skip
 
     async def apply(self, priority: int) -> int:

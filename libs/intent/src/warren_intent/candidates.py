@@ -4,8 +4,8 @@ A candidate is the same at both ends: the policy determines the order of `first`
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from warren_contracts.names import PeerId, TunnelName, tunnel_name
 from warren_contracts.policy import (
@@ -22,8 +22,7 @@ from warren_intent.fleet import Fleet, sides
 from warren_intent.links import WHOLE_TUNNEL
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One tunnel that a policy requests. `path` is the requesting field: `topology` or `tunnels/3`."""
 
     policy: Policy

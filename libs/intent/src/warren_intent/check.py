@@ -4,7 +4,7 @@ For every tunnel that would be derived, both ends must support it and agree on i
 the same traffic; so NO_PROPOSAL_CHOSEN and TS_UNACCEPTABLE are found before publication and not on the wire.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from warren_contracts.addresses import IPNetwork
 from warren_contracts.identities import canonical
@@ -14,30 +14,28 @@ from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.protection import LocalBypass, Protect
 from warren_contracts.selectors import TrafficSelector, networks_of, within
 from warren_contracts.tunnel import Tunnel
-from warren_intent.candidates import Candidate, candidates
-from warren_intent.claims import PolicyClaims, RejectedClaim, apply_claims
+from warren_intent.candidates import Candidate
+from warren_intent.claims import RejectedClaim
 from warren_intent.conflicts import (
     Claimant,
     Conflict,
     Precedence,
     Shared,
-    claimants_by_peer,
     conflicts_at,
     other_end,
     shared_at,
     states_networks,
 )
-from warren_intent.derivation import IPSEC, Derivation, SkipCode, Skipped
+from warren_intent.derivation import IPSEC, SkipCode, Skipped
 from warren_intent.findings import Code, Finding, Severity
-from warren_intent.fleet import Fleet, current, is_transit, sides
+from warren_intent.fleet import is_transit
+from warren_intent.fleet_tunnels import MAX_TUNNELS, FleetTunnels
 from warren_intent.lint import PolicyLinter
 from warren_intent.overlaps import claimed_twice
 from warren_intent.profiles import proposals_of
 from warren_intent.proposal_filter import ProposalFilter
 from warren_intent.protection import unprotectable
 from warren_intent.tunnel_checks import PolicyReport, TunnelChecks
-
-MAX_TUNNELS = 100_000  # of one policy: a mesh of 447 peers, 10,000 spokes of 10 hubs; about ten seconds for one check
 
 _MISSING = {
     SkipCode.NO_PUBLIC_KEY: "no tunnel yet for {}: no IKE public key announced (start its agent, or set `public_key`)",
@@ -54,7 +52,13 @@ def check(
     peer or a join token has.
     """
     stated = [item.policy if isinstance(item, PublishedPolicy) else item for item in policies]
-    check_of = _Check(stated, directory)
+    published = (PublishedPolicy.model_construct(revision=0, policy=policy) for policy in stated)
+    return check_derived(stated, FleetTunnels(published, directory), tags)
+
+
+def check_derived(policies: Sequence[Policy], fleet: FleetTunnels, tags: Collection[Tag]) -> tuple[Finding, ...]:
+    """The same, of policies whose tunnels are derived; the order of `policies` is that of the field paths."""
+    check_of = _Check(policies, fleet)
     check_of.each_policy(tags)
     check_of.all_tunnels()
     return check_of.findings()
@@ -63,12 +67,11 @@ def check(
 class _Check:
     """One run over one set of policies."""
 
-    def __init__(self, policies: list[Policy], directory: Mapping[PeerId, PeerRecord]) -> None:
+    def __init__(self, policies: Sequence[Policy], derived: FleetTunnels) -> None:
         self._policies = policies
         self._report = PolicyReport(policies)
-        given = PolicyClaims(PublishedPolicy.model_construct(revision=0, policy=policy) for policy in policies)
-        records, self._rejected = apply_claims(given, directory)
-        self._fleet = Fleet(records)
+        self._derived = derived
+        self._fleet = derived.fleet
         self._by_id = {policy.id: policy for policy in reversed(policies)}
         self._checks = TunnelChecks(self._fleet, policies, self._report)
         self._without_proposal: dict[str, list[tuple[Candidate, str]]] = {}
@@ -86,66 +89,49 @@ class _Check:
             PolicyLinter(policy, f"policies/{index}", self._report.found).lint(self._fleet.records.keys(), tags)
 
     def all_tunnels(self) -> None:
-        derivation = Derivation(self._fleet)
-        for rejected in self._rejected:
+        for rejected in self._derived.rejected:
             self._rejected_claim(rejected)
-        made: list[Claimant] = []
-        used: dict[PeerId, Candidate] = {}
-        for candidate in self._winners():
-            derived = derivation.derive(candidate, min(candidate.peers))
-            if isinstance(derived, Skipped):
-                self._skipped(candidate, derived)
-                continue
-            self._checks.check(candidate, derived)
-            self._protection(candidate, derived, derivation)
-            self._cut_off(candidate, derivation)
-            made.append(derivation.with_priorities(candidate, derived, min(candidate.peers)))
-            used |= dict.fromkeys(candidate.peers, candidate)
-        self._proposals(made)
+        self._each_request()
+        self._proposals(self._derived.claimants)
         self._checks.report_unsupported()
         for policy in self._by_id.values():
             if policy.enabled:
                 self._checks.check_pools(policy)
-        for peer, tunnels in claimants_by_peer(made).items():
+        for peer, tunnels in self._derived.at_peers.items():
             for conflict in conflicts_at(peer, tunnels).values():
                 self._conflict(conflict)
             self._contradictions(peer, [claimant.tunnel for claimant in tunnels])
             for shared in shared_at(tunnels):
                 self._shared(peer, shared)
-        self._identities(used)
+        self._identities({peer: it.candidate for it in self._derived.claimants for peer in it.candidate.peers})
 
-    def _winners(self) -> Iterable[Candidate]:
-        pairs: dict[tuple[str, str], Candidate] = {}
-        names: dict[str, Candidate] = {}
-        published = (PublishedPolicy.model_construct(revision=0, policy=policy) for policy in self._policies)
-        for item in current(published):
-            if self._is_too_large(item.policy):
+    def _each_request(self) -> None:
+        """Check each requested tunnel, and report policies that request none."""
+        requesting: set[str] = set()
+        for candidate, derived, holder, namesake in self._derived.requests:
+            requesting.add(candidate.policy.id)
+            if isinstance(derived, Tunnel):
+                self._checks.check(candidate, derived)
+                self._protection(candidate, derived)
+                self._cut_off(candidate)
+            elif derived is not None:
+                self._skipped(candidate, derived)
+            elif namesake is not None and namesake.pair != candidate.pair:
+                self._name_taken(candidate, namesake)
+            elif holder is not None:
+                self._tie(candidate, holder)
+                self._differs(candidate, holder)
+        for published in self._derived.policies:
+            policy = published.policy
+            if policy.topology is None or policy.id in requesting:
                 continue
-            empty = True
-            for candidate in candidates(item.policy, self._fleet):
-                empty = False
-                holder = pairs.setdefault(candidate.pair, candidate)
-                namesake = names.setdefault(candidate.name, candidate)
-                if namesake.pair != candidate.pair:
-                    self._name_taken(candidate, namesake)
-                elif holder is not candidate:
-                    self._tie(candidate, holder)
-                    self._differs(candidate, holder)
-                else:
-                    yield candidate
-            if empty and item.policy.topology is not None:
+            if policy.id in self._derived.too_large:
+                left, right = self._derived.too_large[policy.id]
+                message = f"{left} by {right} peers exceed {MAX_TUNNELS} tunnels: use hub-spoke, or smaller groups"
+                self._report.add(Code.TOO_LARGE, policy, "topology", message)
+            else:
                 message = "no tunnel yet: no two gateways have the tags and ids that it names"
-                self._report.add(Code.NO_TUNNEL, item.policy, "topology", message, severity=Severity.WARNING)
-
-    def _is_too_large(self, policy: Policy) -> bool:
-        if policy.topology is None:
-            return False
-        left, right = (len(self._fleet.members.of(side)) for side in sides(policy.topology))
-        if left * right <= MAX_TUNNELS * 2:
-            return False
-        message = f"{left} by {right} peers exceed {MAX_TUNNELS} tunnels: use hub-spoke, or smaller groups"
-        self._report.add(Code.TOO_LARGE, policy, "topology", message)
-        return True
+                self._report.add(Code.NO_TUNNEL, policy, "topology", message, severity=Severity.WARNING)
 
     def _name_taken(self, candidate: Candidate, namesake: Candidate) -> None:
         message = f"policy {namesake.policy.id} already has a tunnel of this name between other peers: use another name"
@@ -174,12 +160,12 @@ class _Check:
                 )
                 self._report.add(code, stated, field, message, candidate.name)
 
-    def _cut_off(self, candidate: Candidate, derivation: Derivation) -> None:
+    def _cut_off(self, candidate: Candidate) -> None:
         """Report tunnels that a peer will refuse: they contain its own networks, and the policy forbids to pass them by."""
         if candidate.policy.bypass is LocalBypass.ALLOW:
             return
         for peer in candidate.peers:
-            derived = derivation.derive(candidate, peer)
+            derived = self._derived.derivation.derive(candidate, peer)
             if not isinstance(derived, Tunnel):
                 continue
             taken = [TrafficSelector(it) for child in derived.link.children for it in networks_of(child.remote_ts)]
@@ -206,12 +192,11 @@ class _Check:
                 policy = self._by_id[off.policy]
                 self._report.add(Code.PROTECT, policy, "protect", message, off.name, Severity.WARNING)
 
-    def _protection(self, candidate: Candidate, tunnel: Tunnel, derivation: Derivation) -> None:
-        sides = [side for child in tunnel.link.children for side in (child.local_ts, child.remote_ts)]
-        if all(selector.addresses is not None for side in sides for selector in side):
+    def _protection(self, candidate: Candidate, tunnel: Tunnel) -> None:
+        if not any(_is_dynamic(child.local_ts) or _is_dynamic(child.remote_ts) for child in tunnel.link.children):
             return
         for peer in candidate.peers:
-            derived = derivation.derive(candidate, peer)
+            derived = self._derived.derivation.derive(candidate, peer)
             if isinstance(derived, Tunnel) and (reason := unprotectable(derived)):
                 message = f"{{}}: {reason}"
                 self._report.add(Code.PROTECT, candidate.policy, "protect", message, candidate.name, Severity.WARNING)
@@ -291,6 +276,10 @@ class _Check:
             if holder != peer:
                 message = f"{{}} and {holder} have the same IKE identity: use distinct identities"
                 self._report.add(Code.DUPLICATE_IDENTITY, used[peer].policy, "", message, peer, Severity.WARNING)
+
+
+def _is_dynamic(selectors: tuple[TrafficSelector, ...]) -> bool:
+    return any(selector.addresses is None for selector in selectors)
 
 
 def _remedy(conflict: Conflict) -> str:

@@ -23,7 +23,7 @@ from warren_contracts.policy import TunnelEnd
 from warren_contracts.selectors import networks_of
 from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate
-from warren_intent.overlaps import claimed_twice, inner_tunnel, overlap
+from warren_intent.overlaps import Range, are_apart, claimed_twice, inner_tunnel, overlap, ranges_of
 
 NO_XFRM = Xfrm()
 
@@ -209,16 +209,32 @@ def mirrored(claimant: Claimant, me: PeerId) -> Claimant:
 
 
 def claimants_by_peer(derived: Sequence[Claimant]) -> dict[PeerId, list[Claimant]]:
-    """The tunnels of every peer that has several, from tunnels that were derived once each, at the lower peer id.
+    """The tunnels of every peer at which two may conflict, from tunnels that were derived once each, at the lower peer id.
 
-    One tunnel alone conflicts with none: the spokes of one hub are most of a large fleet.
+    Most peers have one tunnel, or several to disjoint networks of distinct identities: these cannot conflict.
     """
     numbers = Counter(peer for claimant in derived for peer in claimant.candidate.peers)
-    found: dict[PeerId, list[Claimant]] = {}
+    found: dict[PeerId, list[tuple[Claimant, bool]]] = {}  # and whether it is seen from the other end
     for claimant in derived:
         me = min(claimant.candidate.peers)
         if numbers[me] > 1:
-            found.setdefault(me, []).append(claimant)
+            found.setdefault(me, []).append((claimant, False))
         if (other := claimant.tunnel.peer) is not None and numbers[other] > 1:
-            found.setdefault(other, []).append(mirrored(claimant, me))
-    return found
+            found.setdefault(other, []).append((claimant, True))
+    return {
+        peer: [mirrored(it, min(it.candidate.peers)) if is_turned else it for it, is_turned in tunnels]
+        for peer, tunnels in found.items()
+        if _may_conflict(tunnels)
+    }
+
+
+def _may_conflict(tunnels: Sequence[tuple[Claimant, bool]]) -> bool:
+    """Whether two tunnels of one peer have networks in common at their other ends, or name one identity there."""
+    identities: set[str] = set()
+    networks: list[Range] = []
+    for claimant, is_turned in tunnels:
+        link = claimant.tunnel.link
+        identities.add(canonical((link.local_auth if is_turned else link.remote_auth).identity))
+        for child in link.children:
+            networks += ranges_of(child.local_ts if is_turned else child.remote_ts)
+    return len(identities) < len(tunnels) or not are_apart(networks)

@@ -25,7 +25,7 @@ def claimed_twice(tunnels: Iterable[Tunnel]) -> Iterator[tuple[Tunnel, Tunnel]]:
     every = list(tunnels)
     claims = [(claimed, number) for number, tunnel in enumerate(every) for claimed in claimed_ranges(tunnel)]
     claims.sort(key=lambda claim: (claim[0][0], claim[0][1], -claim[0][2], claim[1]))
-    if _all_apart(claims):
+    if _follow_each_other(claimed for claimed, _ in claims):  # the usual case needs no look at the tunnels
         return
     around: list[tuple[Range, int]] = []
     compared: set[tuple[int, int]] = set()
@@ -45,8 +45,12 @@ def claimed_twice(tunnels: Iterable[Tunnel]) -> Iterator[tuple[Tunnel, Tunnel]]:
 def claimed_ranges(tunnel: Tunnel) -> Iterator[Range]:
     """The remote networks of a tunnel."""
     for child in tunnel.link.children:
-        for selector in child.remote_ts:
-            yield from map(_range, _networks(selector))
+        yield from ranges_of(child.remote_ts)
+
+
+def ranges_of(listed: Iterable[TrafficSelector]) -> list[Range]:
+    """The networks of selectors; none of those that are dynamic."""
+    return [_range(network) for selector in listed for network in _networks(selector)]
 
 
 def _networks(selector: TrafficSelector) -> tuple[IPNetwork, ...]:
@@ -56,9 +60,13 @@ def _networks(selector: TrafficSelector) -> tuple[IPNetwork, ...]:
     return (addresses,)
 
 
-def _all_apart(claims: list[tuple[Range, int]]) -> bool:
-    """Whether no two networks overlap, which is the usual case and needs no look at the tunnels."""
-    return all(own[2] < after[1] or own[0] != after[0] for (own, _), (after, _) in pairwise(claims))
+def are_apart(networks: Iterable[Range]) -> bool:
+    """Whether no two of these networks overlap."""
+    return _follow_each_other(sorted(networks))
+
+
+def _follow_each_other(networks: Iterable[Range]) -> bool:
+    return all(own[2] < after[1] or own[0] != after[0] for own, after in pairwise(networks))
 
 
 def claim_the_same(one: Tunnel, other: Tunnel) -> bool:

@@ -7,18 +7,13 @@ IKE level creates a new IKE_SA, authenticated again, next to the old one.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import chain
 
 from warren_contracts.names import PeerId, PolicyId, TunnelName
 from warren_contracts.peers import DriverCapabilities, PeerRecord
 from warren_contracts.plans import Interruption
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.tunnel import Tunnel
-from warren_intent.candidates import Candidate, candidates
-from warren_intent.claims import PolicyClaims, apply_claims
-from warren_intent.conflicts import Claimant, all_conflicts, claimants_by_peer
-from warren_intent.derivation import Derivation
-from warren_intent.fleet import Fleet, current, is_transit
+from warren_intent.fleet_tunnels import FleetTunnels
 
 
 class Effect(StrEnum):
@@ -62,14 +57,13 @@ def plan(
     before: Iterable[PublishedPolicy], after: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord]
 ) -> tuple[TunnelEffect, ...]:
     """The effect on every tunnel before or after the change, in order of names."""
-    stated = list(before), list(after)
-    fleets = [apply_claims(PolicyClaims(policies), directory)[0] for policies in stated]
-    derivation = Derivation(Fleet(fleets[0]))
-    old = _tunnels(stated[0], derivation)
-    # What was resolved of each peer serves both sides, unless a policy's claims take something from a record, or a hub's
-    # selectors are the sum of its spokes
-    is_shared = fleets[0] is fleets[1] and not any(is_transit(it.policy) for it in chain(*stated))
-    new = _tunnels(stated[1], derivation if is_shared else Derivation(Fleet(fleets[1])))
+    old = FleetTunnels(before, directory)
+    return plan_between(old, FleetTunnels(after, directory, old))
+
+
+def plan_between(before: FleetTunnels, after: FleetTunnels) -> tuple[TunnelEffect, ...]:
+    """The effect on every tunnel of one set or the other, in order of names."""
+    old, new = before.tunnels, after.tunnels
     effects = []
     for name in sorted(old.keys() | new.keys()):
         candidate, config = new.get(name) or old[name]
@@ -80,8 +74,10 @@ def plan(
 
 def compare(before: Tunnel | None, after: Tunnel | None) -> Effect:
     """The effect on one tunnel at one end; untouched if both are None."""
+    if before is after:
+        return Effect.UNTOUCHED
     if before is None or after is None:
-        return Effect.UNTOUCHED if before is after else (Effect.NEW if before is None else Effect.REMOVED)
+        return Effect.NEW if before is None else Effect.REMOVED
     if before.peer != after.peer or ike_level(before) != ike_level(after):
         return Effect.IKE
     return Effect.UNTOUCHED if child_level(before) == child_level(after) else Effect.CHILD
@@ -96,22 +92,3 @@ def ike_level(tunnel: Tunnel) -> tuple[object, ...]:
 def child_level(tunnel: Tunnel) -> tuple[object, ...]:
     """What the CHILD_SAs depend on."""
     return tunnel.link.children, tunnel.link.xfrm
-
-
-def _tunnels(policies: Iterable[PublishedPolicy], derivation: Derivation) -> dict[TunnelName, tuple[Candidate, Tunnel]]:
-    pairs: set[tuple[str, str]] = set()
-    tunnels: dict[TunnelName, tuple[Candidate, Tunnel]] = {}
-    claimants: list[Claimant] = []
-    for published in current(policies):
-        for candidate in candidates(published.policy, derivation.fleet):
-            if candidate.pair in pairs or candidate.name in tunnels:
-                continue
-            pairs.add(candidate.pair)
-            # Always seen from the same end, so that the order of the ends in a policy does not matter.
-            me = min(candidate.peers)
-            derived = derivation.derive(candidate, me)
-            if isinstance(derived, Tunnel):
-                tunnels[candidate.name] = candidate, derived
-                claimants.append(derivation.claimant(candidate, derived, me))
-    excluded = all_conflicts(claimants_by_peer(claimants))
-    return {name: made for name, made in tunnels.items() if name not in excluded}

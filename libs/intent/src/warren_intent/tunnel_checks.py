@@ -1,10 +1,12 @@
 """Checks of one derived tunnel: its selectors, its mode, and what the drivers of its ends support."""
 
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from warren_contracts.ipsec import ChildSettings
+from warren_contracts.ipsec import ChildSettings, Mode
 from warren_contracts.names import PeerId
 from warren_contracts.policy import ChildSpec, HubSpoke, Policy, TunnelEnd
+from warren_contracts.proposals import Algorithms
 from warren_contracts.selectors import networks_of
 from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate
@@ -23,11 +25,13 @@ from warren_intent.proposal_filter import (
     is_one_host,
 )
 
+_Requesting = tuple[str, str]  # policy and path: its candidates have the same options, children and proposals
+
 
 class PolicyReport:
     """Findings by policy: fields are relative to the policy."""
 
-    def __init__(self, policies: list[Policy]) -> None:
+    def __init__(self, policies: Sequence[Policy]) -> None:
         self.found = Collector()
         self._where = {policy.id: f"policies/{index}" for index, policy in reversed(list(enumerate(policies)))}
 
@@ -43,11 +47,14 @@ class PolicyReport:
 class TunnelChecks:
     """Check derived tunnels one by one; `report_unsupported` reports what was collected over all of them."""
 
-    def __init__(self, fleet: Fleet, policies: list[Policy], report: PolicyReport) -> None:
+    def __init__(self, fleet: Fleet, policies: Sequence[Policy], report: PolicyReport) -> None:
         self._fleet = fleet
         self._by_id = {policy.id: policy for policy in reversed(policies)}
         self._report = report
         self._unable: dict[tuple[str, str, str], dict[PeerId, bool]] = {}
+        self._needs: dict[_Requesting, tuple[tuple[str, str], ...]] = {}
+        self._lacking: dict[tuple[_Requesting, tuple[str, ...]], tuple[tuple[str, str], ...]] = {}
+        self._stated: dict[_Requesting, tuple[tuple[str, str, tuple[Algorithms, ...]], ...]] = {}
 
     def check(self, candidate: Candidate, tunnel: Tunnel) -> None:
         """Run all checks of one tunnel, seen from one of its ends."""
@@ -55,7 +62,8 @@ class TunnelChecks:
         self._selectors(candidate, tunnel)
         self._children(candidate, tunnel)
         for spec, child in zip(candidate.children, tunnel.link.children, strict=True):
-            self._mode(candidate, tunnel, spec, child)
+            if child.mode is not Mode.TUNNEL:
+                self._mode(candidate, tunnel, spec, child)
         for peer in candidate.peers:
             self._capabilities(candidate, peer)
             self._proposals(candidate, tunnel, peer)
@@ -104,10 +112,9 @@ class TunnelChecks:
     def _selectors(self, candidate: Candidate, tunnel: Tunnel) -> None:
         given = candidate.first.subnets and candidate.second.subnets
         severity = Severity.ERROR if given else Severity.WARNING
-        local = tuple(net for child in tunnel.link.children for net in networks_of(child.local_ts))
-        remote = tuple(net for child in tunnel.link.children for net in networks_of(child.remote_ts))
-        families = {net.version for net in local} & {net.version for net in remote}
-        if local and remote and not families:
+        local = [net for child in tunnel.link.children for net in networks_of(child.local_ts)]
+        remote = [net for child in tunnel.link.children for net in networks_of(child.remote_ts)]
+        if local and remote and {net.version for net in local}.isdisjoint(net.version for net in remote):
             message = "{}: one end has IPv4 subnets only and the other IPv6 only, so no traffic can pass"
             self._report.add(Code.SELECTORS, candidate.policy, candidate.path, message, candidate.name, severity)
         if any(net.prefixlen == 0 for net in (*local, *remote)):
@@ -157,21 +164,14 @@ class TunnelChecks:
 
     def _capabilities(self, candidate: Candidate, peer: PeerId) -> None:
         driver = self._fleet.records[peer].driver(IPSEC)
-        needs = [
-            (f"{options_field(candidate)}/{option}", feature) for option, feature in features_of(candidate.options)
-        ]
-        for spec in candidate.children:
-            field = _child_options_field(candidate, spec)
-            if spec.options is not None:
-                needs += [(f"{field}/{option}", feature) for option, feature in features_of_child(spec.options)]
-            if feature := feature_of_selectors((*spec.ts[0], *spec.ts[1])) or ("selectors" if spec.protocol else ""):
-                needs.append((children_field(candidate), feature))
         end = end_of(candidate, peer)
-        if end.vips or end.pools:
-            needs.append((f"{candidate.path}/ends/{int(end is candidate.second)}", "vips" if end.vips else "pools"))
-        for field, feature in needs:
-            if not can_do(driver.features, feature):
-                self._unable.setdefault((candidate.policy.id, field, feature), {})[peer] = bool(driver.features)
+        lacking = self._lacking_features(candidate, driver.features)
+        if (end.vips or end.pools) and not can_do(driver.features, needed := "vips" if end.vips else "pools"):
+            lacking = (*lacking, (f"{candidate.path}/ends/{int(end is candidate.second)}", needed))
+        for field, feature in lacking:
+            self._unable.setdefault((candidate.policy.id, field, feature), {})[peer] = bool(driver.features)
+        if end.xfrm is None:
+            return
         for field, feature in features_of_xfrm(end.xfrm):
             if not can_do(driver.features, feature):
                 message, severity = f"{{}}: {feature} is not supported: remove it", Severity.ERROR
@@ -182,17 +182,35 @@ class TunnelChecks:
                 where = f"{candidate.path}/ends/{int(end is candidate.second)}/xfrm/{field}"
                 self._report.add(Code.UNSUPPORTED, candidate.policy, where, message, peer, severity)
 
+    def _lacking_features(self, candidate: Candidate, features: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+        """The fields that need what a driver with these features does not support, each with the feature."""
+        asking = _requesting(candidate)
+        if (asking, features) not in self._lacking:
+            if asking not in self._needs:
+                self._needs[asking] = tuple(_needs(candidate))
+            lacking = (need for need in self._needs[asking] if not can_do(features, need[1]))
+            self._lacking[asking, features] = tuple(lacking)
+        return self._lacking[asking, features]
+
+    def _stated_proposals(self, candidate: Candidate) -> tuple[tuple[str, str, tuple[Algorithms, ...]], ...]:
+        """The fields with proposals, each with its level."""
+        asking = _requesting(candidate)
+        if asking not in self._stated:
+            crypto, children = candidate.crypto, children_field(candidate)
+            fields = [("crypto/ike", "ike", crypto.ike), ("crypto/esp", "esp", crypto.esp)]
+            fields += [(f"{children}/{index}/esp", "esp", spec.esp) for index, spec in enumerate(candidate.children)]
+            self._stated[asking] = tuple(it for it in fields if it[2])
+        return self._stated[asking]
+
     def _proposals(self, candidate: Candidate, tunnel: Tunnel, peer: PeerId) -> None:
         """Warn of stated proposals that a peer's driver does not support in full, so that they are narrowed or removed."""
-        driver = self._fleet.records[peer].driver(IPSEC)
-        crypto = candidate.crypto
-        levels = [("crypto/ike", driver.ike, crypto.ike), ("crypto/esp", driver.esp, crypto.esp)]
-        for index, spec in enumerate(candidate.children):
-            levels.append((f"{children_field(candidate)}/{index}/esp", driver.esp, spec.esp))
-        if not any(stated for _, _, stated in levels):
+        fields = self._stated_proposals(candidate)
+        if not fields:
             return
+        driver = self._fleet.records[peer].driver(IPSEC)
         used = {*tunnel.link.ike.proposals, *(it for child in tunnel.link.children for it in child.proposals)}
-        for field, words, stated in levels:
+        for field, level, stated in fields:
+            words = driver.ike if level == "ike" else driver.esp
             for index, proposal in enumerate(stated):
                 if proposal not in used and not can_express(proposal, words, driver.features):
                     message = (
@@ -201,6 +219,22 @@ class TunnelChecks:
                     )
                     where = f"{field}/{index}"
                     self._report.add(Code.UNSUPPORTED, candidate.policy, where, message, peer, Severity.WARNING)
+
+
+def _requesting(candidate: Candidate) -> _Requesting:
+    return candidate.policy.id, candidate.path
+
+
+def _needs(candidate: Candidate) -> Iterator[tuple[str, str]]:
+    """The fields of a candidate that not every driver supports, each with the feature that it needs."""
+    options = options_field(candidate)
+    yield from ((f"{options}/{option}", feature) for option, feature in features_of(candidate.options))
+    for spec in candidate.children:
+        field = _child_options_field(candidate, spec)
+        if spec.options is not None:
+            yield from ((f"{field}/{option}", feature) for option, feature in features_of_child(spec.options))
+        if feature := feature_of_selectors((*spec.ts[0], *spec.ts[1])) or ("selectors" if spec.protocol else ""):
+            yield children_field(candidate), feature
 
 
 def end_of(candidate: Candidate, peer: PeerId) -> TunnelEnd:

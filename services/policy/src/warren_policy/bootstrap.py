@@ -19,6 +19,7 @@ from warren_policy.adapters.postgres import CHANNEL, PostgresOutbox, PostgresPol
 from warren_policy.adapters.published import PublishedStreams
 from warren_policy.adapters.registry import RegistryDirectory
 from warren_policy.adapters.stream import StreamPublisher
+from warren_policy.domain.derived import DerivedSets
 from warren_policy.epochs import EpochFollower
 from warren_policy.handlers import register, register_published, register_records
 from warren_policy.planner import Planner
@@ -28,6 +29,7 @@ from warren_policy.service import PolicyService
 from warren_policy.settings import PolicySettings
 from warren_service import streams
 from warren_service.broker import Broker, build_broker, serve
+from warren_service.collector import spare_the_collector
 from warren_service.restore_guard import RestoreGuard
 from warren_store import Listener, Store
 from warren_trust.keys import KeyKind, read_seed
@@ -104,8 +106,9 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
         )
         relay = PolicyRelay(policies, queue, publisher, restore_guard, now=_now)
         directory = RegistryDirectory(lambda: bus.client)
+        derived = DerivedSets()
         service = PolicyService(
-            policies, directory, now=_now, new_id=_new_id, committed=relay.wake,
+            policies, directory, derived, now=_now, new_id=_new_id, committed=relay.wake,
             restore_guard=restore_guard,
         )  # fmt: skip
         epochs = EpochFollower(
@@ -128,7 +131,7 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
 
         listener = Listener(store, CHANNEL, on_gap=database_returned, on_notify=outbox_changed)
         parts = ServiceComponents(broker, bus, store, listener, relay, queue, policies, restore_guard)
-        register(broker, service, Planner(policies, directory), epochs, parts)
+        register(broker, service, Planner(policies, directory, derived), epochs, parts)
         register_records(broker, PolicyRecords(policies, _now))
         register_published(broker, PublishedStreams(lambda: bus.client))
         bus.on_connected(bus_connected)
@@ -138,6 +141,7 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
 
 async def run(bus_settings: BusSettings, settings: PolicySettings) -> None:
     """Serve until SIGTERM or SIGINT."""
+    spare_the_collector()
     async with assembled(bus_settings, settings) as parts, asyncio.TaskGroup() as group:
         background = [group.create_task(parts.relay.run()), group.create_task(parts.listener.run())]
         await serve(FastStream(parts.broker, logger=None))

@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 from warren_contracts.commands import ApplyPolicies
 from warren_contracts.plans import PlanPolicies, PolicyPlan
+from warren_policy.domain.derived import DerivedSets
 from warren_policy.domain.planned import WholePlan, make_plan
 from warren_policy.domain.proof import prove
 from warren_policy.domain.revisions import plan_apply
@@ -19,9 +20,10 @@ _Key = tuple[int, int, str]
 class Planner:
     """Makes plans; it changes nothing, and waits for no change."""
 
-    def __init__(self, store: PolicyStore, directory: Directory) -> None:
+    def __init__(self, store: PolicyStore, directory: Directory, derived: DerivedSets) -> None:
         self._store = store
         self._directory = directory
+        self._derived = derived
         self._held: OrderedDict[_Key, WholePlan] = OrderedDict()
 
     async def plan(self, command: PlanPolicies) -> PolicyPlan:
@@ -37,8 +39,9 @@ class Planner:
             apply = ApplyPolicies(policies=command.policies)
             change = plan_apply(snapshot, apply)
             fleet = await self._directory.fleet()
-            warnings = await asyncio.to_thread(prove, change, apply, fleet.records, fleet.tags)
-            held = await asyncio.to_thread(make_plan, snapshot, change, fleet.records, warnings)
+            derived = self._derived.of(change, fleet.records)
+            warnings = await asyncio.to_thread(prove, change, apply, derived, fleet.tags)
+            held = await asyncio.to_thread(make_plan, snapshot, change, derived, warnings)
             self._held.pop(key, None)
             self._held[key] = held
             while len(self._held) > HELD:

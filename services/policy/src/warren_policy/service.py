@@ -21,6 +21,7 @@ from warren_contracts.pages import fit_page
 from warren_contracts.policy_history import ListHistory, PolicyHistory
 from warren_contracts.problems import InvalidField, NotFoundError
 from warren_intent.relations import readers
+from warren_policy.domain.derived import DerivedSets
 from warren_policy.domain.effects import effects_of
 from warren_policy.domain.planned import make_plan, require_revision, require_same
 from warren_policy.domain.proof import prove
@@ -46,11 +47,12 @@ class PolicyService:
     """
 
     def __init__(
-        self, store: PolicyStore, directory: Directory, *, now: Callable[[], datetime], new_id: Callable[[], str],
+        self, store: PolicyStore, directory: Directory, derived: DerivedSets, *, now: Callable[[], datetime], new_id: Callable[[], str],
         committed: Callable[[], None], restore_guard: RestoreGuard,
     ) -> None:  # fmt: skip
         self._store = store
         self._directory = directory
+        self._derived = derived
         self._now = now
         self._new_id = new_id
         self._committed = committed  # called after each commit: the relay looks at its outbox
@@ -71,11 +73,12 @@ class PolicyService:
             if not change.changed and command.plan is None:
                 return change, ()
             fleet = await self._directory.fleet()
-            warnings = await asyncio.to_thread(prove, change, command, fleet.records, fleet.tags)
+            derived = self._derived.of(change, fleet.records)
+            warnings = await asyncio.to_thread(prove, change, command, derived, fleet.tags)
             if command.plan is not None:
-                made = await asyncio.to_thread(make_plan, snapshot, change, fleet.records, warnings)
+                made = await asyncio.to_thread(make_plan, snapshot, change, derived, warnings)
                 require_same(command.plan, made)
-            effects = await asyncio.to_thread(effects_of, change, fleet.records) if command.dry_run else None
+            effects = await asyncio.to_thread(effects_of, derived) if command.dry_run else None
             return change, warnings
 
         reply = await self._change("apply", plan, caller, dry_run=command.dry_run)
@@ -91,7 +94,7 @@ class PolicyService:
             change = plan_delete(snapshot, command.ids, command.expected_versions)
             if command.dry_run:
                 fleet = await self._directory.fleet()
-                effects = await asyncio.to_thread(effects_of, change, fleet.records)
+                effects = await asyncio.to_thread(effects_of, self._derived.of(change, fleet.records))
             return change, ()
 
         reply = await self._change("delete", plan, caller, dry_run=command.dry_run)

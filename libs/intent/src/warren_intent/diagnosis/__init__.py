@@ -5,7 +5,7 @@ stopped, that it has other proposals, that it never saw the request. `situation`
 `explain` makes the sentence.
 """
 
-from warren_intent.diagnosis.explain import explain
+from warren_intent.diagnosis.explain import cause_of, explain
 from warren_intent.diagnosis.situation import End, Situation, situation_of
 
-__all__ = ["End", "Situation", "explain", "situation_of"]
+__all__ = ["End", "Situation", "cause_of", "explain", "situation_of"]

@@ -1,6 +1,6 @@
 """From a situation to its explanation: the first rule that applies, and the facts that it was concluded from."""
 
-from warren_contracts.explanation import Explanation
+from warren_contracts.explanation import Cause, Explanation
 from warren_contracts.status import ReasonCode
 from warren_intent.diagnosis.rules import RULES
 from warren_intent.diagnosis.situation import End, Situation
@@ -9,9 +9,18 @@ from warren_intent.diagnosis.words import Diagnosis, ago
 MAX_SENTENCE = 2_048  # characters, of `Explanation`
 
 
+def cause_of(it: Situation) -> Cause:
+    """What is wrong, as a code. Without the configurations of the ends it is that of the same rules, but for `no-initiator`."""
+    return _found(it).cause
+
+
+def _found(it: Situation) -> Diagnosis:
+    return next(diagnosis for step in RULES if (diagnosis := step.rule(it)) is not None)
+
+
 def explain(it: Situation) -> Explanation:
     """Why the tunnel is in its state. Never raises: the last rule applies to everything."""
-    found = next(diagnosis for step in RULES if (diagnosis := step.rule(it)) is not None)
+    found = _found(it)
     return Explanation(
         tunnel=it.tunnel.name,
         state=it.tunnel.state,

@@ -17,8 +17,9 @@ from warren_contracts.plan_mark import PlanMark
 from warren_contracts.plans import FieldChange, PlannedPolicy, PlannedTunnel, PolicyPlan
 from warren_contracts.problems import InvalidField
 from warren_intent.derivation import IPSEC
-from warren_intent.plan import Effect, TunnelEffect, interruption, plan
+from warren_intent.plan import Effect, TunnelEffect, interruption, plan_between
 from warren_intent.policy_diff import changes
+from warren_policy.domain.derived import DerivedChange
 from warren_policy.domain.revisions import Change, PolicySnapshot
 from warren_policy.errors import PlanMovedError
 
@@ -44,11 +45,11 @@ class WholePlan:
 
 
 def make_plan(
-    snapshot: PolicySnapshot, change: Change, records: Mapping[str, PeerRecord], warnings: tuple[InvalidField, ...]
+    snapshot: PolicySnapshot, change: Change, derived: DerivedChange, warnings: tuple[InvalidField, ...]
 ) -> WholePlan:
     """The plan of a change that was computed from `snapshot`."""
-    effects = plan(change.before.values(), change.after.values(), records) if change.changed else ()
-    touched = tuple(_tunnel(effect, records) for effect in effects if effect.effect is not Effect.UNTOUCHED)
+    effects = plan_between(derived.before, derived.after) if change.changed else ()
+    touched = tuple(_tunnel(effect, derived.records) for effect in effects if effect.effect is not Effect.UNTOUCHED)
     untouched = len(effects) - len(touched)
     interruptions = Counter(tunnel.interruption for tunnel in touched)
     counts = Counter[str](tunnel.effect for tunnel in touched)

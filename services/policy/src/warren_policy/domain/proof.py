@@ -7,11 +7,11 @@ since) does not stop it, in the given policies neither: there it is a warning. O
 from collections.abc import Collection, Mapping, Sequence
 
 from warren_contracts.commands import ApplyPolicies
-from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.problems import InvalidField
-from warren_intent.check import check
+from warren_intent.check import check_derived
 from warren_intent.findings import Finding, Severity
+from warren_policy.domain.derived import DerivedChange
 from warren_policy.domain.revisions import Change
 from warren_policy.errors import IntentRefusedError
 
@@ -19,14 +19,14 @@ MAX_REPORTED = 32  # findings in one problem: it must fit into a reply, and nobo
 
 
 def prove(
-    change: Change, command: ApplyPolicies, records: Mapping[str, PeerRecord], tags: Collection[str]
+    change: Change, command: ApplyPolicies, derived: DerivedChange, tags: Collection[str]
 ) -> tuple[InvalidField, ...]:
     """The warnings of the given policies; raises IntentRefusedError with the errors, the fields as the command has them."""
     given = [policy.id for policy in command.policies]
     order = [*given, *sorted(id_ for id_ in change.after if id_ not in given)]
-    found = check([change.after[id_] for id_ in order], records, tags)
+    found = check_derived([change.after[id_].policy for id_ in order], derived.after, tags)
     errors = [finding for finding in found if finding.severity is Severity.ERROR]
-    old = _old(errors, change.before, records, tags)
+    old = _old(errors, change.before, derived, tags)
     new = [finding for finding in errors if _identity(finding) not in old]
     if new:
         raise _refusal(new, order, len(given))
@@ -34,15 +34,12 @@ def prove(
 
 
 def _old(
-    errors: list[Finding],
-    before: Mapping[str, PublishedPolicy],
-    records: Mapping[str, PeerRecord],
-    tags: Collection[str],
+    errors: list[Finding], before: Mapping[str, PublishedPolicy], derived: DerivedChange, tags: Collection[str]
 ) -> frozenset[tuple[str, str, str, str]]:
     """The errors that the stored policies have without this change: the fleet has changed since they were stored."""
     if not errors:
         return frozenset()
-    found = check([before[id_] for id_ in sorted(before)], records, tags)
+    found = check_derived([before[id_].policy for id_ in sorted(before)], derived.before, tags)
     return frozenset(_identity(finding) for finding in found if finding.severity is Severity.ERROR)
 
 
