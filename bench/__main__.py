@@ -24,6 +24,7 @@ MODULES: tuple[str, ...] = (
     "expansion",
     "live_latency",
     "browser_page",
+    "status_cli",
     "ikev2_esp",
     "ikev2_ike",
     "ikev2_endurance",

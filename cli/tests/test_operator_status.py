@@ -1,10 +1,21 @@
 """`warren status` against an API server on a real socket: counts, findings worst first, exit codes."""
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
+import pytest
+
+from warren_cli.remote import fleet_status
+from warren_cli.remote.fleet_reply import Gateway, PolicyVersion, ReplyError, ServiceHealth
+from warren_cli.remote.fleet_reply import TunnelState as ShownTunnel
+from warren_contracts.commands import Role
 from warren_contracts.peers import PresenceState
-from warren_contracts.status import FleetTunnel, HostFacts, ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import DriverState, FleetTunnel, HostFacts, ReasonCode, TunnelState, TunnelStatus
+from warren_testkit.api import TOKENS
 from warren_testkit.api.live import LiveApi
 from warren_testkit.verbs import Run
 
@@ -67,3 +78,42 @@ def test_status_without_its_services_names_them(run: Run, api: LiveApi) -> None:
     rows = [" ".join(line.split()) for line in run("status", code=3, lines=0).stdout.splitlines()]
     assert rows[0] == "services not ready: what follows is not known"
     assert any(row.startswith("service metrics not ready the metrics service is unavailable") for row in rows)
+
+
+def test_the_words_of_states_are_those_of_the_contracts() -> None:
+    assert {*fleet_status.GOOD, *fleet_status.WORST_FIRST} == {state.value for state in TunnelState}
+    assert (fleet_status.ONLINE, fleet_status.OFFLINE) == (PresenceState.ONLINE, PresenceState.OFFLINE)
+    assert (fleet_status.UNREACHABLE, fleet_status.NO_REASON) == (DriverState.UNREACHABLE, ReasonCode.NONE)
+
+
+def test_status_of_a_good_fleet_waits_for_no_models_and_no_tables(api: LiveApi, tmp_path: Path) -> None:
+    api.bus.add_peer("hub", "hub")
+    token = tmp_path / "token"
+    token.write_text(TOKENS[Role.VIEWER])
+    token.chmod(0o600)
+    code = "import sys; from warren_cli.entry import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    arguments = [sys.executable, "-c", code, "status", "--url", api.url, "--token-file", str(token)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("services  ready\ngateways  1 online\n")
+    assert not {"pydantic", "httpx", "rich.console", "importlib.metadata"} & set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("parse", "entry"),
+    [
+        (Gateway.parse, {"peer": 7}),
+        (Gateway.parse, {"tags": "branch"}),
+        (Gateway.parse, {"host": {"drifted_at": "yesterday"}}),
+        (Gateway.parse, {"host": {"drifted_at": "2026-01-01T00:00:00"}}),
+        (Gateway.parse, {"host": {"applied_revision": True}}),
+        (Gateway.parse, {"clock_skew_s": "1"}),
+        (Gateway.parse, {"drivers": [7]}),
+        (ShownTunnel.parse, {"ends": {"hub": "up"}}),
+        (ShownTunnel.parse, {"peers": [7]}),
+        (PolicyVersion.parse, {"policy": {"version": "1"}}),
+        (ServiceHealth.parse, {"ready": "yes"}),
+    ],
+)
+def test_a_reply_that_no_api_server_sends_is_refused(parse: Any, entry: dict[str, Any]) -> None:
+    with pytest.raises(ReplyError, match="no Warren API server sends"):
+        parse(entry)

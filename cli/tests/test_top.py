@@ -96,7 +96,7 @@ async def test_an_api_server_that_is_gone_is_said_and_nothing_is_shown_as_live(l
         screen = FleetTop(tunnels, ChangeWatch(lambda: client(live)), "name")
         async with screen.run_test(size=(160, 20)) as pilot:
             api.url = "http://127.0.0.1:9"  # where nothing listens
-            api.http.base_url = api.url
+            api.close()
             tunnels.query = TunnelQuery("")  # everything is read again
 
             async def said() -> bool:

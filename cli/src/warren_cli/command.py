@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from warren_cli import plugins
 from warren_cli.errors import CliError
+from warren_cli.plain_options import take_plainly
 from warren_cli.terminal import echo
 from warren_cli.verbs import VERBS, command_of
 
@@ -50,6 +51,7 @@ class OneLineGroup(TyperGroup):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, complete_var: str | None = None,
         standalone_mode: bool = True, windows_expand_args: bool = True, **extra: Any,
     ) -> Any:  # fmt: skip
+        take_plainly(self)
         try:
             code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         except typer.Abort:

@@ -1,6 +1,5 @@
 """The command `warren`."""
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -15,6 +14,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # 40 ms
+
         typer.echo(f"warren {version('warren-cli')}")
         raise typer.Exit
 

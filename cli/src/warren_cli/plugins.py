@@ -11,12 +11,15 @@ the verb runs, so that neither the list nor another verb waits for it.
 
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 import typer
 from typer.core import TyperGroup
 
 from warren_cli.errors import CliError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "warren.commands"
 
@@ -35,8 +38,10 @@ class MissingVerbError(CliError):
 
 
 @cache
-def installed_verbs() -> dict[str, EntryPoint]:
+def installed_verbs() -> "dict[str, EntryPoint]":
     """The verbs of the installed packages, by name. Reads the metadata of all of them: about 10 ms for a hundred."""
+    from importlib.metadata import entry_points  # 40 ms, and the verbs of this package need none
+
     return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
 
 

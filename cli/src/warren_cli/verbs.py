@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from warren_cli.plain_options import take_plainly
 from warren_cli.plugins import new_holder
 
 VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -51,4 +52,6 @@ def command_of(verb: str) -> Any:
         return None
     holder = new_holder()
     import_module(VERBS[verb][0]).register(holder)
-    return typer.main.get_group(holder).commands.get(verb)
+    found = typer.main.get_group(holder).commands.get(verb)
+    take_plainly(found)
+    return found

@@ -47,7 +47,7 @@ def _ids(
         with redirect_stderr(io.StringIO()):  # a warning would stand in the line that is typed
             trust_by(given.get("ca_file"), bool(given.get("cleartext")))
             with connect(given.get("url") or URL, given.get("token_file")) as api:
-                api.http.timeout = LIMIT_SECONDS
+                api.http.limit_s = LIMIT_SECONDS
                 found = names(api.call("GET", path_of(path), reply, None, limit=ENTRIES))
     except Exception:  # noqa: BLE001 - whatever is wrong is said when the verb runs
         return []

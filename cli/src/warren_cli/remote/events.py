@@ -5,9 +5,9 @@ import select
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from typing import Annotated, Any
 
-import httpx
 import typer
 
 from warren_cli.errors import CliError
@@ -119,7 +119,7 @@ def _events(api: ApiClient, after: int | None, kinds: list[str], follow: bool) -
 
 def _may_pass(error: CliError) -> bool:
     """Whether a follower waits: the API server returns, or the file of its CA is replaced."""
-    return not isinstance(error, RefusedError) or error.status == httpx.codes.SERVICE_UNAVAILABLE
+    return not isinstance(error, RefusedError) or error.status == HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def _one_stream(api: ApiClient, after: int | None, kinds: list[str], follow: bool) -> Iterator[dict[str, Any] | None]:
@@ -129,7 +129,7 @@ def _one_stream(api: ApiClient, after: int | None, kinds: list[str], follow: boo
     if after is not None:
         headers["last-event-id"] = str(after)
     with api.stream(path_of("events"), headers, kind=kinds or None) as response:
-        for line in response.iter_lines():
+        for line in response.lines():
             match wire.feed(line):
                 case "comment", {"text": text}:
                     yield None

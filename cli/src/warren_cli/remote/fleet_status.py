@@ -3,29 +3,26 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
+from warren_cli.remote.fleet_reply import Gateway, PolicyVersion, ServiceHealth, TunnelEnd, TunnelState, newest
 from warren_cli.remote.render import age
-from warren_contracts.commands import Health, StoredPolicy
-from warren_contracts.peers import PeerSummary, PresenceState, identity_in_use
-from warren_contracts.status import DriverState, FleetTunnel, ReasonCode, TunnelState, intent_is_stale, is_outdated
-from warren_contracts.tunnel_history import FleetAt
+from warren_contracts.verdicts import identity_in_use, intent_is_stale, is_outdated
+
+if TYPE_CHECKING:
+    from warren_contracts.tunnel_history import FleetAt
 
 Kind = Literal["service", "gateway", "tunnel"]
-GOOD = frozenset({TunnelState.UP, TunnelState.STANDBY})
-_WORST_FIRST = (
-    TunnelState.DOWN, TunnelState.ERROR, TunnelState.UNKNOWN, TunnelState.DEGRADED, TunnelState.CONNECTING,
-)  # fmt: skip
+# The words of `warren_contracts.status.TunnelState`
+GOOD = frozenset({"up", "standby"})
+WORST_FIRST = ("down", "error", "unknown", "degraded", "connecting")
+ONLINE, OFFLINE, UNREACHABLE, NO_REASON = "online", "offline", "unreachable", "none"
 MAX_SKEW_S = 2.0
 DRIFT_SHOWN = timedelta(hours=1)
 
 
-class FleetFinding(BaseModel):
+class FleetFinding(NamedTuple):
     """One thing that is not as it should be: `kind` and `name` of it, its `state`, and why."""
-
-    model_config = ConfigDict(frozen=True)
 
     kind: Kind
     name: str
@@ -33,7 +30,7 @@ class FleetFinding(BaseModel):
     reason: str = ""
 
 
-class LastChange(BaseModel):
+class LastChange(NamedTuple):
     """The policy that was changed last."""
 
     policy: str
@@ -42,7 +39,7 @@ class LastChange(BaseModel):
     actor: str
 
 
-class FleetStatus(BaseModel):
+class FleetStatus(NamedTuple):
     """The whole fleet, or the gateways with one tag and their tunnels."""
 
     tunnels: dict[str, int]
@@ -58,33 +55,34 @@ class FleetStatus(BaseModel):
 
 
 def status_of(
-    health: Health,
-    peers: Sequence[PeerSummary],
-    tunnels: Iterable[FleetTunnel],
-    policies: Iterable[StoredPolicy],
-    tag: str | None,
-    now: datetime,
-) -> FleetStatus:
+    health: ServiceHealth, peers: Sequence[Gateway], tunnels: Iterable[TunnelState], policies: Sequence[PolicyVersion],
+    tag: str | None, now: datetime,
+) -> FleetStatus:  # fmt: skip
     """The status of the fleet; with `tag`, of the gateways that have it and of their tunnels."""
     members = [peer for peer in peers if not peer.revoked and (tag is None or tag in peer.tags)]
     names = {peer.peer for peer in members}
     shown = [tunnel for tunnel in tunnels if tag is None or names.intersection(tunnel.peers)]
     findings = [*_services(health), *(finding for peer in members for finding in _gateway(peer, now)), *_tunnels(shown)]
-    last = max(policies, key=lambda it: it.updated_at, default=None)
     change = None
-    if last is not None:
-        change = LastChange(policy=last.policy.id, version=last.policy.version, at=last.updated_at, actor=last.actor)
+    if (last := newest(policies)) is not None:
+        change = LastChange(policy=last[0].id, version=last[0].version, at=last[1], actor=last[0].actor)
     return FleetStatus(
-        tunnels=dict(Counter(tunnel.state.value for tunnel in shown)), gateways=dict(Counter(peer.presence.value for peer in members)),
+        tunnels=dict(Counter(tunnel.state for tunnel in shown)), gateways=dict(Counter(peer.presence for peer in members)),
         services_ready=health.ready, last_change=change, findings=tuple(findings),
     )  # fmt: skip
 
 
-def status_at(pages: Sequence[FleetAt]) -> FleetStatus:
+def status_at(pages: "Sequence[FleetAt]") -> FleetStatus:
     """The status of the fleet at an instant; `pages` are all pages of it."""
     observed, desired = pages[0].observed, pages[0].desired
-    tunnels = [tunnel for page in pages for tunnel in page.observed.tunnels]
-    gateways = [FleetFinding(kind="gateway", name=peer, state=PresenceState.OFFLINE.value) for peer in observed.offline]
+    tunnels = [
+        TunnelState(
+            it.name, it.state.value, it.disagreement, it.peers, it.stale,
+            {peer: TunnelEnd(end.reason.value, end.detail) for peer, end in it.ends.items()},
+        )
+        for page in pages for it in page.observed.tunnels
+    ]  # fmt: skip
+    gateways = [FleetFinding(kind="gateway", name=peer, state=OFFLINE) for peer in observed.offline]
     last = max(desired.policies, key=lambda it: it.revision, default=None)
     change = None
     if last is not None and desired.stored_at is not None:
@@ -96,15 +94,15 @@ def status_at(pages: Sequence[FleetAt]) -> FleetStatus:
     )  # fmt: skip
 
 
-def _services(health: Health) -> Iterable[FleetFinding]:
+def _services(health: ServiceHealth) -> Iterable[FleetFinding]:
     for name, ready in health.dependencies.items():
         if not ready:
             yield FleetFinding(kind="service", name=name, state="not ready", reason=health.detail.get(name, ""))
 
 
-def _gateway(peer: PeerSummary, now: datetime) -> Iterable[FleetFinding]:
-    if peer.presence is not PresenceState.ONLINE:
-        yield FleetFinding(kind="gateway", name=peer.peer, state=peer.presence.value)
+def _gateway(peer: Gateway, now: datetime) -> Iterable[FleetFinding]:
+    if peer.presence != ONLINE:
+        yield FleetFinding(kind="gateway", name=peer.peer, state=peer.presence)
     if peer.refused:
         yield FleetFinding(kind="gateway", name=peer.peer, state="announcement rejected", reason=peer.refused)
     if intent_is_stale(peer.host):
@@ -117,7 +115,7 @@ def _gateway(peer: PeerSummary, now: datetime) -> Iterable[FleetFinding]:
         reason = f"{age(peer.host.drifted_at, now)} ago its daemon did not hold what the agent had given to it"
         yield FleetFinding(kind="gateway", name=peer.peer, state="config drift", reason=reason)
     for driver in peer.drivers:
-        if driver.state is DriverState.UNREACHABLE:
+        if driver.state == UNREACHABLE:
             yield FleetFinding(kind="gateway", name=peer.peer, state=f"{driver.kind} unreachable", reason=driver.detail)
     if reason := identity_in_use(peer.hosts):
         yield FleetFinding(kind="gateway", name=peer.peer, state="identity in use twice", reason=reason)
@@ -126,18 +124,19 @@ def _gateway(peer: PeerSummary, now: datetime) -> Iterable[FleetFinding]:
         yield FleetFinding(kind="gateway", name=peer.peer, state="clock wrong", reason=reason)
 
 
-def _tunnels(tunnels: Iterable[FleetTunnel]) -> Iterable[FleetFinding]:
-    """The worst state first; those of one state by name."""
+def _tunnels(tunnels: Iterable[TunnelState]) -> Iterable[FleetFinding]:
+    """The worst state first, one that a newer server names before all; those of one state by name."""
     wrong = [tunnel for tunnel in tunnels if tunnel.state not in GOOD]
-    for tunnel in sorted(wrong, key=lambda it: (_WORST_FIRST.index(it.state), it.name)):
-        yield FleetFinding(kind="tunnel", name=tunnel.name, state=tunnel.state.value, reason=_reason(tunnel))
+    rank = {state: number for number, state in enumerate(WORST_FIRST)}
+    for tunnel in sorted(wrong, key=lambda it: (rank.get(it.state, -1), it.name)):
+        yield FleetFinding(kind="tunnel", name=tunnel.name, state=tunnel.state, reason=_reason(tunnel))
 
 
-def _reason(tunnel: FleetTunnel) -> str:
+def _reason(tunnel: TunnelState) -> str:
     said = [
-        f"{peer}: {end.reason.value}" + (f" ({end.detail})" if end.detail else "")
+        f"{peer}: {end.reason}" + (f" ({end.detail})" if end.detail else "")
         for peer, end in sorted(tunnel.ends.items())
-        if end.reason is not ReasonCode.NONE and peer not in tunnel.stale
+        if end.reason != NO_REASON and peer not in tunnel.stale
     ]
     silent = [f"{peer}: no report" for peer in tunnel.stale]
     return "; ".join([*([tunnel.disagreement] if tunnel.disagreement else []), *said, *silent])

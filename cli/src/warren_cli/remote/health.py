@@ -1,13 +1,11 @@
 """`warren health`: whether everything is there."""
 
-import httpx
 import typer
 
-from warren_cli.remote.client import ApiClient, parse_body, path_of, raise_problem
+from warren_cli.remote.client import ApiClient, health_response, parse_body
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import print_json, print_table
 from warren_contracts.commands import Health
-from warren_contracts.problems import CONTENT_TYPE
 
 
 @reported
@@ -26,11 +24,7 @@ def health_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson
 
 def ask_health(api: ApiClient) -> Health:
     """The health of everything, ready or not. Raises RefusedError or ApiUnavailableError."""
-    response = api.request("GET", path_of("health"))
-    is_health = response.status_code in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE)
-    if not is_health or response.headers.get("content-type", "").startswith(CONTENT_TYPE):
-        raise_problem(response)
-    return parse_body(response, Health)
+    return parse_body(health_response(api), Health)
 
 
 def register(root: typer.Typer) -> None:

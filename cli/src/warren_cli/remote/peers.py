@@ -22,16 +22,9 @@ from warren_cli.remote.options import (
 from warren_cli.remote.render import joined, moment, print_fields, print_json, print_table
 from warren_contracts.commands import PeerList, TunnelList
 from warren_contracts.http_bodies import PeerPriority, Tags
-from warren_contracts.peers import DriverCapabilities, KeyUse, PeerHost, PeerSummary, identity_in_use
-from warren_contracts.status import (
-    DriverState,
-    DriverStatus,
-    FleetTunnel,
-    GuardFacts,
-    GuardState,
-    HostFacts,
-    intent_is_stale,
-)
+from warren_contracts.peers import DriverCapabilities, KeyUse, PeerHost, PeerSummary
+from warren_contracts.status import DriverState, DriverStatus, FleetTunnel, GuardFacts, GuardState, HostFacts
+from warren_contracts.verdicts import identity_in_use, intent_is_stale
 
 app = typer.Typer(
     cls=VerbGroup,

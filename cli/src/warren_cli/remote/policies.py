@@ -1,10 +1,10 @@
 """`warren policy`: check, apply, list, show, delete."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
 import yaml
 
@@ -193,7 +193,7 @@ def _lost(api: ApiClient, ids: tuple[str, ...]) -> str:
     try:
         reply = api.call("POST", path_of("policies:delete"), ApplyReply, request)
     except RefusedError as error:
-        if error.status != httpx.codes.SERVICE_UNAVAILABLE:
+        if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
             raise
         return f"the effect on tunnels is unknown ({error})"
     return format_effects(reply.effects).replace("\n ", ";") if reply.effects is not None else "the effect is unknown"

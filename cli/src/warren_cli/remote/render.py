@@ -7,16 +7,15 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from pydantic import BaseModel
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from warren_cli.terminal import plain
+
+if TYPE_CHECKING:  # both are imported where they are needed: a verb that prints a line waits for neither
+    from pydantic import BaseModel
+    from rich.text import Text
 
 _COLOURS = {
     "up": "green", "online": "green", "yes": "green", "standby": "cyan", "connecting": "yellow", "degraded": "yellow",
@@ -26,16 +25,16 @@ _WIDE = 10_000  # columns where the output is no terminal: nothing may be cut of
 _LEAST = 20  # columns of a folded value
 
 
-def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
+def print_json(value: "BaseModel | Sequence[BaseModel]") -> None:
     """A model, or a list of models, as JSON."""
-    if isinstance(value, BaseModel):
+    if not isinstance(value, Sequence):
         typer.echo(_json(value))
         return
     entries = ",\n".join(map(_json, value))
     typer.echo(f"[{entries}]")
 
 
-def print_yaml(values: Sequence[BaseModel]) -> None:
+def print_yaml(values: "Sequence[BaseModel]") -> None:
     """A list of models as YAML."""
     import yaml  # only where it is asked for
 
@@ -45,9 +44,12 @@ def print_yaml(values: Sequence[BaseModel]) -> None:
     )
 
 
-def _json(value: BaseModel) -> str:
+def _json(value: "BaseModel") -> str:
+    return printable_json(value.model_dump_json(indent=2))
+
+
+def printable_json(text: str) -> str:
     """JSON escapes what lies below the space by itself; the rest that is not printable can only stand inside strings."""
-    text = value.model_dump_json(indent=2)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
@@ -59,10 +61,15 @@ def print_table(
     A terminal that is too narrow loses the `optional` columns, in this order, then the last column is folded. No other value is
     ever broken: it can be copied and searched for.
     """
-    listed = [[styled(value) for value in row] for row in rows]
-    if not listed:
+    plain_rows = list(rows)
+    if not plain_rows:
         typer.echo(none, err=True)
         return
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.table import Table
+
+    listed = [[styled(value) for value in row] for row in plain_rows]
     width = Console().width if sys.stdout.isatty() else _WIDE
     natural = [max(cell_len(name), *(row[at].cell_len for row in listed)) for at, name in enumerate(columns)]
     shown = list(range(len(columns)))
@@ -88,6 +95,9 @@ def _width(widths: Iterable[int]) -> int:
 
 def print_fields(fields: Sequence[tuple[str, Any]]) -> None:
     """One thing, a line a field; empty fields are left out."""
+    from rich.console import Console
+    from rich.text import Text
+
     shown = [(name, value) for name, value in fields if value not in ("", None, (), [])]
     width = max((len(name) for name, _ in shown), default=0)
     console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, soft_wrap=True)
@@ -126,7 +136,9 @@ def size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{value:.3g} {unit}"
 
 
-def styled(value: Any) -> Text:
+def styled(value: Any) -> "Text":
     """A value as one line of text, plain, and coloured if it is a state."""
+    from rich.text import Text
+
     text = plain(str(value)).replace("\n", "\\n")
     return Text(text, style=_COLOURS.get(text, ""))

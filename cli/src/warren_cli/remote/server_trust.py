@@ -7,6 +7,7 @@ one that is trusted. The names of the certificate are verified in any case.
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -137,4 +138,5 @@ def _no_handshake(error: ssl.SSLError) -> str:
 
 
 def _is_no_http(error: BaseException) -> bool:
-    return type(error).__name__ in ("RemoteProtocolError", "ReadError")
+    """Whether something answered, and not in HTTP."""
+    return isinstance(error, HTTPException | ConnectionResetError | BrokenPipeError)

@@ -1,6 +1,5 @@
 """Peers: directory records, announcements and join tokens."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -125,21 +124,6 @@ class PeerHost(Document, defer_build=True):
     address: Annotated[str, StringConstraints(max_length=64)] = ""  # from which it reaches the bus
     since: datetime | None = None
     holds_record: bool = False  # its announcements are accepted
-
-
-def identity_in_use(hosts: Sequence[PeerHost]) -> str:
-    """What is wrong when several hosts use one identity, and the remedy; empty where they do not."""
-    if len(hosts) < 2:
-        return ""
-    named = "; ".join(
-        f"{host.name or 'a host'} at {host.address or 'an unknown address'}"
-        + (" (the record is its)" if host.holds_record else "")
-        for host in hosts
-    )
-    return (
-        f"identity in use by {'two' if len(hosts) == 2 else len(hosts)} hosts: {named}. On the one that must not have it stop the"
-        " agent, remove its state folder, and enrol it with a join token as a peer of its own"
-    )
 
 
 class PeerSummary(Document, defer_build=True):

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from warren_contracts.base import Document
+from warren_contracts.media_types import PROBLEM
 from warren_contracts.validation_messages import TOO_SHORT, UNION_KINDS, message
 
-CONTENT_TYPE = "application/problem+json"
+CONTENT_TYPE = PROBLEM
 
 
 class InvalidField(Document, defer_build=True):
