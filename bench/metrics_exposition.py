@@ -58,9 +58,9 @@ async def _scrapes(peers: int, rounds: int) -> dict[str, object]:
 
     from warren_metrics.adapters.gzip_parts import assemble
     from warren_metrics.adapters.prometheus import FleetScraper
-    from warren_metrics.bootstrap import spare_the_collector
     from warren_metrics.domain.fleet import FleetTelemetry
     from warren_metrics.domain.parse import MessageSource, parse
+    from warren_service.collector import spare_the_collector
 
     spare_the_collector()
     fleet = FleetTelemetry()

@@ -56,6 +56,9 @@ def test_child_is_rekeyed_by_either_side(role: str, group: str) -> None:
     assert host.children[0].spi_in != old.spi_in
     assert str(host.children[0].suite) == esp
     assert [event.initiated for event in host.all(ChildSaRekeyed)] == [True]
+    other = pair.sun if host is pair.moon else pair.moon
+    assert [event.seconds for event in other.all(ChildSaRekeyed)] == [None]  # it did not begin
+    assert all(0 < (event.seconds or 0) < 2 for event in host.all(ChildSaRekeyed))
     for side in (pair.moon, pair.sun):
         assert [event.reason for event in side.all(ChildSaDeleted)] == [DeleteReason.REKEYED]
 
@@ -73,6 +76,7 @@ def test_ike_is_rekeyed_by_either_side(role: str, proposal: str) -> None:
         rekey_ike(pair, host)
         settled(pair)
     assert len(pair.moon.all(IkeSaRekeyed)) == len(pair.sun.all(IkeSaRekeyed)) == 3
+    assert all(0 < (event.seconds or 0) < 2 for event in host.all(IkeSaRekeyed))
     assert not pair.moon.all(IkeSaDeleted)
     rekey_child(pair, pair.moon)
     settled(pair)

@@ -8,8 +8,9 @@ from warren_agent.errors import NotDeliveredError
 from warren_agent.host import HostSurvey
 from warren_agent.reconciler import ApplyResult
 from warren_agent.telemetry.reporter import TelemetryReporter
-from warren_contracts.status import HostFacts, ReasonCode, is_outdated
+from warren_contracts.status import HostFacts, ReasonCode
 from warren_contracts.telemetry import AgentState, Presence
+from warren_contracts.verdicts import is_outdated
 from warren_testkit.agent.running import intent
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

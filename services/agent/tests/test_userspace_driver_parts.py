@@ -32,7 +32,7 @@ def report(**changes: Any) -> messages.TunnelReport:
         "name": "t", "state": "up", "converged": True, "reason": "", "by_peer": False, "detail": "",
         "ike_cipher": "aes256gcm16-prfsha384-x25519", "age_seconds": 5.0, "local_address": "192.0.2.1",
         "remote_address": "192.0.2.2", "children": (CHILD,), "bytes_in": 10, "bytes_out": 20, "packets_in": 1,
-        "packets_out": 2, "rekeys": 3,
+        "packets_out": 2, "rekeys": 3, "rekey_seconds": 0.2,
     }  # fmt: skip
     return messages.TunnelReport(**(fields | changes))
 
@@ -93,7 +93,7 @@ def test_a_report_becomes_a_status() -> None:
     record.take(report(), NOW)
     status = record.status(NOW)
     assert (status.state, status.reason, status.rekeys, record.converged) == (TunnelState.UP, ReasonCode.NONE, 3, True)
-    assert status.traffic.bytes_out == 20
+    assert (status.traffic.bytes_out, status.rekey_seconds) == (20, 0.2)
     (child,) = status.link.children
     assert (child.spi_in, child.spi_out, child.cipher, child.esn) == ("00000001", "00000002", "aes256gcm16", True)
     assert [str(it) for it in (*child.local_ts, *child.remote_ts)] == ["10.0.0.0-10.0.0.5", "10.1.0.0/24"]

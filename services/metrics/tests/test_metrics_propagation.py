@@ -3,8 +3,8 @@ from datetime import timedelta
 from warren_contracts.status import TunnelState
 from warren_metrics.counters import MAX_PEERS, OTHERS, PeerLabel, exemplar
 from warren_metrics.domain.propagation import MAX_REVISIONS, Arrival, Propagation
-from warren_metrics.domain.transitions import handshake_seconds
-from warren_testkit.metrics import START, status
+from warren_metrics.domain.transitions import handshake_seconds, rekey_seconds
+from warren_testkit.metrics import START, Talk, status
 
 SECOND = timedelta(seconds=1)
 
@@ -37,6 +37,18 @@ def test_a_handshake_is_measured_by_the_clock_of_the_initiator() -> None:
     assert handshake_seconds(after, before) is None
     backwards = after.model_copy(update={"since": START - SECOND})
     assert handshake_seconds(before, backwards) is None
+
+
+def test_a_rekeying_is_measured_once_by_the_end_that_began_it() -> None:
+    found = status("t", rekeys=3, rekey_seconds=0.25)
+    assert rekey_seconds(2, found) == 0.25
+    assert rekey_seconds(3, found) is None
+    assert rekey_seconds(None, found) is None  # it was measured before this service was started
+    assert rekey_seconds(2, status("t", rekeys=3)) is None
+    assert rekey_seconds(9, found) is None  # the agent was started again
+    talk = Talk()
+    seen = [talk.change("gw1", status("t", rekeys=n, rekey_seconds=0.1 * n)).rekeyings for n in range(1, 4)]
+    assert [seen, talk.report("gw1", found).rekeyings] == [[[], [0.2], [0.30000000000000004]], []]
 
 
 def test_histograms_have_few_peers_and_exemplars_valid_traces() -> None:

@@ -3,8 +3,9 @@
 import pytest
 
 from warren_agent.host_identity import connection_name, host_id
-from warren_contracts.peers import PeerSummary, PresenceState, identity_in_use
+from warren_contracts.peers import PeerSummary, PresenceState
 from warren_contracts.problems import ConflictError
+from warren_contracts.verdicts import identity_in_use
 from warren_registry.presence.connections import parse_host
 from warren_testkit.registry.stack import Agent, Stack, last_event, until
 

@@ -107,6 +107,7 @@ class Fleet:
         return TunnelStatus.model_validate(
             {
                 "name": name, "policy": "sites", "peer": "hub-1", "state": state, "initiator": True, "since": self.began, "rekeys": n,
+                "rekey_seconds": 0.02,
                 "link": {"ike_established_at": self.began}, "evidence": {"kind": "traffic", "at": datetime.now(UTC)},
                 "traffic": {"bytes_in": 1_000 * n, "bytes_out": 2_000 * n, "packets_in": n, "packets_out": n}, "restarts": n, **fields,
             }

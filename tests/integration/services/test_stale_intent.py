@@ -8,7 +8,8 @@ import pytest
 
 from warren_agent.adapters.bus import BusSource
 from warren_agent.host import HostSurvey
-from warren_contracts.status import INTENT_STALE_S, HostFacts, intent_is_stale
+from warren_contracts.status import HostFacts
+from warren_contracts.verdicts import INTENT_STALE_S, intent_is_stale
 from warren_testkit.registry.stack import Agent, Stack, until
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import StringConstraints
 
 from warren_contracts.base import Document
+from warren_contracts.explanation import Cause
 from warren_contracts.names import PeerId, PolicyId, Tag, TunnelName
 from warren_contracts.peers import PeerHost, PresenceState
 from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
@@ -128,6 +129,8 @@ class TunnelChanged(Document):
     status: TunnelStatus
     at: datetime
     previous_reason: ReasonCode | None = None
+    # What is wrong by what both ends say at that moment, `none` if nothing; None: not known, as of a late change or a removal.
+    cause: Cause | None = None
 
 
 class PolicyApplied(Document):

@@ -108,9 +108,6 @@ class GuardFacts(Document, defer_build=True):
     restored_at: datetime | None = None
 
 
-INTENT_STALE_S = 300.0  # s without digests after which an agent's intent counts as stale: five are missing
-
-
 class HostFacts(Document, defer_build=True):
     """What a peer's agent reports of its host; None or empty where it is not known."""
 
@@ -131,16 +128,6 @@ class HostFacts(Document, defer_build=True):
     ike_sockets: Annotated[tuple[Annotated[str, StringConstraints(max_length=64)], ...], Field(max_length=8)] | None = (
         None
     )
-
-
-def intent_is_stale(host: HostFacts | None) -> bool:
-    """Whether an agent misses the digests that would confirm its intent."""
-    return host is not None and (host.intent_unconfirmed_s or 0.0) > INTENT_STALE_S
-
-
-def is_outdated(host: HostFacts | None) -> bool:
-    """Whether an agent has received a newer revision than it has applied completely."""
-    return host is not None and (host.received_revision or 0) > (host.applied_revision or 0)
 
 
 class EvidenceKind(StrEnum):
@@ -213,6 +200,8 @@ class TunnelStatus(Document):
     link: LinkStatus = IpsecStatus()
     traffic: TrafficStats = TrafficStats()
     rekeys: Annotated[int, Field(ge=0)] = 0
+    # How long the last rekeying took, from its first request; None: the peer began it, or the driver does not report it (charon).
+    rekey_seconds: Annotated[float, Field(ge=0)] | None = None
     restarts: Annotated[int, Field(ge=0)] = 0
     reason: ReasonCode = ReasonCode.NONE
     detail: Annotated[str, StringConstraints(max_length=512)] = ""

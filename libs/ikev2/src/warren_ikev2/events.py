@@ -127,6 +127,8 @@ class IkeSaRekeyed(Event):
     suite: IkeSuite
     initiated: bool
     """Whether we began it."""
+    seconds: float | None = None
+    """From our first request until the successor exists; None: the peer began it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,8 @@ class ChildSaRekeyed(Event):
     old: ChildSa
     new: ChildSa
     initiated: bool
+    seconds: float | None = None
+    """From our first request until `new` exists; None: the peer began it."""
 
 
 @dataclass(frozen=True, slots=True)

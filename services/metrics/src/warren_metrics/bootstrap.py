@@ -1,7 +1,6 @@
 """The composition root: the only module that joins ports and adapters."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from warren_metrics.memory import StateWriter
 from warren_metrics.settings import MetricsSettings
 from warren_service import streams
 from warren_service.broker import Broker, build_broker, serve
+from warren_service.collector import spare_the_collector
 from warren_service.event_pages import EventPages
 from warren_service.policy_follower import PolicyFollower
 from warren_service.worker import Worker
@@ -43,17 +43,6 @@ from warren_store import Store
 NAME = "metrics"
 POLICY_CHECK = 30.0  # s between two checks for missed policies
 LOAD_TIMEOUT = 10.0  # s that the start waits for the stored state; later it is restored when PostgreSQL is available
-
-
-def spare_the_collector() -> None:
-    """Let Python's garbage collector look at everything rarely.
-
-    The state of a large fleet is a million immutable objects without cycles: a full collection holds the event loop for a third of
-    a second, and with the default thresholds a scrape or a busy second of telemetry causes one.
-    """
-    gc.collect()
-    gc.freeze()  # what was imported
-    gc.set_threshold(50_000, 20, 50)
 
 
 def _now() -> datetime:

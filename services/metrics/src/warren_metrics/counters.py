@@ -81,6 +81,11 @@ class IngestCounters:
             "Seconds from connecting to the first CHILD_SA, at the initiator.", ["peer"],
             registry=registry, buckets=HANDSHAKE_BUCKETS,
         )  # fmt: skip
+        self.rekey_seconds = Histogram(
+            "warren_tunnel_rekey_duration_seconds",
+            "Seconds from the first request of a rekeying to the new SA, at the end that began it.", ["peer"],
+            registry=registry, buckets=HANDSHAKE_BUCKETS,
+        )  # fmt: skip
         self.apply_failures = Counter(
             "warren_policy_apply_failures", "Changes that agents could not apply.", registry=registry
         )

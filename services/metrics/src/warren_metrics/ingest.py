@@ -132,6 +132,8 @@ class Ingest:
             counters.apply_seconds.labels(peer).observe(milliseconds / 1_000, exemplar(raw.traceparent))
         for seconds in changes.handshakes:
             counters.handshake_seconds.labels(peer).observe(seconds, exemplar(raw.traceparent))
+        for seconds in changes.rekeyings:
+            counters.rekey_seconds.labels(peer).observe(seconds, exemplar(raw.traceparent))
         for _, revision in changes.converged:
             arrival = Arrival(observation.peer, revision, raw.place.at, raw.traceparent)
             if (taken := self._propagation.arrive(arrival)) is not None:

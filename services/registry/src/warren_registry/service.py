@@ -44,11 +44,12 @@ from warren_contracts.documents import (
 )
 from warren_contracts.names import PeerId
 from warren_contracts.pages import fit_page
-from warren_contracts.peers import Announcement, JoinToken, PeerHost, PeerSummary, identity_in_use
+from warren_contracts.peers import Announcement, JoinToken, PeerHost, PeerSummary
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError
 from warren_contracts.subjects import Audience
 from warren_contracts.token_bucket import RateLimiter
 from warren_contracts.tokens import RandomBytes
+from warren_contracts.verdicts import identity_in_use
 from warren_intent.claims import PolicyClaims
 from warren_registry.audit.service import list_audit, record
 from warren_registry.enrolment import join_tokens

@@ -27,6 +27,7 @@ def fleet() -> Any:
             query("fleet:warren_tunnels_unknown:count", "unknown"),
             query("fleet:warren_tunnels:count - fleet:warren_tunnels_up:count - fleet:warren_tunnels_degraded:count - fleet:warren_tunnels_unknown:count", "down")))
         .with_panel(graph("Reasons", "Tunnels that are not up, by the reason that an end reports.", "short", query("reason:warren_tunnels:count", "{{reason}}")))
+        .with_panel(graph("Causes", "Tunnels by what is wrong, concluded from both ends; a tunnel counts once.", "short", query("count by (cause) (warren_tunnel_cause)", "{{cause}}")))
         .with_row(Row("Not up now"))
         .with_panel(rows("Down", "Ends without an SA that are not on standby, for how long (s).",
             f"time() - warren_tunnel_state_changed_timestamp_seconds and on (tunnel, peer) ({down})", unit="s", span=12))
@@ -58,6 +59,8 @@ def peer() -> Any:
         .with_panel(rows("Reasons", "Its tunnels that are not up.", f"warren_tunnel_reason{mine}", span=12, hidden=("Time", "Value")))
         .with_panel(graph("Handshakes", "95th percentile from connecting to the first CHILD_SA, at the initiator.", "s",
             query(f"histogram_quantile(0.95, sum by (le, peer) (rate(warren_tunnel_handshake_duration_seconds_bucket{mine}[$__rate_interval])))", "{{peer}}", exemplars=True)))
+        .with_panel(graph("Rekeyings", "95th percentile from the first request to the new SA, at the end that began it; charon does not report it.", "s",
+            query(f"histogram_quantile(0.95, sum by (le, peer) (rate(warren_tunnel_rekey_duration_seconds_bucket{mine}[$__rate_interval])))", "{{peer}}", exemplars=True)))
         .with_row(Row("Agent"))
         .with_panel(graph("Memory", "Resident.", "bytes", query(f"warren_agent_resident_memory_bytes{mine}", "{{peer}}"), span=8))
         .with_panel(graph("CPU", "Of one core.", "percentunit", query(f"rate(warren_agent_cpu_seconds_total{mine}[$__rate_interval])", "{{peer}}"), span=8))

@@ -102,7 +102,7 @@ class Dispatcher:
         self._metrics.ike_sa_rekeyed += 1
         session = self.sessions.get(event.session)
         if session is not None:
-            session.record_ike_rekey()
+            session.record_ike_rekey(event.seconds)
             self.rekeyings.ike_rekeyed(session)
 
     def _ike_deleted(self, event: ev.IkeSaDeleted) -> None:
@@ -129,6 +129,7 @@ class Dispatcher:
     def _child_rekeyed(self, event: ev.ChildSaRekeyed) -> None:
         session = self.sessions.get(event.session)
         if session is not None:
+            session.rekey_seconds = event.seconds
             self._install(session, event.new, None if event.initiated else event.old.spi_in)
 
     def _child_deleted(self, event: ev.ChildSaDeleted) -> None:

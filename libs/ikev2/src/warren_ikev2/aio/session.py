@@ -51,6 +51,8 @@ class Session:
         self.children: dict[int, ChildSa] = {}
         self.ike_rekeys = 0
         """How often the IKE_SA was replaced."""
+        self.rekey_seconds: float | None = None
+        """How long the last rekeying of an SA took; None: the peer began it, or there was none."""
         self.on_packet: Callable[[bytes], None] | None = None
         """Called with each packet, in the event loop, instead of `recv_packet`."""
         self.table = SaTable()
@@ -210,9 +212,10 @@ class Session:
         """Inbound SPIs of the CHILD_SAs whose sequence numbers run out."""
         return [pair.inbound.spi for pair in self.table if pair.outbound.remaining < EXHAUSTION]
 
-    def record_ike_rekey(self) -> None:
+    def record_ike_rekey(self, seconds: float | None) -> None:
         """Count a replacement of the IKE_SA."""
         self.ike_rekeys += 1
+        self.rekey_seconds = seconds
         self._notify_watchers()
 
     def mark_rekeyed(self, failure: IkeError | None = None) -> None:

@@ -181,6 +181,8 @@ class TunnelReport:
     packets_in: int
     packets_out: int
     rekeys: int
+    rekey_seconds: float | None = None
+    """How long the last of them took; None: the peer began it, or there was none."""
 
 
 Command = Hello | Put | Remove | StartTunnel | Renew | GiveUp | StopTunnel | List | Shutdown

@@ -105,7 +105,7 @@ class Tunnel:
             str(best.info.suite) if best else "", monotonic() - self.sessions[best] if best else None,
             str(best.path.local.host) if best else "", str(best.path.remote.host) if best else "",
             children, total.bytes_in, total.bytes_out, total.packets_in, total.packets_out,
-            self.rekeys + sum(session.ike_rekeys for session in self.sessions),
+            self.rekeys + sum(session.ike_rekeys for session in self.sessions), best.rekey_seconds if best else None,
         )  # fmt: skip
 
     def _child(self, child: ChildSa) -> ChildReport:

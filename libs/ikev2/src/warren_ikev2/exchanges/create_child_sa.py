@@ -60,6 +60,7 @@ class CreateChild:
         self._exchange: groups.Exchange | None = None
         self._offer: ChildOffer | None = None
         self._attempts = 0
+        self._began: float | None = None  # the first request
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload] | None:
         """See Task. None: the old SA was deleted or replaced."""
@@ -70,6 +71,7 @@ class CreateChild:
         if self.old is not None:
             self.old.state = ChildState.REKEYING
         self._attempts += 1
+        self._began = now if self._began is None else self._began
         self._offer = build_offer(sa, self.configuration, first=False, old=self.old.sa if self.old else None)
         self._nonce = sa.host.random_bytes(NONCE_SIZE)
         self._group = self._group or _first_group(self._offer)
@@ -151,7 +153,8 @@ class CreateChild:
             sa.host.emit(ChildSaEstablished(sa.session.id, child.sa))
             return
         lost = self.rival is not None and min(nonces.initiator, nonces.responder) < self.rival[1]
-        sa.host.emit(ChildSaRekeyed(sa.session.id, self.old.sa, child.sa, initiated=not lost))
+        seconds = None if lost or self._began is None else now - self._began
+        sa.host.emit(ChildSaRekeyed(sa.session.id, self.old.sa, child.sa, initiated=not lost, seconds=seconds))
         if lost:
             child.state, child.redundant = ChildState.REKEYED, True
             sa.enqueue(DeleteChild(child, DeleteReason.REDUNDANT), now)

@@ -48,6 +48,7 @@ class RekeyIke:
         self._suite: IkeSuite | None = None
         self._peer_spi = b""
         self._attempts = 0
+        self._began: float | None = None  # the first request
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload] | None:
         """See Task. None: there is a successor already."""
@@ -55,6 +56,7 @@ class RekeyIke:
             return None
         connection = sa.session.connection
         self._attempts += 1
+        self._began = now if self._began is None else self._began
         self._spi, self._nonce = sa.host.new_ike_spi(), sa.host.random_bytes(NONCE_SIZE)
         self._proposals = number(connection.ike_proposals, self._spi)
         suite, _ = sa.protection.suite_and_keys()
@@ -117,7 +119,7 @@ class RekeyIke:
         if self.rival is not None:
             self.rival[0].expires_at = now + LINGER  # its creator deletes it before
             sa.host.touch(self.rival[0])
-        inherit(sa, own, now, initiated=True)
+        inherit(sa, own, now, initiated=True, began=self._began)
         sa.enqueue(DeleteIke(DeleteReason.REKEYED), now)
 
     def fail(self, sa: IkeSa, code: int, reason: str) -> None:
@@ -167,8 +169,8 @@ def resolve_deletion(sa: IkeSa, now: float) -> None:
         inherit(sa, sa.successor, now, initiated=False)
 
 
-def inherit(old: IkeSa, new: IkeSa, now: float, *, initiated: bool) -> None:
-    """Move the session and its queued requests to the new IKE_SA."""
+def inherit(old: IkeSa, new: IkeSa, now: float, *, initiated: bool, began: float | None = None) -> None:
+    """Move the session and its queued requests to the new IKE_SA; `began`: when we asked for it."""
     session = old.session
     if session.ike_sa is not old or not new.alive:
         return
@@ -179,7 +181,9 @@ def inherit(old: IkeSa, new: IkeSa, now: float, *, initiated: bool) -> None:
     old.expires_at = now + DELETION_PATIENCE
     start_lifetime(new, now)
     suite, _ = new.protection.suite_and_keys()
-    old.host.emit(IkeSaRekeyed(session.id, old.spi_i, old.spi_r, new.spi_i, new.spi_r, suite, initiated=initiated))
+    seconds = None if began is None else now - began
+    spis = old.spi_i, old.spi_r, new.spi_i, new.spi_r
+    old.host.emit(IkeSaRekeyed(session.id, *spis, suite, initiated=initiated, seconds=seconds))
     waiting = [task for task in old.queue if not isinstance(task, RekeyIke)]
     delayed = [(at, task) for at, task in old.delayed if not isinstance(task, RekeyIke)]
     old.queue.clear()

@@ -58,6 +58,10 @@ TUNNEL: tuple[Family, ...] = (
         "gauge", "warren_tunnel_reason",
         "1 for the reason why the tunnel is not up at this end; absent while it is up or the peer is offline.",
     ),
+    Family(
+        "gauge", "warren_tunnel_cause",
+        "1 for what is wrong with the tunnel by what both ends say, at the first of its ends; absent while nothing is.",
+    ),
     Family("gauge", "warren_tunnel_stale", "1 while the peer of this end is offline: its values are the last known ones."),
     Family("gauge", "warren_tunnel_info", "1, with the other end and the policy of the tunnel."),
     Family(
@@ -91,7 +95,7 @@ TUNNEL_ALIASES: tuple[Family, ...] = (
 )
 
 
-def tunnel_values(view: TunnelView, stale: bool, standby: bool) -> Values:
+def tunnel_values(view: TunnelView, stale: bool, standby: bool, cause: str | None = None) -> Values:
     """The values of TUNNEL of one end. One expression: it runs for every tunnel of the fleet within a scrape."""
     state, reason = view.state, view.reason
     return (
@@ -99,6 +103,7 @@ def tunnel_values(view: TunnelView, stale: bool, standby: bool) -> Values:
         None if stale else int(state is TunnelState.DEGRADED),
         None if stale else int(standby),
         None if stale or reason is ReasonCode.NONE else f'reason="{reason.value}"',
+        cause,
         int(stale),
         f'remote_peer="{view.peer or ""}",policy="{view.policy or ""}"',
         view.since_s, view.evidence_s, view.established_s, view.rekeys, view.restarts,

@@ -7,20 +7,21 @@ are only names that are bounded by their patterns, never values that a payload m
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from warren_contracts.status import TunnelState
+from warren_contracts.explanation import Cause
 from warren_metrics.adapters import families
 from warren_metrics.adapters.gzip_parts import Part, compress
 from warren_metrics.adapters.series import SeriesTable
+from warren_metrics.domain.causes import cause, facts, is_plainly_up
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_metrics.domain.views import is_stale, stands_by
@@ -115,6 +116,8 @@ class Renderer:
     def __init__(self, aliases: bool) -> None:
         self._aliases = aliases
         self.stale: frozenset[str] = frozenset()  # peers, as they are rendered
+        self._views: Mapping[str, PeerView] = {}
+        self._now = datetime.min.replace(tzinfo=UTC)
         self._peers = SeriesTable([it.family for it in families.PEER], families.peer_labels)
         self._drivers = SeriesTable([families.DRIVER], families.driver_labels)
         self._peer_aliases = SeriesTable([it.family for it in families.PEER_ALIASES], families.peer_labels)
@@ -122,7 +125,7 @@ class Renderer:
 
     def render(self, handover: Handover, openmetrics: bool) -> list[Part]:
         """The exposition after a handover."""
-        self.stale = handover.stale
+        self.stale, self._views, self._now = handover.stale, dict(handover.peers), handover.now
         if handover.everything:
             self._forget_tunnels()
         for name, ends in handover.tunnels:
@@ -134,22 +137,41 @@ class Renderer:
         return [part for table in tables for part in table.parts(openmetrics)]
 
     def _forget_tunnels(self) -> None:
+        self._causes: dict[str, tuple[Hashable, Cause]] = {}  # of the tunnels that are not plainly up, with the facts
         self._tunnels = SeriesTable(families.TUNNEL, families.tunnel_labels)
         self._tunnel_aliases = SeriesTable(families.TUNNEL_ALIASES, families.alias_labels)
 
     def _replace(self, name: str, ends: Ends) -> None:
-        stale = self.stale
-        peers = tuple([peer for peer, _ in ends])
-        standing_by = TunnelState.STANDBY in [view.state for _, view in ends]
-        views = dict(ends) if standing_by else {}
-        values = [
-            families.tunnel_values(view, peer in stale, standing_by and stands_by(views, peer)) for peer, view in ends
-        ]
+        if not ends:
+            self._causes.pop(name, None)
+            self._tunnels.replace(name, (), ())
+            self._tunnel_aliases.replace(name, (), ())
+            return
+        stale, values_of = self.stale, families.tunnel_values
+        peers, views = cast("tuple[tuple[str, ...], tuple[TunnelView, ...]]", tuple(zip(*ends, strict=True)))
+        by_peer = dict(ends)
+        if is_plainly_up(by_peer, self._views, stale):
+            self._causes.pop(name, None)
+            values = [values_of(view, False, False) for view in views]
+        else:
+            first, label = min(peers), self._cause(name, by_peer)
+            values = [
+                values_of(view, peer in stale, stands_by(by_peer, peer), label if peer == first else None)
+                for peer, view in ends
+            ]
         self._tunnels.replace(name, peers, values)
         if self._aliases:
             self._tunnel_aliases.replace(
                 name, peers, [families.alias_values(view, peer in stale) for peer, view in ends]
             )
+
+    def _cause(self, name: str, ends: Mapping[str, TunnelView]) -> str | None:
+        """The label of what is wrong with a tunnel; it is found again only when the facts have changed."""
+        seen = facts(ends, self._views, self.stale)
+        known = self._causes.get(name)
+        if known is None or known[0] != seen:
+            known = self._causes[name] = seen, cause(name, ends, self._views, self.stale, self._now)
+        return None if known[1] is Cause.NONE else f'cause="{known[1].value}"'
 
     def _replace_peers(self, handover: Handover) -> None:
         known = {peer for peer, _ in handover.peers}

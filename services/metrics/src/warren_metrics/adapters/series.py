@@ -7,7 +7,6 @@ fleet cost nothing at a scrape, and its counters cost their own lines only.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress as compress_by
-from itertools import count
 from operator import ne
 from typing import Literal, NamedTuple
 
@@ -46,6 +45,7 @@ class SeriesTable:
         self._labels: list[str] = []  # by slot; empty: free
         self._values: list[Values] = []  # by slot
         self._nothing: Values = (None,) * len(self._families)
+        self._numbers = range(len(self._families))
         self._changed: list[set[int]] = []  # families, of each block
         self._parts: dict[tuple[int, int], Part] = {}  # by family and block
         self._heads = [
@@ -59,20 +59,23 @@ class SeriesTable:
         return self._slots.keys()
 
     def replace(self, group: str, rows: tuple[str, ...], values: Sequence[Values]) -> None:
-        """Set the rows of a group, by their names; none removes it."""
+        """Set the rows of a group, by their names; none removes it. It runs for every tunnel of the fleet within a scrape."""
         if self._rows.get(group, ()) != rows:
-            for slot in self._slots.get(group, ()):
-                self._set(slot, self._nothing)
-                self._labels[slot] = ""
-                self._free.append(slot)
+            self._rename(group, rows)
+        held, changed, numbers = self._values, self._changed, self._numbers
+        for slot, of_row in zip(self._slots.get(group, ()), values, strict=True):
+            before = held[slot]
+            if before != of_row:
+                held[slot] = of_row
+                changed[slot // BLOCK_SIZE].update(compress_by(numbers, map(ne, before, of_row)))
+
+    def _rename(self, group: str, rows: tuple[str, ...]) -> None:
+        for slot in self._slots.pop(group, ()):
+            self._empty(slot)
+        self._rows.pop(group, None)
+        if rows:
             self._rows[group] = rows
             self._slots[group] = tuple(self._place(self._labels_of(group, row)) for row in rows)
-        if not rows:
-            self._rows.pop(group, None)
-            self._slots.pop(group, None)
-            return
-        for slot, of_row in zip(self._slots[group], values, strict=True):
-            self._set(slot, of_row)
 
     def parts(self, openmetrics: bool) -> Iterator[Part]:
         """The exposition of all families in order."""
@@ -99,19 +102,25 @@ class SeriesTable:
             self._changed.append(set())
         return slot
 
-    def _set(self, slot: int, values: Values) -> None:
-        before = self._values[slot]
-        if before != values:
-            self._values[slot] = values
-            self._changed[slot // BLOCK_SIZE].update(compress_by(count(), map(ne, before, values)))
+    def _empty(self, slot: int) -> None:
+        before, self._values[slot] = self._values[slot], self._nothing
+        self._changed[slot // BLOCK_SIZE].update(compress_by(self._numbers, map(ne, before, self._nothing)))
+        self._labels[slot] = ""
+        self._free.append(slot)
 
     def _rendered(self, number: int, block: int) -> Part:
         name, first = self._families[number].name, block * BLOCK_SIZE
-        labels, rows = self._labels[first : first + BLOCK_SIZE], self._values[first : first + BLOCK_SIZE]
-        found = [(label, value) for label, row in zip(labels, rows, strict=True) if (value := row[number]) is not None]
-        if found and isinstance(found[0][1], str):
-            return compress("".join([f"{name}{label[:-2]},{value}}} 1\n" for label, value in found]).encode())
-        return compress("".join([f"{name}{label}{value}\n" for label, value in found]).encode())
+        labels = self._labels[first : first + BLOCK_SIZE]
+        column = [row[number] for row in self._values[first : first + BLOCK_SIZE]]
+        kinds = set(map(type, column))
+        if str in kinds:
+            found = zip(labels, column, strict=True)
+            lines = [f"{label[:-2]},{value}}} 1\n" for label, value in found if value is not None]
+        elif type(None) in kinds:
+            lines = [f"{label}{value}\n" for label, value in zip(labels, column, strict=True) if value is not None]
+        else:
+            lines = [f"{label}{value}\n" for label, value in zip(labels, column, strict=True)]
+        return compress((name + name.join(lines)).encode() if lines else b"")
 
 
 def _head(family: Family, openmetrics: bool) -> bytes:

@@ -17,6 +17,7 @@ from warren_contracts.status import IpsecStatus, ReasonCode, TunnelState, Tunnel
 from warren_contracts.telemetry import Applied, AttemptFailure, Presence, Report, TunnelChange
 from warren_contracts.token_bucket import TokenBucket
 from warren_metrics.domain.budget import MAX_WEIGHT, weight
+from warren_metrics.domain.causes import cause_at
 from warren_metrics.domain.changed_names import ChangedNames
 from warren_metrics.domain.flood import BURST, EVENT_WEIGHT, NEW_BURST, NEW_RATE, RATE
 from warren_metrics.domain.parse import Body, MessageSource, Observation, may_report
@@ -26,6 +27,7 @@ from warren_metrics.domain.transitions import (
     handshake_seconds,
     is_change,
     policy_applied,
+    rekey_seconds,
     tunnel_changed,
 )  # fmt: skip
 
@@ -52,6 +54,7 @@ class Changes:
     failed: int = 0  # applies that failed
     broken: list[ReasonCode] = field(default_factory=list)  # tunnels that failed without an attempt
     handshakes: list[float] = field(default_factory=list)  # s
+    rekeyings: list[float] = field(default_factory=list)  # s
     converged: list[tuple[str, int]] = field(
         default_factory=list
     )  # peers and the newer revisions that they have applied
@@ -208,6 +211,8 @@ class FleetTelemetry:
             changes.rejected.append("over-budget")
             return
         self._put(peer, status.name, view)
+        if (taken := rekey_seconds(before.rekeys if before is not None else None, status)) is not None:
+            changes.rekeyings.append(taken)
         if before is not None and not report_sas and (before.state, before.reason) == (view.state, view.reason):
             changes.counters.add((peer, status.name))
             return  # the regular report: no transition, so the former status need not be parsed
@@ -218,7 +223,8 @@ class FleetTelemetry:
         if (seconds := handshake_seconds(known, status)) is not None:
             changes.handshakes.append(seconds)
         if is_change(known, status, with_sas=report_sas):
-            self._emit(changes, place, tunnel_changed(peer, place, status, known, removed=False))
+            found = cause_at(status.name, self.tunnels[status.name], self.peers, place.at)
+            self._emit(changes, place, tunnel_changed(peer, place, status, known, removed=False, found=found))
 
     def _removed(
         self, peer: str, place: MessageSource, name: str, changes: Changes, last: TunnelStatus | None = None
@@ -311,6 +317,7 @@ def _seen(view: PeerView, place: MessageSource, body: Body) -> PeerView:
             "queued": body.queued, "queued_bytes": body.queued_bytes, "dropped": body.dropped,
             "clock_skew_s": (body.at - place.at).total_seconds(),
             "intent_unconfirmed_s": None if body.host is None else body.host.intent_unconfirmed_s,
+            "behind_nat": None if body.host is None else body.host.behind_nat,
         }  # fmt: skip
         other = view.stored_at
     else:
@@ -335,5 +342,6 @@ def merged(parts: Iterable[Changes]) -> Changes:
         total.failed += part.failed
         total.broken += part.broken
         total.handshakes += part.handshakes
+        total.rekeyings += part.rekeyings
         total.converged += part.converged
     return total

@@ -48,6 +48,8 @@ class TunnelView:
     bytes_out: int
     packets_in: int
     packets_out: int
+    detail: str = ""
+    skipped: str = ""
 
     @classmethod
     def of(cls, status: TunnelStatus, reported_at: datetime) -> Self:
@@ -57,7 +59,7 @@ class TunnelView:
             reported_at, status.model_dump_json().encode(), weight(status), status.state, status.reason, status.peer, status.policy,
             status.initiator, status.since, unix_time(status.since), unix_time(status.evidence.at),
             unix_time(status.link.ike_established_at), status.rekeys, status.restarts,
-            traffic.bytes_in, traffic.bytes_out, traffic.packets_in, traffic.packets_out,
+            traffic.bytes_in, traffic.bytes_out, traffic.packets_in, traffic.packets_out, status.detail, status.skipped,
         )  # fmt: skip
 
     @property
@@ -94,6 +96,7 @@ class PeerView(Document):
     dropped: int = 0  # those that it dropped since its start
     clock_skew_s: float | None = None  # how far its clock is ahead of the bus's
     intent_unconfirmed_s: float | None = None  # HostFacts has the meaning
+    behind_nat: bool | None = None  # the same
     config_drifts: int = 0
     policy_sync_errors: int = 0
     dpd_failures: int = 0

@@ -1,6 +1,7 @@
 """What a newer report of one end means: the events of a change, and what the change measures."""
 
 from warren_contracts.events import PolicyApplied, TunnelChanged
+from warren_contracts.explanation import Cause
 from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Applied
 from warren_metrics.domain.parse import MessageSource
@@ -21,9 +22,15 @@ def policy_applied(peer: str, place: MessageSource, applied: Applied) -> PolicyA
 
 
 def tunnel_changed(
-    peer: str, place: MessageSource, status: TunnelStatus, before: TunnelStatus | None, *, removed: bool
+    peer: str,
+    place: MessageSource,
+    status: TunnelStatus,
+    before: TunnelStatus | None,
+    *,
+    removed: bool,
+    found: Cause | None = None,
 ) -> TunnelChanged:
-    """The event of a change; `before` None: what was before is not known."""
+    """The event of a change; `before` None: what was before is not known. `found`: what is wrong, by both ends."""
     # The same state since another moment: what was between is not known, so neither is the state before
     known = None if before is not None and _came_back(before, status) else before
     return TunnelChanged(
@@ -35,6 +42,7 @@ def tunnel_changed(
         status=status,
         at=place.at,
         previous_reason=known.reason if known is not None else None,
+        cause=found,
     )
 
 
@@ -71,3 +79,10 @@ def handshake_seconds(before: TunnelStatus | None, status: TunnelStatus) -> floa
         return None
     seconds = (status.since - before.since).total_seconds()
     return seconds if 0.0 <= seconds <= MAX_HANDSHAKE_S else None
+
+
+def rekey_seconds(before: int | None, status: TunnelStatus) -> float | None:
+    """How long a rekeying took that is new since `before` rekeyings; None: there is none, or it is not known how long."""
+    if before is None or status.rekeys <= before or status.rekey_seconds is None:
+        return None
+    return status.rekey_seconds if status.rekey_seconds <= MAX_HANDSHAKE_S else None

@@ -8,7 +8,8 @@ from warren_contracts import combined
 from warren_contracts.commands import ListTunnels, TunnelList
 from warren_contracts.pages import fit_page
 from warren_contracts.plans import ObservedState
-from warren_contracts.status import INTENT_STALE_S, FleetTunnel, ReasonCode, TunnelState
+from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
+from warren_contracts.verdicts import INTENT_STALE_S
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import TunnelView
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from warren_contracts.peers import identity_in_use
+from warren_contracts.verdicts import identity_in_use
 from warren_registry.presence.tracker import PresenceTracker
 
 MAX_NAMED = 5  # gateways of one remark; `warren status` names all

@@ -12,7 +12,8 @@ import structlog
 from warren_contracts.events import KeySharedByConnections, PresenceChanged
 from warren_contracts.names import PeerId, is_name
 from warren_contracts.peers import PeerHost, PresenceState
-from warren_contracts.status import DriverStatus, intent_is_stale
+from warren_contracts.status import DriverStatus
+from warren_contracts.verdicts import intent_is_stale
 from warren_registry.outbox import add_event
 from warren_registry.ports import Database
 from warren_registry.presence.connections import ConnectionEvent, ConnectionHost, ConnectionTable, PeerConnection

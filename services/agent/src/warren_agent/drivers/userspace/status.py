@@ -85,6 +85,7 @@ class Record:
             ),
             traffic=_traffic(report),
             rekeys=report.rekeys,
+            rekey_seconds=report.rekey_seconds,
             reason=reason_of(report),
             detail=report.detail,
             evidence=Evidence(kind=EvidenceKind.TRAFFIC, at=self.traffic_at) if self.traffic_at else Evidence(),
