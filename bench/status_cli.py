@@ -18,13 +18,13 @@ from pathlib import Path
 
 from harness import Bench, Row, absolute
 from structlog.testing import capture_logs
-from warren_stack.tls.certificates import issue, make_authority
 
 from warren_contracts.commands import Role
 from warren_contracts.status import TunnelState
 from warren_service.server_certificate import ServerCertificate
 from warren_testkit.api import TOKENS
 from warren_testkit.api.live import LiveApi
+from warren_trust.certificates import issue, make_authority
 
 RUNS = 20
 GATEWAYS = 40
