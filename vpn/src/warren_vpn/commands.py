@@ -112,7 +112,7 @@ def check_command(config: Config = DEFAULT_SETTINGS) -> None:
     with needs("warren vpn server check", DISTRIBUTION):
         from warren_vpn.server.service import check
     users = done("server check", lambda: check(config))
-    typer.echo(f"{config}: valid; {users} {'user' if users == 1 else 'users'} with a raw key")
+    typer.echo(f"{config}: valid; {users} {'user' if users == 1 else 'users'}")
 
 
 @server.command("run", help=RUN_HELP)

@@ -37,7 +37,7 @@ class PasswordLogins:
         self, users: UserFile, audit: LoginAudit, limits: LoginLimits | None = None, queue: int = QUEUE
     ) -> None:
         self._users = users
-        self._audit = audit
+        self.audit = audit
         self._throttle = LoginThrottle(limits)
         self._dummy = dummy_verifier(os.urandom(SALT_SIZE))
         self._dummy_hash = os.urandom(_NT_HASH_SIZE)
@@ -66,9 +66,9 @@ class PasswordLogins:
         if refusal is not None:
             verdict = self._refused(attempt, remote, refusal.value)
         else:
-            verdict = await self._run(lambda: self._decide(attempt, user))
+            verdict = await self._run(lambda: self._decide(attempt, user, remote))
             if verdict.accepted:
-                self._audit.record(verdict.user, remote, attempt.method, LoginResult.ACCEPTED)  # or it is refused
+                self.audit.record(verdict.user, remote, attempt.method, LoginResult.ACCEPTED)  # or it is refused
                 self.counts[LoginResult.ACCEPTED] += 1
                 self._throttle.succeeded(user, remote, loop.time())
                 return verdict
@@ -86,12 +86,12 @@ class PasswordLogins:
     def _refused(self, attempt: LoginAttempt, remote: IPAddress, reason: str) -> LoginVerdict:
         self.counts[LoginResult.REFUSED] += 1
         try:
-            self._audit.record(attempt.user, remote, attempt.method, LoginResult.REFUSED, reason)
+            self.audit.record(attempt.user, remote, attempt.method, LoginResult.REFUSED, reason)
         except OSError as error:
             logger.error("audit.failed", extra={"fields": {"error": str(error)}})
         return LoginVerdict(False, reason)
 
-    def _decide(self, attempt: LoginAttempt, name: str) -> LoginVerdict:
+    def _decide(self, attempt: LoginAttempt, name: str, remote: IPAddress) -> LoginVerdict:
         """Runs in a thread. The work is the same whatever the user file says."""
         try:
             user = self._users.read().find(name)
@@ -103,7 +103,7 @@ class PasswordLogins:
         else:
             proof = self._prove(attempt, user)
             accepted = proof is not None
-        problem = problem or _problem(user, attempt)
+        problem = problem or _problem(user, attempt, remote)
         if problem or not accepted or user is None:
             return LoginVerdict(False, problem or REFUSED)
         return LoginVerdict(True, "", proof, user.name)
@@ -116,12 +116,14 @@ class PasswordLogins:
         return attempt.verify(nt_hash)
 
 
-def _problem(user: User | None, attempt: LoginAttempt) -> str:
+def _problem(user: User | None, attempt: LoginAttempt, remote: IPAddress) -> str:
     """Why the user cannot log in like this, whatever the password is; for the audit only."""
     if user is None:
         return "unknown user"
     if user.disabled:
         return "the user is disabled"
+    if user.allow_from and not any(remote in network for network in user.allow_from):
+        return "the user may not connect from this address"
     if isinstance(attempt, Mschapv2Attempt) and user.nt_hash is None:
         return "the user has no NT hash for eap-mschapv2"
     return "" if user.password is not None else "the user has no password"

@@ -1,10 +1,12 @@
 """The settings and the users as connections of the engine. Pure.
 
-Each user with a raw key has a connection of its own, because a raw key proves no identity by itself. They share everything else.
+Each user with a raw key, and each identity of a certificate, has a connection of its own: a raw key proves no identity by itself, and
+a certificate of the CA is not enough to be a user. Users with passwords share one, whose verdicts `warren_vpn.login` gives. The
+server proves itself by its raw key to users with raw keys, to others by its certificate if it has one.
 """
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
@@ -23,12 +25,20 @@ from warren_ikev2.configuration import (
     Retransmission,
     Uniqueness,
 )
-from warren_ikev2.credentials import RawKeyAuth, RawKeyTrust
+from warren_ikev2.credentials import (
+    CertificateAuth,
+    CertificateTrust,
+    EapTrust,
+    LocalAuth,
+    RawKeyAuth,
+    RawKeyTrust,
+)
 from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import Selectors, TrafficSelector
 from warren_ikev2.suites import esp_proposals, ike_proposals
 from warren_vpn.server.folder import Keys
-from warren_vpn.server.settings import KeyUser, ServerSettings, bytes_per_second
+from warren_vpn.server.settings import KeyUser, ServerSettings, bytes_per_second, check_addresses
+from warren_vpn.users.model import User, Users
 
 IKE_PROPOSALS = ike_proposals(
     ("aes256gcm16", "prfsha384", "x25519", "ecp384", "ecp256", "modp3072"),
@@ -57,40 +67,98 @@ class UserTraits:
     """What it may reach; empty: what the settings say."""
     rate: int | None = None
     """Bytes per second each way; None: no limit."""
+    user: str = ""
+    """The user's name, whatever identity it proves."""
+    secret: str = ""
+    """Changes with the password, key or certificate by which the user logs in; it is none of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """The engine's connections, and the traits of each user by name."""
+    """The engine's connections, and the traits of each user by each name that it can prove."""
 
     engine: tuple[ConnectionConfiguration, ...]
     traits: Mapping[str, UserTraits] = field(default_factory=dict)
 
+    @property
+    def users(self) -> int:
+        """How many there are."""
+        return len({traits.user for traits in self.traits.values()})
 
-def traits_of(user: KeyUser, settings: ServerSettings) -> UserTraits:
-    """The traits of a user with a raw key."""
+
+def traits_of(user: KeyUser | User, settings: ServerSettings) -> UserTraits:
+    """The traits of a user."""
     rate = user.rate_mbit if user.rate_mbit is not None else settings.limits.rate_mbit
-    return UserTraits(user.addresses, user.networks, bytes_per_second(rate))
+    secret = user.changed_at.isoformat() if isinstance(user, User) else user.public_key
+    return UserTraits(user.addresses, user.networks, bytes_per_second(rate), user.name, secret)
 
 
-def build_connections(settings: ServerSettings, keys: Keys) -> Connections:
-    """All connections of the server. Raises `ConfigurationError` of the engine for an unusable identity."""
-    traits = {user.name: traits_of(user, settings) for user in settings.user}
+def build_connections(settings: ServerSettings, keys: Keys, users: Users | None = None) -> Connections:
+    """All connections of the server; disabled users have none.
+
+    Raises `ConfigurationError` of the engine for an unusable identity, ValueError for users who contradict the settings.
+    """
+    known = [user for user in (users or Users()).users if not user.disabled]
+    _check(settings, known)
+    everybody: list[KeyUser | User] = [*settings.user, *known]
+    traits = {name: traits_of(user, settings) for user in everybody for name in _names(user)}
     common = _common(settings, traits)
     local = Identity.parse(settings.identity)
-    own = RawKeyAuth(keys.raw)
     made = [
         ConnectionConfiguration(
-            f"key-{user.name}",
+            f"{kind}-{name}",
             local,
-            own,
-            RawKeyTrust((Ed25519PublicKey.from_public_bytes(base64.b64decode(user.public_key)),)),
-            Identity.parse(user.name),
+            _own_proof(kind, keys),
+            trust,
+            Identity.parse(name),
             **{**common, "remote_addresses": user.allow_from or settings.limits.allow_from},
         )
-        for user in settings.user
+        for user in everybody
+        for kind, name, trust in _proofs(user, keys)
     ]
+    if any(user.password is not None for user in known):
+        trust_in_passwords = EapTrust(mschapv2=any(user.nt_hash is not None for user in known))
+        options = {**common, "remote_addresses": settings.limits.allow_from}
+        own = _own_proof(PASSWORD, keys)
+        made.append(ConnectionConfiguration(PASSWORD, local, own, trust_in_passwords, None, **options))
     return Connections(tuple(made), traits)
+
+
+RAW_KEY, CERTIFICATE, PASSWORD = "key", "certificate", "password"
+"""The kinds of connections, which their names begin with."""
+
+
+def _check(settings: ServerSettings, users: Iterable[User]) -> None:
+    """ValueError: a user of the user file is in server.toml too, or its fixed address is taken or in no pool."""
+    names = {user.name.lower() for user in settings.user}
+    taken = {*settings.tunnel.own_addresses, *(address for user in settings.user for address in user.addresses)}
+    for user in users:
+        if user.name.lower() in names:
+            raise ValueError(f"user {user.name}: is in server.toml and in the user file; remove it from one")
+        check_addresses(user.name, user.addresses, settings.tunnel.pools, taken)
+
+
+def _names(user: KeyUser | User) -> Iterator[str]:
+    """What a user can prove to be, as the engine writes it."""
+    yield user.name
+    if isinstance(user, User):
+        yield from (str(Identity.parse(identity)) for identity in user.certificate_identities)
+
+
+def _proofs(user: KeyUser | User, keys: Keys) -> Iterator[tuple[str, str, RawKeyTrust | CertificateTrust]]:
+    """The kind of each proof but the password, the identity, and what is trusted."""
+    if user.public_key is not None:
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(user.public_key))
+        yield RAW_KEY, user.name, RawKeyTrust((key,))
+    if isinstance(user, User) and keys.client_authorities and keys.chain:
+        for identity in user.certificate_identities:
+            yield CERTIFICATE, identity, CertificateTrust(keys.client_authorities)
+
+
+def _own_proof(kind: str, keys: Keys) -> LocalAuth:
+    if kind == RAW_KEY or keys.certificate_key is None:
+        return RawKeyAuth(keys.raw)
+    return CertificateAuth(keys.chain, keys.certificate_key)
 
 
 def _common(settings: ServerSettings, traits: Mapping[str, UserTraits]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ async def _serve(path: Path, settings: ServerSettings, keys: Keys, tun: OffloadT
         control.close()
         if metrics is not None:
             metrics.close()
-        server.driver.stop()
+        server.stop()
 
 
 def _reload(server: VpnServer) -> None:

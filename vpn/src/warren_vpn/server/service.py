@@ -20,6 +20,10 @@ from warren_ikev2.endpoint import Endpoint
 from warren_ikev2.errors import CommandError, ConfigurationError
 from warren_ikev2.esp.drops import DropReason
 from warren_ikev2.events import ChildSaFailed, Event, IkeSaEstablished, SessionId
+from warren_cli.errors import CliError
+from warren_vpn.login.audit import LoginAudit
+from warren_vpn.login.events import AuditedEvents
+from warren_vpn.login.verifier import PasswordLogins
 from warren_vpn.server.accounts import Account, Accounts, kind_of_refusal, used_addresses, user_of
 from warren_vpn.server.connections import Connections, build_connections, engine_limits
 from warren_vpn.server.control import (
@@ -37,11 +41,15 @@ from warren_vpn.server.control import (
 from warren_vpn.server.errors import ServerError, ServerSettingError
 from warren_vpn.server.folder import Keys, read_keys
 from warren_vpn.server.settings import Network, ServerSettings, read_settings
+from warren_vpn.users.store import FILE_NAME, UserFile
 
 log = structlog.get_logger("warren_vpn")
 
 CLOSE_SECONDS = 1.0
 """How long the end waits for clients to confirm."""
+USERS_SECONDS = 2.0
+"""Between looks at the user file: one stat(2)."""
+AUDIT_NAME = "logins.jsonl"
 _REFUSED_IDLE_SECONDS = 1.0
 """After which a client is disconnected whose CHILD_SA was refused: it has no address, so nothing can be done with its session."""
 
@@ -55,6 +63,8 @@ class VpnServer:
         """`path` is that of server.toml. Starts the data process. Raises `OSError`, ServerSettingError."""
         loop = asyncio.get_running_loop()
         self._path, self.settings, self._keys = path, settings, keys
+        self._users = UserFile(path.parent / FILE_NAME)
+        self._seen = self._users.read()
         self._connections = self._build(settings, keys)
         self.since = datetime.now(UTC)
         configuration = EndpointConfiguration(
@@ -68,6 +78,11 @@ class VpnServer:
         self.driver.on_event = self._take_event
         self.driver.on_statistics = self.accounts.take_statistics
         self.driver.dispatcher.on_session = self._opened
+        self.logins = PasswordLogins(UserFile(self._users.path), LoginAudit(path.parent / AUDIT_NAME))
+        self.driver.logins.verifier = self.logins
+        self._audited = AuditedEvents(self.logins.audit)
+        self._poll = loop.call_later(USERS_SECONDS, self._follow_users)
+        self._complaint = ""
         self.on_session_change: Callable[[Account], None] | None = None
         """Called with each session that begins or is over."""
 
@@ -75,8 +90,8 @@ class VpnServer:
 
     def _build(self, settings: ServerSettings, keys: Keys) -> Connections:
         try:
-            return build_connections(settings, keys)
-        except ConfigurationError as error:
+            return build_connections(settings, keys, self._users.read())
+        except (ConfigurationError, ValueError) as error:
             raise ServerSettingError(f"{self._path}: {error}") from None
 
     def _rate_of(self, info: IkeSaEstablished) -> int | None:
@@ -85,6 +100,9 @@ class VpnServer:
 
     def _take_event(self, event: Event) -> None:
         self.accounts.take_event(event)
+        if not self._audited.take_event(event) and isinstance(event, IkeSaEstablished):
+            log.error("audit.failed", session=event.session, file=str(self._path.parent / AUDIT_NAME))
+            asyncio.get_running_loop().call_soon(self._end, event.session)
         if isinstance(event, ChildSaFailed):
             if event.notify == NotifyType.INTERNAL_ADDRESS_FAILURE:
                 log.warning("pool.exhausted", session=event.session, pools=_texts(self.settings.tunnel.pools))
@@ -157,20 +175,27 @@ class VpnServer:
         settings = read_settings(self._path)
         connections = self._build(settings, self._keys)
         before, self._connections = self._connections, connections
+        self._seen = self._users.read()
         self.settings = self.settings.model_copy(update={"user": settings.user, "limits": settings.limits})
         self._engine.set_connections(connections.engine)
-        still = {connection.name: connection for connection in connections.engine}
-        for connection in before.engine:
-            after = still.get(connection.name)
-            if after is None or after.remote_auth != connection.remote_auth:
-                self._end_connection(connection.name)
-        log.info("settings.reloaded", users=len(connections.traits))
-        return Reloaded(users=len(connections.traits))
-
-    def _end_connection(self, name: str) -> None:
         for account in list(self.accounts.sessions.values()):
-            if account.info.connection == name:
+            former, now = before.traits.get(account.user), connections.traits.get(account.user)
+            if now is None or (former is not None and former.secret != now.secret):
                 self._end(account.id)
+        log.info("settings.reloaded", users=connections.users)
+        return Reloaded(users=connections.users)
+
+    def _follow_users(self) -> None:
+        """Reload when the user file has changed; an unusable one is reported once, and its former content stays in use."""
+        self._poll = asyncio.get_running_loop().call_later(USERS_SECONDS, self._follow_users)
+        try:
+            if self._users.read() is not self._seen:
+                self.reload()
+            self._complaint = ""
+        except CliError as error:
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                log.error("users.unusable", error=str(error))
 
     def status(self) -> ServerStatus:
         """Everything about the server now."""
@@ -232,6 +257,12 @@ class VpnServer:
         sessions = list(self.driver.dispatcher.sessions.values())
         with contextlib.suppress(CommandError):
             await asyncio.gather(*(session.close(timeout=CLOSE_SECONDS) for session in sessions))
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop at once. May be called twice."""
+        self._poll.cancel()
+        self.logins.stop()
         self.driver.stop()
 
 
@@ -262,6 +293,6 @@ def check(path: Path) -> int:
     """Check everything that a start reads; returns the number of users. ServerError: the reason."""
     settings, keys = load(path)
     try:
-        return len(build_connections(settings, keys).traits)
-    except ConfigurationError as error:
+        return build_connections(settings, keys, UserFile(path.parent / FILE_NAME).read()).users
+    except (ConfigurationError, ValueError) as error:
         raise ServerSettingError(f"{path}: {error}") from None

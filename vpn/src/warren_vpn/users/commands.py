@@ -64,7 +64,7 @@ Example:
 
   warren vpn user show alice
 """
-REMOVE_HELP = """Remove a user. Its sessions end at the server's next check of the file, within a minute.
+REMOVE_HELP = """Remove a user. Its sessions end at the server's next check of the file, within seconds.
 
 Example:
 
@@ -96,6 +96,9 @@ Certificates = Annotated[
     typer.Option("--certificate", help="An identity of the user's certificate; repeatable.", metavar="IDENTITY"),
 ]
 Networks = Annotated[list[str] | None, typer.Option("--network", help="A network that the user may reach; repeatable.")]
+AllowFrom = Annotated[
+    list[str] | None, typer.Option("--allow-from", help="A network from which the user may connect; repeatable.")
+]
 Rate = Annotated[float | None, typer.Option(help="Megabits a second, each way.")]
 Addresses = Annotated[
     list[str] | None, typer.Option("--address", help="A fixed address in the tunnel; one of each IP version.")
@@ -117,6 +120,7 @@ def add_command(
     network: Networks = None,
     rate: Rate = None,
     address: Addresses = None,
+    allow_from: AllowFrom = None,
     users: UsersPath = None,
     as_json: AsJson = False,
 ) -> None:
@@ -129,7 +133,7 @@ def add_command(
     if mschapv2:
         typer.echo(NT_HASH_WARNING, err=True)
     password = read_password("password", confirm=True) if needs_password else None
-    options = Options(public_key, _tuple(certificate), _tuple(network), rate, _tuple(address))
+    options = Options(public_key, _tuple(certificate), _tuple(network), rate, _tuple(address), _tuple(allow_from))
     print_user(add(_file(users), name, password, mschapv2, options), as_json)
 
 
@@ -161,6 +165,8 @@ def set_command(
     no_rate: Annotated[bool, typer.Option("--no-rate", help="The server's limit.")] = False,
     address: Addresses = None,
     any_address: Annotated[bool, typer.Option("--any-address", help="Addresses from the pools.")] = False,
+    allow_from: AllowFrom = None,
+    from_anywhere: Annotated[bool, typer.Option("--from-anywhere", help="As the server's settings say.")] = False,
     users: UsersPath = None,
     as_json: AsJson = False,
 ) -> None:
@@ -172,13 +178,15 @@ def set_command(
         (network, all_networks, "--network and --all-networks"),
         (rate, no_rate, "--rate and --no-rate"),
         (address, any_address, "--address and --any-address"),
+        (allow_from, from_anywhere, "--allow-from and --from-anywhere"),
     ):
         if one and other:
             raise typer.BadParameter(f"{names} contradict each other: give one")
-    values = Options(public_key, _tuple(certificate), _tuple(network), rate, _tuple(address)).given
+    values = Options(public_key, _tuple(certificate), _tuple(network), rate, _tuple(address), _tuple(allow_from)).given
     values |= {"networks": ()} if all_networks else {}
     values |= {"rate_mbit": None} if no_rate else {}
     values |= {"addresses": ()} if any_address else {}
+    values |= {"allow_from": ()} if from_anywhere else {}
     if not values:
         raise typer.BadParameter("nothing to change: give an option, such as --network")
     print_user(change(_file(users), name, values), as_json)

@@ -21,6 +21,10 @@ from warren_vpn.users.store import UserFile
 from warren_vpn.validation import detail_of
 
 
+_PROOFS = frozenset({"password", "public_key", "certificate_identities"})
+"""The fields by which a user logs in: sessions end when one is replaced."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What may be given for a user; None: not given."""
@@ -30,6 +34,7 @@ class Options:
     networks: tuple[str, ...] | None = None
     rate_mbit: float | None = None
     addresses: tuple[str, ...] | None = None
+    allow_from: tuple[str, ...] | None = None
 
     @property
     def given(self) -> dict[str, Any]:
@@ -55,15 +60,15 @@ def change(file: UserFile, name: str, values: dict[str, Any]) -> User:
 
     def apply(users: Users) -> Users:
         user = _find(users, name)
-        return _stored(users, {field: getattr(user, field) for field in User.model_fields} | values)
+        proof = {"changed_at": datetime.now(UTC)} if _PROOFS & set(values) else {}
+        return _stored(users, {field: getattr(user, field) for field in User.model_fields} | proof | values)
 
     return _find(file.edit(apply), name)
 
 
 def set_password(file: UserFile, name: str, password: str, mschapv2: bool) -> User:
     """Replace the password; an NT hash of the former one is removed."""
-    values = {"nt_hash": None, **_secrets(password, mschapv2), "changed_at": datetime.now(UTC)}
-    return change(file, name, values)
+    return change(file, name, {"nt_hash": None, **_secrets(password, mschapv2)})
 
 
 def add_certificate(file: UserFile, name: str, ca: Path, ca_key: Path, out: Path) -> Path:
@@ -87,7 +92,7 @@ def add_certificate(file: UserFile, name: str, ca: Path, ca_key: Path, out: Path
         write_atomically(path, made.chain_pem.encode(), 0o644)
     except OSError as error:
         raise UserError(f"--out: {error.filename}: {error.strerror}") from None
-    change(file, user.name, {"certificate_identities": identities_of(user.name), "changed_at": datetime.now(UTC)})
+    change(file, user.name, {"certificate_identities": identities_of(user.name)})
     return path
 
 

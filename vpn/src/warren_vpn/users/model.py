@@ -30,6 +30,8 @@ class User(Input):
     """None: the server's limit."""
     addresses: Annotated[tuple[IPAddress, ...], Field(max_length=2)] = ()
     """Fixed addresses, at most one of each IP version; none: from the pools."""
+    allow_from: Annotated[tuple[IPNetwork, ...], Field(max_length=64)] = ()
+    """From where the user may connect; empty: the server's `limits.allow_from`."""
     disabled: Annotated[bool, Field(strict=True)] = False
     created_at: AwareDatetime
     changed_at: AwareDatetime

@@ -16,6 +16,7 @@ class ShownUser(BaseModel):
     name: str
     login: tuple[str, ...]
     disabled: bool
+    allow_from: tuple[IPNetwork, ...]
     networks: tuple[IPNetwork, ...]
     rate_mbit: float | None
     addresses: tuple[IPAddress, ...]
@@ -43,6 +44,7 @@ def print_user(user: User, as_json: bool) -> None:
             ("login", joined(one.login)),
             ("state", "disabled" if one.disabled else "enabled"),
             ("networks", joined(one.networks) if one.networks else "all that the server offers"),
+            ("allowed from", joined(one.allow_from) if one.allow_from else None),
             ("rate", "the server's limit" if one.rate_mbit is None else f"{one.rate_mbit:g} Mbit/s"),
             ("addresses", joined(one.addresses) if one.addresses else "from the pools"),
             ("public key", one.public_key),
