@@ -1,7 +1,8 @@
 """server.toml: what is accepted, what is refused and by which words, and the connections that come of it."""
 
 import base64
-from ipaddress import ip_address
+from datetime import UTC, datetime
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from warren_cli.errors import CliError
 from warren_ikev2.configuration import Uniqueness
-from warren_ikev2.credentials import RawKeyTrust
+from warren_ikev2.credentials import CertificateAuth, EapTrust, RawKeyAuth, RawKeyTrust
 from warren_vpn.server.connections import RETRANSMISSIONS, build_connections, retransmission
 from warren_vpn.server.errors import ServerError, ServerSettingError
 from warren_vpn.server.folder import Keys, make_folder, public_text, read_keys
-from warren_vpn.server.settings import parse_settings, read_settings
+from warren_vpn.server.settings import ServerSettings, parse_settings, read_settings
+from warren_vpn.users.model import User, Users
+from warren_vpn.users.password import make_verifier
 
 SECRET = Ed25519PrivateKey.generate()
 KEY = public_text(Ed25519PrivateKey.generate().public_key())
@@ -128,3 +131,57 @@ def test_a_silent_client_is_offline_when_the_inactivity_is_over() -> None:
     assert connection.dpd_delay is not None
     assert connection.dpd_delay + waits == pytest.approx(60)
     assert connection.retransmission == resent
+
+
+# Users of the user file
+
+
+def file_user(name: str, **fields: object) -> User:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return User.model_validate({"name": name, "created_at": now, "changed_at": now} | fields)
+
+
+def with_certificate(folder: Path) -> tuple[ServerSettings, Keys]:
+    settings = read_settings(make_folder(folder, "vpn.example.org").settings)
+    return settings, read_keys(folder, settings)
+
+
+def test_each_way_to_log_in_has_its_connection(tmp_path: Path) -> None:
+    settings, keys = with_certificate(tmp_path)
+    known = (
+        file_user("alice", password=make_verifier("correct horse battery", bytes(16)), certificate_identities=["alice", "CN=alice"]),
+        file_user("carol", public_key=KEY, allow_from=["198.51.100.0/24"], rate_mbit=8),
+        file_user("gone", public_key=KEY[:-2] + "8=", disabled=True),
+    )  # fmt: skip
+    made = build_connections(settings, keys, Users(users=known))
+    found = {connection.name: connection for connection in made.engine}
+    assert list(found) == ["certificate-alice", "certificate-CN=alice", "key-carol", "password"]
+    assert isinstance(found["key-carol"].local_auth, RawKeyAuth)
+    assert found["key-carol"].remote_addresses == (ip_network("198.51.100.0/24"),)
+    assert isinstance(found["password"].local_auth, CertificateAuth)
+    assert found["password"].remote_auth == EapTrust(mschapv2=False)
+    assert found["password"].remote_identity is None
+    assert {name: traits.user for name, traits in made.traits.items()} == {
+        "alice": "alice", "CN=alice": "alice", "carol": "carol",
+    }  # fmt: skip
+    assert made.traits["carol"].rate == 1_000_000
+    assert found["password"].peers is not None
+    assert set(found["password"].peers) == {"alice", "CN=alice", "carol"}
+    assert made.users == 2
+    # without a certificate the server proves itself by its raw key, and nobody can log in by certificate
+    plain = build_connections(parse_settings(PLAIN, "x"), Keys(SECRET), Users(users=known[:1]))
+    assert [(one.name, type(one.local_auth)) for one in plain.engine] == [("password", RawKeyAuth)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "Alice", "certificate_identities": ["x"]}, "in server.toml and in the user file"),
+        ({"name": "bob", "certificate_identities": ["x"], "addresses": ["10.67.0.1"]}, "10.67.0.1 is in no pool"),
+        ({"name": "bob", "certificate_identities": ["x"], "addresses": ["10.66.0.9"]}, "10.66.0.9 is taken"),
+    ],
+)
+def test_users_who_contradict_the_settings_are_refused(fields: dict[str, object], message: str) -> None:
+    settings = parse_settings(PLAIN + user(more='addresses = ["10.66.0.9"]'), "x")
+    with pytest.raises(ValueError, match=message):
+        build_connections(settings, Keys(SECRET), Users(users=(file_user(**fields),)))  # type: ignore[arg-type]

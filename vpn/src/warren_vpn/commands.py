@@ -8,6 +8,7 @@ import typer
 
 from warren_cli.errors import CliError
 from warren_cli.extras import needs
+from warren_vpn.profiles.commands import register as register_profiles
 from warren_vpn.users.commands import register as register_users
 
 DISTRIBUTION = "warren-vpn"
@@ -67,6 +68,7 @@ app = typer.Typer(no_args_is_help=True, help="A VPN for people: server, users an
 server = typer.Typer(no_args_is_help=True, help="The VPN server: make its folder, run it, disconnect clients.")
 app.add_typer(server, name="server")
 register_users(app)
+register_profiles(app)
 
 Config = Annotated[Path, typer.Option(help="The server's configuration.", metavar="FILE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

@@ -36,6 +36,7 @@ SERVER = "203.0.113.1"
 OUTSIDE = {4: "192.0.2.2", 6: "2001:db8:2::2"}
 INSIDE = {4: "10.66.0.1", 6: "fd66::1"}
 IDENTITY = "vpn.warren.test"
+CERTIFICATE_LINES = 'certificate = "server.crt"\ncertificate_key = "server-certificate.key"\nclient_ca = "ca.crt"\n'
 POOLS = ("10.66.0.0/24", "fd66::/64")
 LIMIT_SECONDS = 30.0
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -89,7 +90,8 @@ class VpnBed:
         self, limits: str = "", users: Mapping[str, str] | None = None, pools: Sequence[str] = POOLS, tunnel: str = ""
     ) -> None:
         """Write server.toml: further lines of its tables, and the users with what is particular to each."""
-        text = f'identity = "{IDENTITY}"\n[tunnel]\npools = {list(pools)}\n{tunnel}\n[limits]\n{limits}\n'
+        text = CERTIFICATE_LINES if (self.folder / "server.crt").exists() else ""
+        text += f'identity = "{IDENTITY}"\n[tunnel]\npools = {list(pools)}\n{tunnel}\n[limits]\n{limits}\n'
         for name, more in (users or {}).items():
             key = self.keys.setdefault(name, Ed25519PrivateKey.generate())
             text += f'[[user]]\nname = "{name}"\npublic_key = "{public_text(key.public_key())}"\n{more}\n'
@@ -220,8 +222,8 @@ async def _open_tun() -> OffloadTun:
 
 
 @contextlib.contextmanager
-def make_vpn_bed() -> Iterator[VpnBed]:
-    """The namespaces and the server's folder; the server is not started."""
+def make_vpn_bed(*, certificate: bool = False) -> Iterator[VpnBed]:
+    """The namespaces and the server's folder, with a CA if it gets a `certificate`; the server is not started."""
     with Lab("vpn") as lab:
         server, outside = lab.namespace("server"), lab.namespace("outside")
         lab.link(server, "uplink", "192.0.2.1/24", outside, "uplink", f"{OUTSIDE[4]}/24")
@@ -230,7 +232,7 @@ def make_vpn_bed() -> Iterator[VpnBed]:
         server.run("ip", "route", "add", "default", "via", OUTSIDE[4])
         server.run("ip", "-6", "route", "add", "default", "via", OUTSIDE[6])
         folder = lab.folder / "server"
-        make_folder(folder, IDENTITY, certificate=False)
+        make_folder(folder, IDENTITY, certificate=certificate)
         bed = VpnBed(lab, server, outside, folder)
         try:
             yield bed

@@ -40,9 +40,7 @@ class AuditedEvents:
                 self._with_verdict.discard(event.session)
                 if event.eap_identity is None:
                     method = "raw-key" if event.peer_certificate is None else "certificate"
-                    self._audit.record(
-                        str(event.remote_identity), event.path.remote.host, method, LoginResult.ACCEPTED
-                    )
+                    self._audit.record(str(event.remote_identity), event.path.remote.host, method, LoginResult.ACCEPTED)
             case AuthenticationFailed(by_peer=False):
                 decided = event.session in self._with_verdict
                 self._with_verdict.discard(event.session)

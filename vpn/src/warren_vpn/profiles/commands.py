@@ -45,14 +45,19 @@ Name = Annotated[str, typer.Option(help="The profile's name, as the client shows
 Servers = Annotated[
     list[str] | None,
     typer.Option(
-        "--server", help="A name or address of the server; repeatable, in order of preference.", show_default="its identity"
+        "--server",
+        help="A name or address of the server; repeatable, in order of preference.",
+        show_default="its identity",
     ),
 ]
 Domains = Annotated[list[str] | None, typer.Option("--search-domain", help="A search domain; repeatable.")]
-CertificateFile = Annotated[Path | None, typer.Option("--certificate", help="The user's certificate in PEM.", metavar="FILE")]
+CertificateFile = Annotated[
+    Path | None, typer.Option("--certificate", help="The user's certificate in PEM.", metavar="FILE")
+]
 Key = Annotated[Path | None, typer.Option(help="The user's private key in PEM.", metavar="FILE")]
 Authority = Annotated[
-    Path | None, typer.Option("--ca-file", help="The CA of the server's certificate.", show_default="client_ca of server.toml")
+    Path | None,
+    typer.Option("--ca-file", help="The CA of the server's certificate.", show_default="client_ca of server.toml"),
 ]
 QrFile = Annotated[Path | None, typer.Option(help="Write a QR code, as .svg or .png.", metavar="FILE")]
 Out = Annotated[Path, typer.Option(help="The folder to write to.", metavar="PATH")]

@@ -107,11 +107,17 @@ def show(path: Path, as_json: bool) -> None:
 
 def _check_options(wanted: Wanted) -> None:
     if (wanted.qr or wanted.qr_file is not None) and wanted.client != "warren":
-        raise UnsuitableProfileError(f"--qr: only for Warren's client; the profile of {wanted.client} is installed from its file")
+        raise UnsuitableProfileError(
+            f"--qr: only for Warren's client; the profile of {wanted.client} is installed from its file"
+        )
     if wanted.kill_switch and wanted.client != "warren":
-        raise UnsuitableProfileError(f"--kill-switch: only for Warren's client; {wanted.client} has a setting of its own")
+        raise UnsuitableProfileError(
+            f"--kill-switch: only for Warren's client; {wanted.client} has a setting of its own"
+        )
     if wanted.with_key and wanted.key is None:
-        raise UnsuitableProfileError("--with-key: needs --key FILE, the user's private key; the server does not have it")
+        raise UnsuitableProfileError(
+            "--with-key: needs --key FILE, the user's private key; the server does not have it"
+        )
 
 
 def _facts(wanted: Wanted, settings: ServerSettings, user: User) -> ServerFacts:
@@ -138,7 +144,9 @@ def _routes(settings: ServerSettings, user: User) -> tuple[IPv4Network | IPv6Net
     versions = {pool.version for pool in settings.tunnel.pools}
     found = tuple(network for network in user.networks or settings.tunnel.networks if network.version in versions)
     if not found:
-        raise UnsuitableProfileError(f"user {user.name!r}: its networks have an IP version for which the server has no pool")
+        raise UnsuitableProfileError(
+            f"user {user.name!r}: its networks have an IP version for which the server has no pool"
+        )
     return found
 
 

@@ -20,7 +20,6 @@ from warren_vpn.users.password import SALT_SIZE, make_nt_hash, make_verifier
 from warren_vpn.users.store import UserFile
 from warren_vpn.validation import detail_of
 
-
 _PROOFS = frozenset({"password", "public_key", "certificate_identities"})
 """The fields by which a user logs in: sessions end when one is replaced."""
 
