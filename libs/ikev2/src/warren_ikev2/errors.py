@@ -135,6 +135,10 @@ class SessionClosedError(IkeError):
     """The session is over. Connect again; the reason is in the message and in the log."""
 
 
+class PeerDeadError(SessionClosedError):
+    """The session is over because the peer did not respond. Connect again, or to another gateway."""
+
+
 class NotConnectedError(IkeError):
     """There is no session yet. Call connect() first."""
 

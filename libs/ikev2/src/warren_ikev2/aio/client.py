@@ -198,11 +198,16 @@ class Client:
             raise NotConnectedError
         driver.set_addresses(session, hosts)
 
-    async def shutdown(self) -> None:
-        """Delete the IKE_SA and close the sockets. May be called twice, or before `connect`."""
-        if self._session is not None:
-            await self._session.close()
-        self._stop()
+    async def shutdown(self, timeout: float = 5.0) -> None:
+        """Delete the IKE_SA, wait at most `timeout` seconds for the answer, and close the sockets.
+
+        May be called twice, or before `connect`.
+        """
+        try:
+            if self._session is not None:
+                await self._session.close(timeout)
+        finally:
+            self._stop()
 
     def _stop(self) -> None:
         if self._driver is not None:

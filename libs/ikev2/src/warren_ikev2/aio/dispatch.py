@@ -17,6 +17,7 @@ from warren_ikev2.engine import Engine
 from warren_ikev2.errors import (
     AuthenticationError,
     IkeError,
+    PeerDeadError,
     PeerNotRespondingError,
     PeerRedirectError,
     SessionClosedError,
@@ -111,7 +112,7 @@ class Dispatcher:
         self._announced.discard(event.session)
         reason = SessionClosedError(f"the IKE_SA of {event.connection} ended: {event.reason.value}")
         if event.reason is DeleteReason.PEER_DEAD:
-            reason = SessionClosedError(f"the peer of {event.connection} is dead: it did not respond")
+            reason = PeerDeadError(f"the peer of {event.connection} is dead: it did not respond")
         self.handshakes.fail(event.session, reason)
         session = self.sessions.pop(event.session, None)
         if session is not None:

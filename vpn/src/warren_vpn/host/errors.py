@@ -1,0 +1,15 @@
+"""What can go wrong with the host."""
+
+from warren_cli.errors import CliError
+
+
+class HostError(CliError):
+    """A change of this host failed. The message names the change, the reason and the remedy."""
+
+
+class JournalError(HostError):
+    """The journal cannot be used."""
+
+
+class ClientRunningError(JournalError):
+    """Another `warren vpn client` runs on this host. Stop it with `warren vpn down`."""
