@@ -116,7 +116,7 @@ async def test_a_second_content_keeps_the_first_original(tmp_path: Path) -> None
     assert path.read_text() == "nameserver 192.0.2.53\n"
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_folder_at_the_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="nothing was changed"):
         dns.read_original(tmp_path)
 

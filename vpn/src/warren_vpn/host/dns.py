@@ -61,7 +61,7 @@ def read_facts(path: Path = RESOLV_CONF) -> DnsFacts:
 
 
 def read_original(path: Path) -> Original:
-    """What is at a path. HostError: it is no file, too long, or no text."""
+    """What is at a path. HostError: it is a folder or a device, too long, or not text."""
     try:
         if path.is_symlink():
             return Original(target=os.readlink(path))

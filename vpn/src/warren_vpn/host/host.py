@@ -80,7 +80,7 @@ class Host:
         return problems
 
     async def restore(self, *, kill_switch: bool) -> list[str]:
-        """Undo everything; the kill switch last, and only if told so. Returns what could not be undone, in words."""
+        """Undo everything; the kill switch last, and only if `kill_switch`. Returns what could not be undone, in words."""
         changes = sorted(self._left(), key=lambda change: not isinstance(change, KillSwitchChange))
         if not kill_switch:
             changes = [change for change in changes if not isinstance(change, KillSwitchChange)]

@@ -82,7 +82,8 @@ class EapPeer:
             self.succeeded = True
             return None
         if packet.code != EapCode.REQUEST:
-            raise AuthenticationError("the server refuses the user's name or password")
+            refused = packet.code == EapCode.FAILURE
+            raise AuthenticationError("the server refuses the user's name or password", by_peer=refused)
         kind, data = self._respond(packet)
         return EapPacket(EapCode.RESPONSE, packet.identifier, kind, data)
 

@@ -1,0 +1,386 @@
+"""`warren vpn client` as a process, between two servers in namespaces: what passes, what leaves in clear, and what is put back."""
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from warren_ikev2.aio import Server, ServerBuilder
+from warren_ikev2.credentials import EapTrust, RawKeyAuth
+from warren_lab.lab import can_make_namespaces
+from warren_lab.process import wait_until
+from warren_testkit.ikev2.keys import Authority, certificate_pem, make_key
+from warren_testkit.ikev2.logins import TableVerifier
+from warren_testkit.lab.transfers import Host, transfer
+from warren_testkit.lab.vpn_client_bed import (
+    BEHIND,
+    BEHIND6,
+    CLIENT_HOST,
+    LIMIT_S,
+    NEIGHBOUR,
+    RESOLV_CONF,
+    SERVERS,
+    ClientProcess,
+    VpnBed,
+    make_vpn_bed,
+    server_builder,
+    with_defaults,
+)
+from warren_vpn.client.commands import client_status
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities"),
+]
+ROUTER = "192.0.2.1"
+VIRTUAL = ("10.77.0.1", "fd77::1")
+BOTH = [{"host": SERVERS["one"][0]}, {"host": SERVERS["two"][0]}]
+SPLIT = ["10.50.0.0/16", "192.168.0.0/16"]
+DATA = random.Random(1).randbytes(8 << 20)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[VpnBed]:
+    with make_vpn_bed() as made:
+        yield made
+
+
+@pytest.fixture
+def bed(shared: VpnBed) -> Iterator[VpnBed]:
+    yield shared
+    shared.end_clients()
+
+
+def test_a_full_tunnel_carries_both_versions_and_is_put_back(bed: VpnBed) -> None:
+    before = bed.snapshot()
+    assert not bed.ping(BEHIND)
+    with bed.capture(*VIRTUAL) as capture:
+        client = bed.start(bed.profile())
+        up = client.wait_for("vpn.up")
+        assert up["addresses"] == list(VIRTUAL)
+        for target in (BEHIND, BEHIND6, NEIGHBOUR):  # the last one is local, and stays reachable
+            bed.wait_for_ping(target)
+        assert not bed.ping(ROUTER)  # on the link too, but not private: an access point could have chosen it
+        assert bed.resolv_conf.read_text().splitlines()[1:] == [f"nameserver {BEHIND}", f"nameserver {BEHIND6}"]
+        status = client_status(bed.state)
+        assert status is not None
+        assert (status["state"], status["server"]) == ("up", SERVERS["one"][0])
+        assert status["bytes_in"] > 0
+        assert client.end() == 0
+    assert capture.clear_packets() == []
+    assert {flow.udp_encapsulated for flow in capture.flows()} == {True}
+    assert bed.snapshot() == before
+
+
+def test_the_process_keeps_few_capabilities(bed: VpnBed) -> None:
+    client = bed.start(bed.profile())
+    client.wait_for("vpn.up")
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{client.process.pid}/status").read_text().splitlines())
+    kept = {number for number in range(64) if int(status["CapEff"], 16) >> number & 1}
+    assert kept == {12, 5, 6, 7}  # NET_ADMIN; KILL, SETGID, SETUID for the data process
+    assert status["CapBnd"] == status["CapEff"]
+    assert status["NoNewPrivs"] == "1"
+
+
+@pytest.mark.parametrize("switch", ["when-up", pytest.param("off", marks=pytest.mark.promises)])
+def test_a_split_tunnel_carries_its_routes_only(bed: VpnBed, switch: str) -> None:
+    before = bed.snapshot()
+    client = bed.start(bed.profile(routes=SPLIT), "--kill-switch", switch)
+    assert client.wait_for("vpn.up")["addresses"] == [VIRTUAL[0]]
+    for target in (BEHIND, ROUTER, NEIGHBOUR):  # the last one lies within a route, but on a link of this host
+        bed.wait_for_ping(target)
+    assert client.end() == 0
+    assert bed.snapshot() == before
+
+
+def test_an_ipv6_server_and_an_ipv4_only_one(bed: VpnBed) -> None:
+    """Over IPv6 outside; without an IPv6 address inside, IPv6 is unreachable rather than in clear."""
+    one = bed.servers["one"]
+    bed.restart("one", server_builder(one.key, bed.identity, pools=("10.77.0.0/24",)), SERVERS["one"][1])
+    try:
+        client = bed.start(bed.profile(servers=[{"host": SERVERS["one"][1]}]))
+        client.wait_for("vpn.up")
+        assert "no IPv6 address" in client.wait_for("vpn.remark")["message"]
+        bed.wait_for_ping(BEHIND)
+        assert "unreachable" in bed.client.run("ip", "-6", "route", "get", BEHIND6, check=False) + bed.client.run(
+            "ip", "-6", "route", "show", "table", "5187"
+        )
+        assert not bed.ping("2001:db8:2::1")
+    finally:
+        bed.restart("one")
+
+
+def test_a_login_by_certificate(bed: VpnBed) -> None:
+    authority, server_key, client_key = Authority.make(), make_key("ecdsa-p256"), make_key("ecdsa-p256")
+    chain = [authority.issue("vpn.example", server_key)]
+    builder = Server.builder().with_certificate(chain, server_key).with_authorities(authority.certificate)
+    bed.restart("one", with_defaults(builder))
+    login = {
+        "kind": "certificate",
+        "certificate": certificate_pem(authority.issue("alice@example", client_key)).decode(),
+        "key_file": bed.write_key("certificate.pem", client_key),
+    }
+    trust = {"kind": "certificate", "authorities": certificate_pem(authority.certificate).decode()}
+    try:
+        client = bed.start(bed.profile(login=login, server_trust=trust))
+        client.wait_for("vpn.up")
+        bed.wait_for_ping(BEHIND)
+        assert client.end() == 0
+        chain = [authority.issue("other.example", server_key)]
+        builder = Server.builder().with_certificate(chain, server_key).with_authorities(authority.certificate)
+        bed.restart("one", with_defaults(builder))
+        client = bed.start(bed.profile(login=login, server_trust=trust))
+        assert "did not prove that it is vpn.example" in client.wait_for("vpn.attempt-failed")["message"]
+        assert client.end() == 0
+    finally:
+        bed.restart("one")
+
+
+def test_a_login_by_password(bed: VpnBed) -> None:
+    one = bed.servers["one"]
+    builder = Server.builder().with_auth(RawKeyAuth(one.key), EapTrust())
+    bed.restart("one", with_defaults(builder.with_logins(TableVerifier({"alice": "correct horse"})), identity=None))
+    profile = bed.profile(login={"kind": "password", "user": "alice"})
+    try:
+        client = bed.start(profile, "--password-file", "-", stdin=b"correct horse\n")
+        client.wait_for("vpn.up")
+        bed.wait_for_ping(BEHIND)
+        assert client.end() == 0
+        client = bed.start(profile, stdin=b"wrong battery\n")
+        assert client.process.wait(LIMIT_S) == 1  # it does not repeat what would lock the user out
+        assert "check user and password" in client.wait_for("vpn.failed")["message"]
+        assert "battery" not in client.output.read_text() + client.errors.read_text()
+    finally:
+        bed.restart("one")
+
+
+# ---- killed parts, with the kill switch
+
+
+def test_with_the_kill_switch_nothing_leaves_in_clear_after_kill_9(bed: VpnBed) -> None:
+    before = bed.snapshot()
+    with bed.capture(*VIRTUAL, NEIGHBOUR) as capture:
+        client = bed.start(bed.profile(kill_switch=True))
+        client.wait_for("vpn.up")
+        bed.wait_for_ping(BEHIND)
+        client.kill()
+        for target in (BEHIND, BEHIND6, NEIGHBOUR, ROUTER):
+            assert not bed.ping(target)
+        again = bed.start(bed.profile(kill_switch=True))
+        again.wait_for("vpn.recovered")
+        again.wait_for("vpn.up")
+        bed.wait_for_ping(BEHIND6)
+        assert again.end() == 0
+        assert not bed.ping(BEHIND)  # `always` outlives the client
+        assert bed.resolv_conf.read_text() == RESOLV_CONF
+        assert "put back" in bed.verb("down")
+    assert capture.clear_packets() == []
+    assert bed.snapshot() == before
+    assert "nothing to put back" in bed.verb("restore")
+
+
+def test_a_killed_data_process_is_replaced(bed: VpnBed) -> None:
+    with bed.capture(*VIRTUAL) as capture:
+        client = bed.start(bed.profile(kill_switch=True))
+        client.wait_for("vpn.up")
+        bed.wait_for_ping(BEHIND)
+        (data,) = client.children()
+        os.kill(data, signal.SIGKILL)
+        wait_until(lambda: client.children() not in ([], [data]), "another data process", LIMIT_S, client.process.pid)
+        bed.wait_for_ping(BEHIND)
+        assert [one["event"] for one in client.events].count("vpn.up") == 1  # the IKE_SA has stayed
+        assert client.end() == 0
+    assert capture.clear_packets() == []
+
+
+_KILLER = """
+import os, signal, sys
+from warren_vpn.host import host, journal
+left = [int(sys.argv.pop(1))]
+def step():
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+write, apply = journal.Journal.write, host._apply
+def counted_write(self, record):
+    write(self, record)
+    step()
+async def counted_apply(routing, change):
+    await apply(routing, change)
+    step()
+journal.Journal.write, host._apply = counted_write, counted_apply
+import typer
+from warren_vpn.client.commands import register
+app = typer.Typer()
+register(app)
+app()
+"""
+
+
+@pytest.mark.parametrize("step", [5, 18])
+def test_a_client_that_is_killed_while_it_connects_is_put_back(bed: VpnBed, step: int) -> None:
+    """After the `step`th write of the journal or change of the host."""
+    check_killed_at(bed, step)
+
+
+@pytest.mark.promises
+@pytest.mark.parametrize("step", [*range(1, 5), *range(6, 18), 19, 20])
+def test_a_client_that_is_killed_at_any_other_step_is_put_back(bed: VpnBed, step: int) -> None:
+    check_killed_at(bed, step)
+
+
+def check_killed_at(bed: VpnBed, step: int) -> None:
+    before = bed.snapshot()
+    with bed.capture(*VIRTUAL) as capture:
+        client = bed.start(bed.profile(kill_switch=True), program=[_KILLER, str(step)])
+        assert client.process.wait(LIMIT_S) == -signal.SIGKILL, client.errors.read_text()
+        bed.ping(BEHIND)
+        if step > 2:  # before, neither the kill switch nor anything else was in force
+            assert capture.clear_packets() == []
+        bed.verb("restore")
+    assert bed.snapshot() == before
+
+
+# ---- the network changes
+
+
+def test_the_tunnel_follows_the_hosts_address(bed: VpnBed) -> None:
+    client = bed.start(bed.profile(kill_switch=True))
+    client.wait_for("vpn.up")
+    bed.wait_for_ping(BEHIND)
+    run = bed.client.run
+    try:
+        with bed.capture(*VIRTUAL) as capture:
+            run("ip", "address", "add", "192.0.2.130/25", "dev", "wan")
+            run("ip", "route", "replace", "default", "via", ROUTER, "dev", "wan", "onlink", "src", "192.0.2.130")
+            run("ip", "address", "del", f"{CLIENT_HOST}/24", "dev", "wan")
+            assert client.wait_for("vpn.moved")["local"] == "192.0.2.130"
+            bed.wait_for_ping(BEHIND)
+        assert [one["event"] for one in client.events].count("vpn.up") == 1
+        assert capture.clear_packets() == []
+        assert client.end() == 0
+    finally:
+        run("ip", "address", "del", "192.0.2.130/25", "dev", "wan", check=False)
+        run("ip", "address", "replace", f"{CLIENT_HOST}/24", "dev", "wan")
+        run("ip", "route", "replace", "default", "via", ROUTER, "dev", "wan")
+
+
+def test_the_second_server_is_used_when_the_first_one_is_killed(bed: VpnBed) -> None:
+    """And the first one again once it is back, after the hold-down."""
+    bed.share_key()
+    with bed.capture(*VIRTUAL) as capture:
+        client = bed.start(bed.profile(servers=BOTH, kill_switch=True), "--hold-down", "1")
+        assert client.wait_for("vpn.up")["server"] == SERVERS["one"][0]
+        bed.wait_for_ping(BEHIND)
+        bed.servers["one"].stop()
+        bed.ping(BEHIND)
+        assert client.wait_for("vpn.up", 2)["server"] == SERVERS["two"][0]
+        bed.wait_for_ping(BEHIND)
+        bed.restart("one")
+        assert client.wait_for("vpn.up", 3)["server"] == SERVERS["one"][0]
+        bed.wait_for_ping(BEHIND)
+        assert client.end() == 0
+    assert capture.clear_packets() == []
+
+
+def test_a_rekey_under_load_loses_nothing(bed: VpnBed) -> None:
+    client = bed.start(bed.profile())
+    client.wait_for("vpn.up")
+    server = bed.servers["one"]
+    inside, behind = Host(bed.client, VIRTUAL[0]), Host(server.space, BEHIND)
+    failures: list[BaseException] = []
+
+    def rekey() -> None:
+        try:
+            for _ in range(3):
+                server.rekey()
+        except BaseException as error:  # noqa: BLE001  for the other thread
+            failures.append(error)
+
+    rekeying = threading.Thread(target=rekey)
+    rekeying.start()
+    transfer(DATA, inside, behind)
+    transfer(DATA, behind, inside)
+    rekeying.join(LIMIT_S)
+    assert failures == []
+    assert [one["event"] for one in client.events].count("vpn.up") == 1
+    assert client.end() == 0
+
+
+def test_a_removed_tun_device_is_made_again(bed: VpnBed) -> None:
+    client = bed.start(bed.profile())
+    client.wait_for("vpn.up")
+    bed.client.run("ip", "link", "del", "warren-vpn0")
+    assert "removed the TUN device" in client.wait_for("vpn.reconnecting")["message"]
+    client.wait_for("vpn.up", 2)
+    bed.wait_for_ping(BEHIND)
+    assert client.end() == 0
+
+
+# ---- servers that lie, and refuse
+
+
+def _wrong_key(key: Ed25519PrivateKey, client: Ed25519PrivateKey) -> ServerBuilder:
+    return server_builder(Ed25519PrivateKey.generate(), client)
+
+
+def _narrowed(key: Ed25519PrivateKey, client: Ed25519PrivateKey) -> ServerBuilder:
+    return server_builder(key, client).with_networks(local=["10.50.0.0/16"])
+
+
+def _own_network(key: Ed25519PrivateKey, client: Ed25519PrivateKey) -> ServerBuilder:
+    return server_builder(key, client, pools=("192.168.7.128/25",))
+
+
+def _exhausted(key: Ed25519PrivateKey, client: Ed25519PrivateKey) -> ServerBuilder:
+    return server_builder(key, client, pools=("fd77::/64",))  # the profile asks for IPv4 only
+
+
+def _refusing(key: Ed25519PrivateKey, client: Ed25519PrivateKey) -> ServerBuilder:
+    return server_builder(key, Ed25519PrivateKey.generate())
+
+
+@pytest.mark.parametrize(
+    ("liar", "reason"),
+    [
+        (_wrong_key, "did not prove that it is vpn.example"),
+        (_narrowed, "not all of the route 0.0.0.0/0"),
+        (_exhausted, "pool is exhausted"),
+        pytest.param(_own_network, "this host's own network 192.168.7.0/24", marks=pytest.mark.promises),
+        pytest.param(_refusing, "refused the login of alice@example", marks=pytest.mark.promises),
+    ],
+)
+def test_a_server_that_lies_or_refuses_is_left_for_the_next_one(bed: VpnBed, liar: Any, reason: str) -> None:
+    bed.share_key()
+    bed.restart("one", liar(bed.servers["one"].key, bed.identity))
+    try:
+        client = bed.start(bed.profile(servers=BOTH, routes=["0.0.0.0/0"]))
+        assert reason in client.wait_for("vpn.attempt-failed")["message"]
+        assert client.wait_for("vpn.up")["server"] == SERVERS["two"][0]
+        assert client.end() == 0
+    finally:
+        bed.restart("one")
+
+
+def test_a_second_client_is_refused(bed: VpnBed) -> None:
+    bed.start(bed.profile()).wait_for("vpn.up")
+    second: ClientProcess = bed.start(bed.profile())
+    assert second.process.wait(LIMIT_S) == 1
+    assert "warren vpn down" in second.errors.read_text()
+
+
+def test_a_resolv_conf_that_is_mounted_is_written_in_place(bed: VpnBed) -> None:
+    """As in containers: a bind mount cannot be replaced by another file."""
+    bed.lab.folder.joinpath("mounted").write_text(RESOLV_CONF)
+    mount = f'mount --bind {bed.lab.folder}/mounted {bed.resolv_conf}; exec "$@"'
+    client = bed.start(bed.profile(), before=["unshare", "--mount", "sh", "-c", mount, "sh"])
+    client.wait_for("vpn.up")
+    assert f"nameserver {BEHIND}" in bed.lab.folder.joinpath("mounted").read_text()
+    assert client.end() == 0
+    assert bed.lab.folder.joinpath("mounted").read_text() == RESOLV_CONF

@@ -1,0 +1,340 @@
+"""The client's process: performs the actions of `states`, and turns what happens into its events."""
+
+import asyncio
+import contextlib
+import errno
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from warren_contracts.backoff import Backoff
+from warren_ikev2.aio.client import Client
+from warren_ikev2.aio.session import Session
+from warren_ikev2.credentials import EapGtcAuth
+from warren_ikev2.errors import AuthenticationError, CommandError, IkeError, PeerDeadError
+from warren_vpn.client.connection import Credentials, build_client, build_inquiry
+from warren_vpn.client.events import ClientEvent, Report
+from warren_vpn.client.monitor import NetworkMonitor
+from warren_vpn.client.reasons import explain, reason_of
+from warren_vpn.client.servers import Candidate, ServerOrder
+from warren_vpn.client.states import Action, Event, State, transition
+from warren_vpn.client.tunnel import HostNetwork, Tunnel, TunnelFacts
+from warren_vpn.host.errors import HostError
+from warren_vpn.host.plan import KillSwitch
+from warren_vpn.profiles.profile import ClientProfile
+
+CONNECT_TIMEOUT_S = 10.0
+"""For one address of one server: with seconds of loss on the path, and a slow password check of the server."""
+FIRST_PAUSE_S, LIMIT_PAUSE_S = 1.0, 60.0
+"""Between rounds over all servers."""
+HOLD_DOWN_S = 300.0
+"""On a less preferred server, before a more preferred one is asked whether it is back, and between two such questions."""
+CLOSE_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """Of one run."""
+
+    kill_switch: KillSwitch
+    hold_down_s: float = HOLD_DOWN_S
+    connect_timeout_s: float = CONNECT_TIMEOUT_S
+
+
+class VpnClient:
+    """One run of the client. `run` returns its exit code."""
+
+    def __init__(
+        self,
+        profile: ClientProfile,
+        credentials: Credentials,
+        order: ServerOrder,
+        tunnel: Tunnel,
+        options: ClientOptions,
+        report: Report,
+    ) -> None:
+        self._profile, self._credentials, self._options = profile, credentials, options
+        self._order, self._tunnel = order, tunnel
+        self._send = report
+        self._backoff = Backoff(FIRST_PAUSE_S, LIMIT_PAUSE_S, random.random)
+        self._events: asyncio.Queue[tuple[Event, str]] = asyncio.Queue()
+        self._state = State.CONNECTING
+        self._monitor = NetworkMonitor(
+            lambda: self._spawn(self._compare_network()), lambda: self._post(Event.TUN_REMOVED)
+        )
+        self._client: Client | None = None
+        self._session: Session | None = None
+        self._attempt: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: list[asyncio.TimerHandle] = []
+        self._remove_kill_switch = options.kill_switch != "always"
+        self._facts: TunnelFacts | None = None
+        self._connected_to: Candidate | None = None
+        self._since = 0.0
+        self._network = HostNetwork()
+        self._announced: tuple[str, ...] = ()
+        """The addresses that the server knows of."""
+        self._exit_code = 0
+        self._problems: list[str] = []
+
+    async def run(self) -> int:
+        """Connect, and stay connected until `stop`; returns 0, or 1 if the login or a change of the host was refused."""
+        self._spawn(self._monitor.run())
+        try:
+            if self._options.kill_switch == "always":
+                await self._tunnel.apply_kill_switch(await self._tunnel.interfaces())
+                self._report("vpn.kill-switch", "the kill switch is in force until `warren vpn down`")
+            await self._perform(Action.ATTEMPT)
+            while self._state is not State.STOPPED:
+                event, detail = await self._events.get()
+                await self._take(event, detail)
+        except HostError as error:
+            self._report("vpn.failed", f"stopped: {error}", reason=str(error))
+            self._exit_code = 1
+            await self._perform(Action.CANCEL_ATTEMPT, Action.CLOSE_SESSION, Action.RESTORE)
+        finally:
+            await self._end()
+        return self._exit_code
+
+    def stop(self, *, kill_switch: bool = False) -> None:
+        """Stop; `kill_switch`: remove it even if it is to last."""
+        self._remove_kill_switch = self._remove_kill_switch or kill_switch
+        self._post(Event.STOP)
+
+    async def handle(self, command: str) -> dict[str, Any]:
+        """Carry out a command of the control socket."""
+        if command == "down":
+            self.stop(kill_switch=True)
+            return {"stopping": True}
+        return await self.status() if command == "status" else {"error": "unknown command"}
+
+    async def status(self) -> dict[str, Any]:
+        """What `warren vpn status` shows."""
+        facts, server = self._facts, self._connected_to
+        up = self._state is State.UP
+        return {
+            "state": self._state.value,
+            "profile": self._profile.name,
+            "device": self._tunnel.device,
+            "server": str(server) if server is not None and up else None,
+            "up_seconds": round(monotonic() - self._since) if up else None,
+            "addresses": [str(address) for address in facts.addresses] if facts else [],
+            "routes": [str(network) for network in self._profile.routes],
+            "dns": [str(address) for address in facts.dns] if facts else [],
+            "kill_switch": self._options.kill_switch,
+            **(await self._tunnel.counters()),
+        }
+
+    # ---- events
+
+    def _post(self, event: Event, detail: str = "") -> None:
+        self._events.put_nowait((event, detail))
+
+    async def _take(self, event: Event, detail: str) -> None:
+        before = self._state
+        self._state, actions = transition(before, event)
+        if self._state is State.RECONNECTING and before is State.UP:
+            self._report("vpn.reconnecting", f"reconnecting: {detail or reason_of(event)}", reason=event.value)
+        elif event in (Event.LOGIN_REFUSED, Event.HOST_REFUSED) and actions:
+            self._report("vpn.failed", f"stopped: {detail}", reason=event.value)
+            self._exit_code = 1
+        await self._perform(*actions)
+
+    async def _perform(self, *actions: Action) -> None:
+        for action in actions:
+            work = _PERFORM[action](self)
+            if work is not None:
+                await work
+
+    # ---- connecting
+
+    def _begin_attempt(self) -> None:
+        self._cancel_timers()
+        self._attempt = asyncio.create_task(self._try(self._order.current))
+
+    async def _try(self, candidate: Candidate) -> None:
+        """One attempt; its outcome is an event."""
+        self._report("vpn.connecting", f"connecting to {candidate}", server=str(candidate))
+        try:
+            facts = await self._connect(candidate)
+        except HostError as error:
+            self._post(Event.HOST_REFUSED, str(error))
+        except (IkeError, OSError) as error:
+            self._failed(candidate, error)
+        else:
+            self._facts, self._connected_to, self._since = facts, candidate, monotonic()
+            for remark in facts.remarks:
+                self._report("vpn.remark", remark)
+            addresses = ", ".join(map(str, facts.addresses))
+            self._report(
+                "vpn.up", f"up: {candidate}, address {addresses}, mtu {facts.mtu}",
+                server=str(candidate), addresses=list(facts.addresses), dns=list(facts.dns), mtu=facts.mtu,
+            )  # fmt: skip
+            self._post(Event.CONNECTED)
+
+    async def _connect(self, candidate: Candidate) -> TunnelFacts:
+        tun = await self._tunnel.open()
+        self._monitor.device = await self._tunnel.index()
+        self._network = await self._tunnel.network(candidate.ike_address)
+        if not self._network.hosts:
+            raise OSError(errno.ENETUNREACH, "this host has no route to the server")
+        self._announced = self._network.hosts
+        self._client = build_client(self._profile, self._credentials, candidate, self._announced, tun)
+        address = str(candidate.endpoint.address)
+        self._session = await self._client.connect(address, self._options.connect_timeout_s)
+        return await self._tunnel.configure(candidate, self._session)
+
+    def _failed(self, candidate: Candidate, error: Exception) -> None:
+        reason = explain(candidate, self._profile, error)
+        self._report("vpn.attempt-failed", reason, server=str(candidate), error=type(error).__name__)
+        refused = isinstance(error, AuthenticationError) and error.by_peer
+        if refused and isinstance(self._credentials.local, EapGtcAuth):
+            self._post(Event.LOGIN_REFUSED, "the login was refused; check user and password, then start again")
+        else:
+            self._post(Event.ATTEMPT_FAILED)
+
+    def _next_server(self) -> None:
+        if not self._order.advance():
+            self._begin_attempt()
+            return
+        pause = self._backoff.next_s()
+        self._report("vpn.waiting", f"no server could be used; next attempt in {pause:.0f} s", seconds=round(pause, 1))
+        self._later(pause, Event.RETRY_DUE)
+
+    def _other_server(self) -> None:
+        self._order.advance()
+
+    async def _cancel_attempt(self) -> None:
+        self._cancel_timers()
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.cancel()
+            await asyncio.gather(attempt, return_exceptions=True)
+
+    # ---- up
+
+    def _watch_session(self) -> None:
+        assert self._session is not None
+        self._backoff.reset()
+        self._spawn(self._watch(self._session))
+        if self._order.current.rank > 0:
+            self._later(self._options.hold_down_s, Event.PREFERRED_DUE)
+
+    async def _watch(self, session: Session) -> None:
+        path = session.path
+        while not session.closed:
+            await session.changed()
+            if session.path != path and not session.closed:
+                path = session.path
+                self._report("vpn.moved", f"now from {path.local.host} to {path.remote.host}", local=path.local.host)
+        if self._session is session:
+            reason = await session.wait_closed()
+            self._post(Event.SERVER_DEAD if isinstance(reason, PeerDeadError) else Event.SESSION_LOST, str(reason))
+
+    async def _compare_network(self) -> None:
+        """Addresses or routes have come or gone; it matters if the host is connected in another way than before."""
+        network = await self._tunnel.network(self._order.current.ike_address)
+        if network != self._network:
+            self._network = network
+            self._post(Event.NETWORK_CHANGED)
+
+    async def _move(self) -> None:
+        """Follow the host: announce its addresses, and send from the one that its routes choose (RFC 4555)."""
+        network, client, session = self._network, self._client, self._session
+        await self._tunnel.follow(network)
+        if client is None or session is None:
+            return
+        if not network.hosts:
+            self._report("vpn.no-network", "this host has no route to the server; waiting for one")
+            return
+        try:
+            if set(network.hosts) != set(self._announced):
+                self._announced = network.hosts
+                client.set_addresses(*network.hosts)
+            if str(session.path.local.host) in network.hosts[1:]:
+                self._spawn(self._migrate(client, network.hosts[0]))
+        except CommandError as error:  # no MOBIKE, or no path from these addresses
+            self._post(Event.SESSION_LOST, f"the host's addresses have changed ({error})")
+
+    async def _migrate(self, client: Client, host: str) -> None:
+        try:
+            await client.migrate(host)
+        except TimeoutError:  # the engine goes on with every path until the server counts as dead
+            return
+        except (IkeError, OSError) as error:
+            if client is self._client:
+                self._post(Event.SESSION_LOST, f"the host's addresses have changed ({error})")
+
+    def _begin_question(self) -> None:
+        self._spawn(self._ask_preferred())
+
+    async def _ask_preferred(self) -> None:
+        preferred = self._order.preferred
+        try:
+            async with build_inquiry(self._profile, self._credentials, preferred) as inquiry:
+                await inquiry.connect(str(preferred.endpoint.address), self._options.connect_timeout_s)
+        except (IkeError, OSError):
+            self._later(self._options.hold_down_s, Event.PREFERRED_DUE)
+        else:
+            self._post(Event.PREFERRED_ANSWERS, f"the preferred server {preferred} is back")
+
+    async def _close_session(self) -> None:
+        self._cancel_timers()
+        client, self._client = self._client, None
+        if client is None:
+            return
+        self._session = None
+        with contextlib.suppress(IkeError):
+            await client.shutdown(CLOSE_TIMEOUT_S)
+
+    # ---- the end
+
+    async def _restore(self) -> None:
+        self._problems = await self._tunnel.restore(kill_switch=self._remove_kill_switch)
+        for problem in self._problems:
+            self._report("vpn.not-restored", f"not put back: {problem}")
+        if not self._remove_kill_switch and self._options.kill_switch != "off":
+            self._report("vpn.kill-switch", "the kill switch stays in force until `warren vpn down`")
+        self._report("vpn.stopped", "stopped; routes and DNS are put back" if not self._problems else "stopped")
+
+    async def _end(self) -> None:
+        self._cancel_timers()
+        self._monitor.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # ---- helpers
+
+    def _report(self, name: str, text: str, **fields: Any) -> None:
+        self._send(ClientEvent(name, text, {"profile": self._profile.name, **fields}))
+
+    def _later(self, seconds: float, event: Event) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, self._post, event))
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+_PERFORM: dict[Action, Callable[[VpnClient], Awaitable[None] | None]] = {
+    Action.ATTEMPT: VpnClient._begin_attempt,
+    Action.NEXT_SERVER: VpnClient._next_server,
+    Action.FIRST_SERVER: lambda client: client._order.start_again(),
+    Action.OTHER_SERVER: VpnClient._other_server,
+    Action.WATCH_SESSION: VpnClient._watch_session,
+    Action.CANCEL_ATTEMPT: VpnClient._cancel_attempt,
+    Action.CLOSE_SESSION: VpnClient._close_session,
+    Action.DROP_TUN: lambda client: client._tunnel.drop(),
+    Action.MOVE: VpnClient._move,
+    Action.ASK_PREFERRED: VpnClient._begin_question,
+    Action.RESTORE: VpnClient._restore,
+}

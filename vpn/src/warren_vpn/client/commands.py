@@ -1,0 +1,195 @@
+"""`warren vpn client`, `down` and `restore`, and the client's part of `warren vpn status`. The parts are imported when they run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from warren_cli.errors import CliError
+from warren_cli.terminal import echo
+from warren_vpn.client.platform import check_platform
+
+if TYPE_CHECKING:
+    from warren_vpn.host.plan import KillSwitch
+    from warren_vpn.profiles.profile import ClientProfile
+
+CLIENT_HELP = """Connect to a VPN server and stay connected, in the foreground, until Ctrl-C, SIGTERM or `warren vpn down`.
+
+The profile (JSON or TOML) names the servers in order of preference, and what goes through the tunnel. Routes, DNS and the kill
+switch are put back when the client stops; after kill -9, at its next start or by `warren vpn restore`. A password is asked for
+without echo, or read from --password-file (- is standard input). Linux only, as root (or with CAP_NET_ADMIN).
+
+Examples:
+
+  warren vpn client --profile office.json
+
+  warren vpn client --profile office.json --password-file /run/secrets/vpn --kill-switch always --json
+"""
+DOWN_HELP = """Stop the running client and put everything back, the kill switch too.
+
+Without a running client the same as `warren vpn restore`.
+
+Example:
+
+  warren vpn down
+"""
+RESTORE_HELP = """Put back routes, DNS and the kill switch that a client left which was killed.
+
+Example:
+
+  warren vpn restore
+"""
+STATE = "/var/lib/warren/vpn-client"
+
+State = Annotated[Path, typer.Option(help="Folder of the client's journal and control socket.", show_default=False)]
+
+
+Made = TypeVar("Made")
+
+
+def done(verb: str, work: Callable[[], Made]) -> Made:
+    """Run the work of a verb; what it cannot do is one line on standard error and exit code 1."""
+    try:
+        return work()
+    except CliError as error:
+        echo(f"warren vpn {verb}: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to `warren vpn`."""
+    app.command("client", help=CLIENT_HELP)(client_command)
+    app.command("down", help=DOWN_HELP)(down_command)
+    app.command("restore", help=RESTORE_HELP)(restore_command)
+
+
+def client_command(
+    profile: Annotated[Path, typer.Option(help="The profile's file.", show_default=False)],
+    password_file: Annotated[
+        Path | None, typer.Option(help="File with the password; - is standard input.", show_default=False)
+    ] = None,
+    kill_switch: Annotated[
+        str | None,
+        typer.Option(
+            help="off; when-up (from the first connection until the client stops); always (from the start until"
+            " `warren vpn down`). Without it: always if the profile has kill_switch, else off.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Name of the TUN device.")] = "warren-vpn0",
+    hold_down: Annotated[
+        float, typer.Option(min=1, help="Seconds on a less preferred server until the preferred one is tried again.")
+    ] = 300.0,
+    state: State = Path(STATE),
+    resolv_conf: Annotated[Path, typer.Option(help="The resolver's file.")] = Path("/etc/resolv.conf"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each event.")] = False,
+) -> None:
+    """The options of `warren vpn client`."""
+    done("client", check_platform)
+    import asyncio
+
+    from warren_vpn.client.client import ClientOptions
+    from warren_vpn.client.connection import Credentials
+    from warren_vpn.client.events import print_json, print_text
+    from warren_vpn.client.run import HostOptions, run_client
+    from warren_vpn.profiles.credentials import local_auth, remote_auth
+    from warren_vpn.profiles.files import read_profile
+
+    def run() -> int:
+        wanted = read_profile(profile)
+        password = _read_password(wanted, password_file)
+        credentials = Credentials(local_auth(wanted, profile.parent, password), remote_auth(wanted))
+        options = ClientOptions(_kill_switch(wanted, kill_switch), hold_down)
+        host = HostOptions(state, _device(device), resolv_conf)
+        return asyncio.run(run_client(wanted, credentials, options, host, print_json if as_json else print_text))
+
+    raise typer.Exit(done("client", run))
+
+
+def down_command(state: State = Path(STATE)) -> None:
+    """The options of `warren vpn down`."""
+    done("down", check_platform)
+    from warren_vpn.client.control import ask, wait_stopped
+
+    def stop() -> str:
+        if ask(state, "down") is None:
+            return _restore(state)
+        wait_stopped(state)
+        return "stopped; routes, DNS and kill switch are put back"
+
+    echo(done("down", stop))
+
+
+def restore_command(state: State = Path(STATE)) -> None:
+    """The options of `warren vpn restore`."""
+    done("restore", check_platform)
+    echo(done("restore", lambda: _restore(state)))
+
+
+def _restore(state: Path) -> str:
+    import asyncio
+
+    from warren_vpn.client.events import print_text
+    from warren_vpn.client.run import restore_host
+
+    restored = asyncio.run(restore_host(state, print_text))
+    return "put back what a former client left" if restored else "nothing to put back"
+
+
+def client_status(state: Path = Path(STATE)) -> dict[str, Any] | None:
+    """What the running client says of itself; None if none runs. CliError: it does not answer."""
+    from warren_vpn.client.control import ask
+
+    return ask(state, "status")
+
+
+def status_lines(status: dict[str, Any]) -> list[str]:
+    """The client's status in words."""
+    lines = [f"client   {status['state']}, profile {status['profile']}, device {status['device']}"]
+    if status.get("server"):
+        lines.append(f"server   {status['server']}, up for {status['up_seconds']} s")
+    for name in ("addresses", "routes", "dns"):
+        if status.get(name):
+            lines.append(f"{name:<8} {', '.join(status[name])}"[:200])
+    lines.append(f"kill switch {status['kill_switch']}")
+    if "bytes_in" in status:
+        lines.append(f"traffic  {status['bytes_in']:,} bytes in, {status['bytes_out']:,} bytes out")
+    return lines
+
+
+def _read_password(profile: "ClientProfile", file: Path | None) -> str | None:
+    """The password of a profile that needs one. CliError: there is none, or none is needed."""
+    from warren_cli.files import read_small_text
+    from warren_vpn.profiles.profile import PasswordLogin
+    from warren_vpn.users.prompt import MAX_LINE, read_password
+
+    if not isinstance(profile.login, PasswordLogin):
+        if file is not None:
+            raise CliError(f"--password-file: the profile {profile.name!r} logs in by a key, not by a password")
+        return None
+    if file is None or str(file) == "-":
+        return read_password(f"Password of {profile.login.user}", confirm=False)
+    lines = read_small_text(file, "the password", MAX_LINE).splitlines()
+    if len(lines) != 1 or not lines[0]:
+        raise CliError(f"--password-file: {file}: must hold the password of {profile.login.user}, in one line")
+    return lines[0]
+
+
+def _kill_switch(profile: "ClientProfile", option: str | None) -> "KillSwitch":
+    match option:
+        case None:
+            return "always" if profile.kill_switch else "off"
+        case "off" | "when-up" | "always":
+            return option
+        case _:
+            raise CliError("--kill-switch: must be one of off, when-up, always")
+
+
+def _device(name: str) -> str:
+    from warren_vpn.host.changes import LinkChange
+
+    try:
+        return LinkChange(device=name).device
+    except ValueError:
+        raise CliError(f"--device: invalid name {name!r}: 1 to 15 characters of a-z, A-Z, 0-9, _ . and -") from None

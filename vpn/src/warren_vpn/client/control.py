@@ -1,0 +1,98 @@
+"""The client's Unix socket: one JSON object asks, one answers. Only root and the client's own user are served."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from warren_cli.errors import CliError
+from warren_vpn.host.journal import LOCK_NAME
+
+SOCKET_NAME = "client.sock"
+MAX_LINE = 64_000
+LIMIT_S = 15.0
+"""Of a command: to stop takes as long as the server needs to confirm the deletion, and the host to be put back."""
+POLL_S = 0.02
+_CREDENTIALS = struct.Struct("3i")
+
+Handler = Callable[[str], Awaitable[dict[str, Any]]]
+
+
+class ControlServer:
+    """Serves the commands of `handle` while the client runs."""
+
+    def __init__(self, path: Path, handle: Handler) -> None:
+        self._path = path
+        self._handle = handle
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen. The caller holds the journal's lock, so a socket that is there is of a process that has ended."""
+        self._path.unlink(missing_ok=True)
+        mask = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_LINE)
+        finally:
+            os.umask(mask)
+
+    def close(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+        self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ValueError, TypeError, ConnectionError):
+            if _user_of(writer.get_extra_info("socket")) in (0, os.geteuid()):
+                command = str(json.loads(await reader.readline())["command"])
+                writer.write(json.dumps(await self._handle(command)).encode() + b"\n")
+                await writer.drain()
+        writer.close()
+
+
+def _user_of(connection: socket.socket) -> int:
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(credentials)[1])
+
+
+def ask(folder: Path, command: str) -> dict[str, Any] | None:
+    """Ask the client of this state folder; None if none runs. CliError: it does not answer, or may not be asked."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(LIMIT_S)
+        try:
+            connection.connect(str(folder / SOCKET_NAME))
+            connection.sendall(json.dumps({"command": command}).encode() + b"\n")
+            data = b""
+            while chunk := connection.recv(MAX_LINE):
+                data += chunk
+            return dict(json.loads(data)) if data else None
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        except PermissionError:
+            raise CliError(f"{folder}: only root may ask the VPN client") from None
+        except (OSError, ValueError) as error:
+            raise CliError(f"{folder / SOCKET_NAME}: the VPN client does not answer ({error})") from None
+
+
+def wait_stopped(folder: Path) -> None:
+    """Wait until the client has ended. CliError: it does not within `LIMIT_S`."""
+    descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    deadline = time.monotonic() + LIMIT_S
+    try:
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return
+            if time.monotonic() > deadline:
+                raise CliError(f"the VPN client has not ended within {LIMIT_S:g} s; see its output")
+            select.select([], [], [], POLL_S)
+    finally:
+        os.close(descriptor)

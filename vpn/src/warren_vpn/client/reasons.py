@@ -1,0 +1,35 @@
+"""Failures in words: who is at fault, and what to do. Pure."""
+
+from warren_ikev2.errors import AuthenticationError, InternalAddressFailureError
+from warren_vpn.client.servers import Candidate
+from warren_vpn.client.states import Event
+from warren_vpn.client.verify import ServerRefusedError
+from warren_vpn.profiles.profile import ClientProfile
+
+_REASONS = {
+    Event.TUN_REMOVED: "another program removed the TUN device",
+    Event.SESSION_LOST: "the session ended",
+    Event.PREFERRED_ANSWERS: "the preferred server is back",
+}
+
+
+def reason_of(event: Event) -> str:
+    """Why the client reconnects."""
+    return _REASONS.get(event, event.value)
+
+
+def explain(candidate: Candidate, profile: ClientProfile, error: Exception) -> str:
+    """Why an attempt failed."""
+    match error:
+        case AuthenticationError(by_peer=True):
+            return f"{candidate} refused the login of {profile.identity}: {error}"
+        case AuthenticationError():
+            return f"{candidate} did not prove that it is {profile.server_identity}: {error}; check the server and the profile"
+        case ServerRefusedError():
+            return f"{candidate} is refused: {error}"
+        case InternalAddressFailureError():
+            return f"{candidate} has no free address; its pool is exhausted"
+        case OSError(strerror=str(reason)):
+            return f"{candidate}: {reason}"
+        case _:
+            return f"{candidate}: {error}"
