@@ -84,7 +84,7 @@ class ClientProcess:
             return len([one for one in self.events if one["event"] == name]) >= count
 
         try:
-            wait_until(found, name, limit_s, self.process.pid)
+            wait_until(found, name, limit_s, self.process.pid if self.process.poll() is None else None)
         except Exception as error:
             raise AssertionError(f"{error}; {self.output.read_text()}{self.errors.read_text()}") from error
         return [one for one in self.events if one["event"] == name][count - 1]
