@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from warren_testkit.ikev2.keys import private_pem
-from warren_vpn.client.commands import register, status_lines
+from warren_vpn.client.show import rows
+from warren_vpn.commands import app
 
-app = typer.Typer()
-register(app)
 PUBLIC = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="  # RFC 8032, 7.1, test 1
 
 
@@ -97,5 +95,13 @@ def test_the_status_in_words() -> None:
         "state": "up", "profile": "office", "device": "warren-vpn0", "server": "vpn.example", "up_seconds": 7,
         "addresses": ["10.77.0.1"], "routes": ["0.0.0.0/0"], "dns": [], "kill_switch": "off", "bytes_in": 1000, "bytes_out": 1,
     }  # fmt: skip
-    assert status_lines(status)[0] == "client   up, profile office, device warren-vpn0"
-    assert "traffic  1,000 bytes in, 1 bytes out" in status_lines(status)
+    found = dict(rows(status))
+    assert found["client"] == "up, profile office, device warren-vpn0"
+    assert found["connected to"] == "vpn.example, for 7 s"
+    assert found["traffic"].endswith("1 B out")
+
+
+def test_compression_is_refused_with_the_reason(tmp_path: Path) -> None:
+    code, output = run("client", "--profile", str(write_profile(tmp_path, compression=True)), stdin="secret\n")
+    assert code == 1
+    assert "lengths of compressed packets depend on their content" in " ".join(output.split())

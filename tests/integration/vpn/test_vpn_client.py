@@ -215,10 +215,7 @@ async def counted_apply(routing, change):
     await apply(routing, change)
     step()
 journal.Journal.write, host._apply = counted_write, counted_apply
-import typer
-from warren_vpn.client.commands import register
-app = typer.Typer()
-register(app)
+from warren_vpn.commands import app
 app()
 """
 

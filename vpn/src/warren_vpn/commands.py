@@ -1,21 +1,21 @@
 """The verb `vpn`: its options. What it runs is imported when it runs."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import typer
 
-from warren_cli.errors import CliError
 from warren_cli.extras import needs
+from warren_vpn.client.commands import DEFAULT_STATE, State, client_status
+from warren_vpn.client.commands import register as register_client
 from warren_vpn.profiles.commands import register as register_profiles
 from warren_vpn.users.commands import register as register_users
+from warren_vpn.verbs import done
 
 DISTRIBUTION = "warren-vpn"
 DEFAULT_FOLDER = Path("/var/lib/warren-vpn")
 DEFAULT_SETTINGS = DEFAULT_FOLDER / "server.toml"
 LogLevel = Literal["debug", "info", "warning", "error"]
-Made = TypeVar("Made")
 
 INIT_HELP = """Make the folder of a VPN server: its keys, a CA for clients of other vendors, and server.toml.
 
@@ -55,7 +55,7 @@ Examples:
 
   warren vpn server reload
 """
-STATUS_HELP = """Show the VPN server of this host: who is connected, addresses in use, and what was refused.
+STATUS_HELP = """Show the VPN server of this host (who is connected, addresses in use, what was refused), and the VPN client if one runs.
 
 Examples:
 
@@ -69,6 +69,7 @@ server = typer.Typer(no_args_is_help=True, help="The VPN server: make its folder
 app.add_typer(server, name="server")
 register_users(app)
 register_profiles(app)
+register_client(app)
 
 Config = Annotated[Path, typer.Option(help="The server's configuration.", metavar="FILE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -77,15 +78,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def register(root: typer.Typer) -> None:
     """Add `warren vpn`."""
     root.add_typer(app, name="vpn")
-
-
-def done(verb: str, work: Callable[[], Made]) -> Made:
-    """Run the work of a verb; what it cannot do is one line on standard error and exit code 1."""
-    try:
-        return work()
-    except CliError as error:
-        typer.echo(f"warren vpn {verb}: {error}", err=True)
-        raise typer.Exit(1) from error
 
 
 @server.command("init", help=INIT_HELP)
@@ -155,9 +147,14 @@ def disconnect_command(
 
 
 @app.command("status", help=STATUS_HELP)
-def status_command(config: Config = DEFAULT_SETTINGS, as_json: AsJson = False) -> None:
+def status_command(config: Config = DEFAULT_SETTINGS, state: State = DEFAULT_STATE, as_json: AsJson = False) -> None:
     """The options of `warren vpn status`."""
     with needs("warren vpn status", DISTRIBUTION):
+        from warren_vpn.client.show import print_client
         from warren_vpn.server.control import ServerStatus, StatusRequest
         from warren_vpn.server.show import ask_server, print_status
-    print_status(done("status", lambda: ask_server(config, StatusRequest(), ServerStatus)), as_json)
+    client = done("status", lambda: client_status(state))
+    if client is not None:
+        print_client(client, as_json)
+    if client is None or config.exists():
+        print_status(done("status", lambda: ask_server(config, StatusRequest(), ServerStatus)), as_json)

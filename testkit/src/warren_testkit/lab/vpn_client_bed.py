@@ -36,7 +36,7 @@ LOCAL, NEIGHBOUR = "192.168.7.2", "192.168.7.1"
 POOL, POOL6 = "10.77.0.0/24", "fd77::/64"
 RESOLV_CONF = "# the test's own\nnameserver 192.0.2.53\nsearch before.example\n"
 LIMIT_S = 60.0
-_CLIENT = "import typer; from warren_vpn.client.commands import register; app = typer.Typer(); register(app); app()"
+_CLIENT = "from warren_vpn.commands import app; app()"
 
 
 @dataclass

@@ -1,14 +1,14 @@
 """`warren vpn client`, `down` and `restore`, and the client's part of `warren vpn status`. The parts are imported when they run."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from warren_cli.errors import CliError
 from warren_cli.terminal import echo
 from warren_vpn.client.platform import check_platform
+from warren_vpn.verbs import done
 
 if TYPE_CHECKING:
     from warren_vpn.host.plan import KillSwitch
@@ -40,21 +40,9 @@ Example:
 
   warren vpn restore
 """
-STATE = "/var/lib/warren/vpn-client"
+DEFAULT_STATE = Path("/var/lib/warren-vpn-client")
 
 State = Annotated[Path, typer.Option(help="Folder of the client's journal and control socket.", show_default=False)]
-
-
-Made = TypeVar("Made")
-
-
-def done(verb: str, work: Callable[[], Made]) -> Made:
-    """Run the work of a verb; what it cannot do is one line on standard error and exit code 1."""
-    try:
-        return work()
-    except CliError as error:
-        echo(f"warren vpn {verb}: {error}", err=True)
-        raise typer.Exit(1) from error
 
 
 def register(app: typer.Typer) -> None:
@@ -81,7 +69,7 @@ def client_command(
     hold_down: Annotated[
         float, typer.Option(min=1, help="Seconds on a less preferred server until the preferred one is tried again.")
     ] = 300.0,
-    state: State = Path(STATE),
+    state: State = DEFAULT_STATE,
     resolv_conf: Annotated[Path, typer.Option(help="The resolver's file.")] = Path("/etc/resolv.conf"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each event.")] = False,
 ) -> None:
@@ -107,7 +95,7 @@ def client_command(
     raise typer.Exit(done("client", run))
 
 
-def down_command(state: State = Path(STATE)) -> None:
+def down_command(state: State = DEFAULT_STATE) -> None:
     """The options of `warren vpn down`."""
     done("down", check_platform)
     from warren_vpn.client.control import ask, wait_stopped
@@ -121,7 +109,7 @@ def down_command(state: State = Path(STATE)) -> None:
     echo(done("down", stop))
 
 
-def restore_command(state: State = Path(STATE)) -> None:
+def restore_command(state: State = DEFAULT_STATE) -> None:
     """The options of `warren vpn restore`."""
     done("restore", check_platform)
     echo(done("restore", lambda: _restore(state)))
@@ -137,25 +125,11 @@ def _restore(state: Path) -> str:
     return "put back what a former client left" if restored else "nothing to put back"
 
 
-def client_status(state: Path = Path(STATE)) -> dict[str, Any] | None:
+def client_status(state: Path = DEFAULT_STATE) -> dict[str, Any] | None:
     """What the running client says of itself; None if none runs. CliError: it does not answer."""
     from warren_vpn.client.control import ask
 
     return ask(state, "status")
-
-
-def status_lines(status: dict[str, Any]) -> list[str]:
-    """The client's status in words."""
-    lines = [f"client   {status['state']}, profile {status['profile']}, device {status['device']}"]
-    if status.get("server"):
-        lines.append(f"server   {status['server']}, up for {status['up_seconds']} s")
-    for name in ("addresses", "routes", "dns"):
-        if status.get(name):
-            lines.append(f"{name:<8} {', '.join(status[name])}"[:200])
-    lines.append(f"kill switch {status['kill_switch']}")
-    if "bytes_in" in status:
-        lines.append(f"traffic  {status['bytes_in']:,} bytes in, {status['bytes_out']:,} bytes out")
-    return lines
 
 
 def _read_password(profile: "ClientProfile", file: Path | None) -> str | None:

@@ -25,7 +25,6 @@ from warren_vpn.host.journal import Journal
 from warren_vpn.host.plan import Endpoint
 from warren_vpn.profiles.profile import ClientProfile, Server
 
-DEFAULT_STATE = Path("/var/lib/warren/vpn-client")
 DEFAULT_DEVICE = "warren-vpn0"
 NET_ADMIN = 12  # linux/capability.h
 KEPT = (NET_ADMIN, SETUID, SETGID, KILL)
@@ -36,7 +35,7 @@ KEPT = (NET_ADMIN, SETUID, SETGID, KILL)
 class HostOptions:
     """Where this host has things."""
 
-    state: Path = DEFAULT_STATE
+    state: Path
     device: str = DEFAULT_DEVICE
     resolv_conf: Path = RESOLV_CONF
 

@@ -211,6 +211,15 @@ class ClientProfile(Input):
     """strongSwan's keywords, `aes256gcm16-prfsha384-x25519`; empty: the engine's default."""
     esp_proposals: Annotated[tuple[Proposal, ...], Field(max_length=16)] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_compression(cls, values: object) -> object:
+        if isinstance(values, dict) and "compression" in values:
+            raise ValueError(
+                "compression is not offered: the lengths of compressed packets depend on their content (CRIME)"
+            )
+        return values
+
     @field_validator("routes")
     @classmethod
     def _distinct(cls, routes: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
