@@ -106,9 +106,7 @@ class IkeAuth:
         try:
             self._handle(sa, payloads, now)
         except (AuthenticationError, ProtocolError) as error:
-            report_refusal(
-                sa, self._peer, str(error), by_peer=isinstance(error, AuthenticationError) and error.by_peer
-            )
+            report_refusal(sa, self._peer, str(error), by_peer=isinstance(error, AuthenticationError) and error.by_peer)
             sa.transition(State.DELETING, str(error))
             sa.enqueue(AckDelete(int(error.notify or NotifyType.AUTHENTICATION_FAILED)), now)
 
