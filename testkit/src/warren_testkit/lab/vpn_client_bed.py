@@ -31,6 +31,8 @@ from warren_testkit.ikev2.keys import private_pem
 
 CLIENT_HOST, CLIENT_HOST6 = "192.0.2.2", "2001:db8:2::2"
 SERVERS = {"one": ("198.51.100.2", "2001:db8:51::2"), "two": ("203.0.113.2", "2001:db8:113::2")}
+BOTH = [{"host": host} for host, _ in SERVERS.values()]
+"""Of a profile: both servers, `one` first."""
 BEHIND, BEHIND6 = "10.50.0.1", "fd50::1"
 LOCAL, NEIGHBOUR = "192.168.7.2", "192.168.7.1"
 POOL, POOL6 = "10.77.0.0/24", "fd77::/64"

@@ -1,0 +1,129 @@
+"""`warren vpn client` and its servers: logins by certificate and password, and servers that lie or refuse."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from warren_ikev2.aio import Server, ServerBuilder
+from warren_ikev2.credentials import EapTrust, RawKeyAuth
+from warren_lab.lab import can_make_namespaces
+from warren_testkit.ikev2.keys import Authority, certificate_pem, make_key
+from warren_testkit.ikev2.logins import TableVerifier
+from warren_testkit.lab.vpn_client_bed import (
+    BEHIND,
+    BOTH,
+    LIMIT_S,
+    SERVERS,
+    VpnBed,
+    make_vpn_bed,
+    server_builder,
+    with_defaults,
+)
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities"),
+]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[VpnBed]:
+    with make_vpn_bed() as made:
+        yield made
+
+
+@pytest.fixture
+def bed(shared: VpnBed) -> Iterator[VpnBed]:
+    yield shared
+    shared.end_clients()
+
+
+def test_a_login_by_certificate(bed: VpnBed) -> None:
+    authority, server_key, client_key = Authority.make(), make_key("ecdsa-p256"), make_key("ecdsa-p256")
+    chain = [authority.issue("vpn.example", server_key)]
+    builder = Server.builder().with_certificate(chain, server_key).with_authorities(authority.certificate)
+    bed.restart("one", with_defaults(builder))
+    login = {
+        "kind": "certificate",
+        "certificate": certificate_pem(authority.issue("alice@example", client_key)).decode(),
+        "key_file": bed.write_key("certificate.pem", client_key),
+    }
+    trust = {"kind": "certificate", "authorities": certificate_pem(authority.certificate).decode()}
+    try:
+        client = bed.start(bed.profile(login=login, server_trust=trust))
+        client.wait_for("vpn.up")
+        bed.wait_for_ping(BEHIND)
+        assert client.end() == 0
+        chain = [authority.issue("other.example", server_key)]
+        builder = Server.builder().with_certificate(chain, server_key).with_authorities(authority.certificate)
+        bed.restart("one", with_defaults(builder))
+        client = bed.start(bed.profile(login=login, server_trust=trust))
+        assert "did not prove that it is vpn.example" in client.wait_for("vpn.attempt-failed")["message"]
+        assert client.end() == 0
+    finally:
+        bed.restart("one")
+
+
+def test_a_login_by_password(bed: VpnBed) -> None:
+    one = bed.servers["one"]
+    builder = Server.builder().with_auth(RawKeyAuth(one.key), EapTrust())
+    bed.restart("one", with_defaults(builder.with_logins(TableVerifier({"alice": "correct horse"})), identity=None))
+    profile = bed.profile(login={"kind": "password", "user": "alice"})
+    try:
+        client = bed.start(profile, "--password-file", "-", stdin=b"correct horse\n")
+        client.wait_for("vpn.up")
+        bed.wait_for_ping(BEHIND)
+        assert client.end() == 0
+        client = bed.start(profile, stdin=b"wrong battery\n")
+        assert client.process.wait(LIMIT_S) == 1  # it does not repeat what would lock the user out
+        assert "check user and password" in client.wait_for("vpn.failed")["message"]
+        assert "battery" not in client.output.read_text() + client.errors.read_text()
+    finally:
+        bed.restart("one")
+
+
+# ---- servers that lie, and refuse
+
+
+def _wrong_key(key: Ed25519PrivateKey, client: Ed25519PrivateKey) -> ServerBuilder:
+    return server_builder(Ed25519PrivateKey.generate(), client)
+
+
+def _narrowed(key: Ed25519PrivateKey, client: Ed25519PrivateKey) -> ServerBuilder:
+    return server_builder(key, client).with_networks(local=["10.50.0.0/16"])
+
+
+def _own_network(key: Ed25519PrivateKey, client: Ed25519PrivateKey) -> ServerBuilder:
+    return server_builder(key, client, pools=("192.168.7.128/25",))
+
+
+def _exhausted(key: Ed25519PrivateKey, client: Ed25519PrivateKey) -> ServerBuilder:
+    return server_builder(key, client, pools=("fd77::/64",))  # the profile asks for IPv4 only
+
+
+def _refusing(key: Ed25519PrivateKey, client: Ed25519PrivateKey) -> ServerBuilder:
+    return server_builder(key, Ed25519PrivateKey.generate())
+
+
+@pytest.mark.parametrize(
+    ("liar", "reason"),
+    [
+        (_wrong_key, "did not prove that it is vpn.example"),
+        (_narrowed, "not all of the route 0.0.0.0/0"),
+        (_exhausted, "pool is exhausted"),
+        pytest.param(_own_network, "this host's own network 192.168.7.0/24", marks=pytest.mark.promises),
+        pytest.param(_refusing, "refused the login of alice@example", marks=pytest.mark.promises),
+    ],
+)
+def test_a_server_that_lies_or_refuses_is_left_for_the_next_one(bed: VpnBed, liar: Any, reason: str) -> None:
+    bed.share_key()
+    bed.restart("one", liar(bed.servers["one"].key, bed.identity))
+    try:
+        client = bed.start(bed.profile(servers=BOTH, routes=["0.0.0.0/0"]))
+        assert reason in client.wait_for("vpn.attempt-failed")["message"]
+        assert client.wait_for("vpn.up")["server"] == SERVERS["two"][0]
+        assert client.end() == 0
+    finally:
+        bed.restart("one")
