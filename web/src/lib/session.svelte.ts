@@ -13,7 +13,7 @@ class Session {
 
   constructor() {
     whenSignedOut(() => {
-      this.ended = this.user !== null && this.user !== undefined
+      if (this.user) this.ended = true // several calls find it out
       this.user = null
     })
   }
