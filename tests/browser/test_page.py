@@ -44,9 +44,11 @@ def test_axe_finds_nothing_serious(demo: Demo, page: Any, axe: str, view: str, t
 def test_a_view_fits_a_phone(demo: Demo, page: Any, view: str) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     show(page, demo.url, view)
-    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0, page.evaluate(
-        "[...document.querySelectorAll('main *')].filter((it) => it.getBoundingClientRect().right > innerWidth)"
-        ".slice(0, 5).map((it) => it.outerHTML.slice(0, 200))"
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0, (
+        page.evaluate(
+            "[...document.querySelectorAll('main *')].filter((it) => it.getBoundingClientRect().right > innerWidth)"
+            ".slice(0, 5).map((it) => it.outerHTML.slice(0, 200))"
+        )
     )
 
 
