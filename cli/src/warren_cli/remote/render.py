@@ -4,6 +4,8 @@ Much of it was written by others: see `warren_cli.terminal`.
 """
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -21,6 +23,7 @@ _COLOURS = {
     "up": "green", "online": "green", "yes": "green", "standby": "cyan", "connecting": "yellow", "degraded": "yellow",
     "unknown": "yellow", "down": "red", "error": "red", "offline": "red", "no": "red", "revoked": "red", "stale": "yellow",
 }  # fmt: skip
+_ANSI = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "cyan": 36}  # ECMA-48, SGR
 _WIDE = 10_000  # columns where the output is no terminal: nothing may be cut off there
 _LEAST = 20  # columns of a folded value
 
@@ -61,30 +64,49 @@ def print_table(
     A terminal that is too narrow loses the `optional` columns, in this order, then the last column is folded. No other value is
     ever broken: it can be copied and searched for.
     """
-    plain_rows = list(rows)
-    if not plain_rows:
+    listed = [[text_of(value) for value in row] for row in rows]
+    if not listed:
         typer.echo(none, err=True)
         return
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.table import Table
+    from rich.cells import cell_len  # the whole of rich takes a third of the time of a verb that prints a table
 
-    listed = [[styled(value) for value in row] for row in plain_rows]
-    width = Console().width if sys.stdout.isatty() else _WIDE
-    natural = [max(cell_len(name), *(row[at].cell_len for row in listed)) for at, name in enumerate(columns)]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDE
+    natural = [max(cell_len(name), *(cell_len(row[at]) for row in listed)) for at, name in enumerate(columns)]
     shown = list(range(len(columns)))
     for name in optional:
         if _width(natural[at] for at in shown) > width:
             shown.remove(columns.index(name))
     *kept, last = shown
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for at in kept:
-        table.add_column(columns[at], no_wrap=True, min_width=natural[at])
-    table.add_column(columns[last], overflow="fold", min_width=min(natural[last], _LEAST))
+    rest = max(min(natural[last], _LEAST), width - _width([*(natural[at] for at in kept), 0]))
+    padding = [f"{columns[at]}{' ' * (natural[at] - cell_len(columns[at]) + 2)}" for at in kept]
+    typer.echo(_coloured("".join([*padding, columns[last]]), "bold"))
     for row in listed:
-        table.add_row(*(row[at] for at in shown))
-    least = _width([*(natural[at] for at in kept), min(natural[last], _LEAST)])
-    Console(width=max(width, least), highlight=False).print(table)
+        cells = [(row[at], " " * (natural[at] - cell_len(row[at]) + 2)) for at in kept]
+        begin = "".join(_coloured(text, _COLOURS.get(text, "")) + space for text, space in cells)
+        for number, part in enumerate(_folded(row[last], rest)):
+            indent = begin if number == 0 else " " * (_width([*(natural[at] for at in kept), 0]))
+            typer.echo((indent + _coloured(part, _COLOURS.get(row[last], ""))).rstrip())
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """A text in lines of at most `width` columns, broken between words where that is possible."""
+    from rich.cells import cell_len, chop_cells
+
+    lines = [""]
+    for word in text.split(" "):
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        if cell_len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines += chop_cells(word, width)
+    return [line for line in lines if line] or [""]
+
+
+def _coloured(text: str, style: str) -> str:
+    """A text in a colour, where it goes to a terminal that has some (https://no-color.org)."""
+    if not style or not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM", "") in ("", "dumb"):
+        return text
+    return f"\x1b[{_ANSI[style]}m{text}\x1b[0m"
 
 
 def _width(widths: Iterable[int]) -> int:
@@ -136,9 +158,14 @@ def size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{value:.3g} {unit}"
 
 
+def text_of(value: Any) -> str:
+    """A value as one line of text, plain."""
+    return plain(str(value)).replace("\n", "\\n")
+
+
 def styled(value: Any) -> "Text":
-    """A value as one line of text, plain, and coloured if it is a state."""
+    """The same, coloured if it is a state."""
     from rich.text import Text
 
-    text = plain(str(value)).replace("\n", "\\n")
+    text = text_of(value)
     return Text(text, style=_COLOURS.get(text, ""))
