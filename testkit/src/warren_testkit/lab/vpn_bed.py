@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from warren_ikev2.aio import Client, OffloadTun, Session
 from warren_ikev2.aio.client import ClientBuilder
 from warren_ikev2.configuration import Retransmission
+from warren_ikev2.credentials import EapGtcAuth, RawKeyAuth, RawKeyTrust
 from warren_lab.lab import Lab
 from warren_lab.loop import NamespaceLoop
 from warren_lab.namespace import Namespace
@@ -149,6 +150,11 @@ class VpnBed:
         wait_until(ready, what, LIMIT_SECONDS)
         return found[0]
 
+    def address_of(self, name: str) -> str:
+        """The outer address of a client's namespace."""
+        self.namespace_of(name)
+        return f"203.0.113.{list(self.clients).index(name) + 10}"
+
     def namespace_of(self, name: str) -> Namespace:
         """The namespace of a client, with a link to the server."""
         known = self.clients.get(name)
@@ -162,7 +168,7 @@ class VpnBed:
 
     @contextlib.contextmanager
     def client(
-        self, name: str, *, key: Ed25519PrivateKey | None = None, place: str | None = None
+        self, name: str, *, key: Ed25519PrivateKey | None = None, password: str = "", place: str | None = None
     ) -> Iterator[VpnClient]:
         """A connected client, with addresses and routes to the host outside and to the server inside."""
         space = self.namespace_of(place or name)
@@ -170,7 +176,7 @@ class VpnBed:
             loop = stack.enter_context(NamespaceLoop(space))
             tun = loop.run(_open_tun())
             stack.callback(tun.close)
-            client = self._builder(name, key).with_data_plane(tun).build()
+            client = self._builder(name, key, password).with_data_plane(tun).build()
             stack.callback(lambda: loop.run(client.shutdown()))
             session = loop.run(client.connect(SERVER, LIMIT_SECONDS), LIMIT_SECONDS + 5)
             made = VpnClient(name, space, loop, client, session, tun)
@@ -190,14 +196,16 @@ class VpnBed:
             finally:
                 loop.run(client.shutdown())
 
-    def _builder(self, name: str, key: Ed25519PrivateKey | None) -> ClientBuilder:
+    def _builder(self, name: str, key: Ed25519PrivateKey | None, password: str = "") -> ClientBuilder:
         server_key = read_keys(self.folder, read_settings(self.settings)).raw.public_key()
         return (
             Client.builder()
             .with_local_id(name)
             .with_remote_id(IDENTITY)
-            .with_raw_key(key or self.keys[name])
-            .with_peer_keys(server_key)
+            .with_auth(
+                EapGtcAuth(name, password) if password else RawKeyAuth(key or self.keys[name]),
+                RawKeyTrust((server_key,)),
+            )
             .with_virtual_address(4, 6)
             .with_dpd(2.0)
             .with_retransmission(Retransmission(0.5, 1.5, 5))

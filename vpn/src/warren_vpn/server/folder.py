@@ -48,6 +48,9 @@ client_ca = "ca.crt"
 # Prometheus's text on 127.0.0.1; without this line there is none.
 # metrics_port = 9410
 
+# Folder of an enrolment (warren-agent enrol --state fleet): sessions are tunnels of that fleet.
+# fleet = "fleet"
+
 [tunnel]
 # Addresses for clients; the first one of each network is the server's own.
 pools = ["10.66.0.0/16", "fd66:77::/64"]

@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -29,8 +30,13 @@ from warren_vpn.server.network import NetworkSetup
 from warren_vpn.server.service import VpnServer, load
 from warren_vpn.server.settings import ServerSettings
 
+if TYPE_CHECKING:
+    from warren_vpn.server.fleet import FleetReporter
+
 log = structlog.get_logger("warren_vpn")
 
+FLEET_SECONDS = 3.0
+"""For the last heartbeat."""
 LOCK = "server.lock"
 _LOCK_SECONDS = 10.0
 """The cleaner of a server that was killed a moment ago holds the lock until it is done."""
@@ -67,6 +73,7 @@ async def _serve(path: Path, settings: ServerSettings, keys: Keys, tun: OffloadT
     control = ControlServer(path.parent / settings.control, server.answer)
     metrics = None if settings.metrics_port is None else MetricsServer(settings.metrics_port, server.status)
     try:
+        fleet = _join_fleet(path, settings, server)
         await control.start()
         if metrics is not None:
             await metrics.start()
@@ -77,17 +84,40 @@ async def _serve(path: Path, settings: ServerSettings, keys: Keys, tun: OffloadT
         notify_systemd("READY=1")
         log.info(
             "server.ready", identity=settings.identity, public_key=keys.public_key, device=tun.name,
-            users=len(settings.user), pools=[str(pool) for pool in settings.tunnel.pools],
+            users=server.users, pools=[str(pool) for pool in settings.tunnel.pools],
         )  # fmt: skip
+        reporting = None if fleet is None else asyncio.create_task(_report(fleet))
         await stopped.wait()
         notify_systemd("STOPPING=1")
         log.info("server.stopping", connected=len(server.accounts.sessions))
         await server.close()
+        if reporting is not None:
+            reporting.cancel()
+            await asyncio.wait({reporting}, timeout=FLEET_SECONDS)
     finally:
         control.close()
         if metrics is not None:
             metrics.close()
         server.stop()
+
+
+async def _report(fleet: "FleetReporter") -> None:
+    """Report until cancelled. What is wrong with the enrolment ends the reports, not the server."""
+    try:
+        await fleet.run()
+    except Exception as error:
+        log.exception("fleet.failed", peer=fleet.peer, error=str(error))
+
+
+def _join_fleet(path: Path, settings: ServerSettings, server: VpnServer) -> "FleetReporter | None":
+    """The reports to the fleet in which the server is enrolled; None: in none. NATS is imported only for that."""
+    if settings.fleet is None:
+        return None
+    from warren_vpn.server.fleet import FleetReporter
+
+    fleet = FleetReporter(path.parent / settings.fleet, server.connected)
+    server.on_session_change = lambda account, closed: fleet.take(account, closed=closed)
+    return fleet
 
 
 def _reload(server: VpnServer) -> None:

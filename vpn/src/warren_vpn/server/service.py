@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -83,8 +83,13 @@ class VpnServer:
         self._audited = AuditedEvents(self.logins.audit)
         self._poll = loop.call_later(USERS_SECONDS, self._follow_users)
         self._complaint = ""
-        self.on_session_change: Callable[[Account], None] | None = None
-        """Called with each session that begins or is over."""
+        self.on_session_change: Callable[[Account, bool], None] | None = None
+        """Called with each session that begins, or is over (True)."""
+
+    @property
+    def users(self) -> int:
+        """How many users may connect."""
+        return self._connections.users
 
     # ---- sessions
 
@@ -124,7 +129,7 @@ class VpnServer:
             "session.opened", session=account.id, user=account.user, peer=str(session.path.remote),
             addresses=_texts(account.info.network.addresses),
         )  # fmt: skip
-        self._report(account)
+        self._report(account, closed=False)
 
     def _closed(self, account: Account, reason: str) -> None:
         traffic = account.traffic
@@ -133,11 +138,11 @@ class VpnServer:
             "session.closed", session=account.id, user=account.user, reason=reason, bytes_in=traffic.bytes_in,
             bytes_out=traffic.bytes_out, duration_s=round(duration.total_seconds()),
         )  # fmt: skip
-        self._report(account)
+        self._report(account, closed=True)
 
-    def _report(self, account: Account) -> None:
+    def _report(self, account: Account, *, closed: bool) -> None:
         if self.on_session_change is not None:
-            self.on_session_change(account)
+            self.on_session_change(account, closed)
 
     def _end(self, session: SessionId) -> bool:
         try:
@@ -219,11 +224,17 @@ class VpnServer:
             datagrams_ignored=dict(sorted(self.accounts.datagrams.items())),
         )
 
+    def connected(self) -> Sequence[tuple[Account, float]]:
+        """The sessions that carry traffic, each with the seconds since the client's last packet."""
+        return [(it, self._idle_s(it)) for it in self.accounts.sessions.values() if it.session is not None]
+
+    def _idle_s(self, account: Account) -> float:
+        held = self._engine.state.sessions.get(account.id)
+        return 0.0 if held is None else max(0.0, asyncio.get_running_loop().time() - held.last_inbound)
+
     def _session_status(self, account: Account) -> SessionStatus:
         session, info, traffic = account.session, account.info, account.traffic
         assert session is not None
-        held = self._engine.state.sessions.get(account.id)
-        idle = 0.0 if held is None else max(0.0, asyncio.get_running_loop().time() - held.last_inbound)
         children = list(session.children.values())
         return SessionStatus(
             id=account.id,
@@ -237,7 +248,7 @@ class VpnServer:
             bytes_out=traffic.bytes_out,
             packets_in=traffic.packets_in,
             packets_out=traffic.packets_out,
-            idle_s=round(idle, 1),
+            idle_s=round(self._idle_s(account), 1),
             ike=str(info.suite),
             esp=str(children[-1].suite) if children else "",
             rekeys=account.rekeys + session.ike_rekeys,

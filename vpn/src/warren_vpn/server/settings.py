@@ -141,6 +141,8 @@ class ServerSettings(Input):
     control: str = "control.sock"
     metrics_port: Port | None = None
     """Prometheus's text on the loopback; None: none."""
+    fleet: str | None = None
+    """Folder of an enrolment, which `warren-agent enrol` has made: sessions are reported to that fleet."""
     tunnel: TunnelSettings
     limits: LimitSettings = LimitSettings()
     lifetimes: LifetimeSettings = LifetimeSettings()

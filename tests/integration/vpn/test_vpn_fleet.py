@@ -1,0 +1,108 @@
+"""A VPN server that is enrolled in a fleet: its sessions on a real bus, and as the fleet's tunnels."""
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from warren_contracts import subjects
+from warren_contracts.commands import ListTunnels
+from warren_contracts.status import TunnelState
+from warren_contracts.telemetry import Presence
+from warren_ikev2.addresses import Path as NetworkPath
+from warren_ikev2.addresses import SocketAddress
+from warren_ikev2.events import IkeSaEstablished, NatSituation, NetworkAttributes, SessionId, SessionRole
+from warren_ikev2.identity import Identity
+from warren_ikev2.suites import ike_suite
+from warren_metrics.domain.fleet import FleetTelemetry
+from warren_metrics.domain.parse import MessageSource, parse
+from warren_metrics.domain.views import list_tunnels
+from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.bus.accounts import Bus
+from warren_testkit.ikev2.proposals import parse_ike_proposal
+from warren_testkit.waiting import eventually
+from warren_vpn.server.accounts import Account, Traffic
+from warren_vpn.server.errors import ServerSettingError
+from warren_vpn.server.fleet import FleetIdentity, FleetReporter, tunnel_name
+
+PATH = NetworkPath(SocketAddress(ip_address("192.0.2.1"), 4500), SocketAddress(ip_address("198.51.100.7"), 4500))
+SPI = bytes.fromhex("a1b2c3d4e5f60718")
+
+
+def account(user: str) -> Account:
+    suite = ike_suite(parse_ike_proposal("aes256gcm16-prfsha384-x25519"))
+    info = IkeSaEstablished(
+        SessionId(1), "password", SessionRole.RESPONDER, bytes(8), SPI, suite, Identity.parse("vpn"),
+        Identity.parse("192.168.1.7"), PATH, NatSituation(), "pubkey", "eap-gtc", user,
+        NetworkAttributes((ip_address("10.66.0.9"),)),
+    )  # fmt: skip
+    return Account(SessionId(1), info, datetime.now(UTC), ended=Traffic(700, 7, 800, 8))
+
+
+def enrolled(server: RealServer, callout: GrantingCallout, folder: Path, peer: str) -> Path:
+    """A state folder as `warren-agent enrol` makes it."""
+    settings, nkey = server.new_agent(peer)
+    callout.enrol(nkey, peer, ())
+    folder.mkdir()
+    settings.nkey_file.rename(folder / "nkey.seed")
+    if settings.ca_file is not None:
+        (folder / "ca.pem").write_bytes(settings.ca_file.read_bytes())
+    identity = FleetIdentity(peer=peer, servers=settings.servers)
+    (folder / "identity.json").write_text(identity.model_dump_json())
+    return folder
+
+
+async def test_sessions_are_tunnels_of_the_fleet(bus: Bus, tmp_path: Path) -> None:
+    folder = enrolled(bus.server, bus.callout, tmp_path / "fleet", "vpn1")
+    alice = account("Alice.Smith")
+    name = "vpn-alice-smith-a1b2c3d4"
+    connected = [(alice, 0.5)]
+    reporter = FleetReporter(folder, lambda: connected)
+    fleet = FleetTelemetry()
+    js = bus.live.client("metrics").jetstream()
+    pull = await js.pull_subscribe("warren.v1.telemetry.>", durable="metrics", stream="TELEMETRY")
+
+    async def take() -> None:
+        with contextlib.suppress(TimeoutError):
+            for message in await pull.fetch(10, timeout=0.5):
+                meta = message.metadata
+                place = MessageSource(meta.sequence.stream, meta.timestamp)
+                fleet.observe(parse(message.subject, message.data, place))
+                await message.ack()
+
+    async def listed(count: int) -> bool:
+        await take()
+        return len(list_tunnels(fleet, ListTunnels(), datetime.now(UTC)).tunnels) == count
+
+    running = asyncio.create_task(reporter.run())
+    try:
+        await eventually(lambda: listed(1), 20)
+        (tunnel,) = list_tunnels(fleet, ListTunnels(), datetime.now(UTC)).tunnels
+        end = tunnel.ends["vpn1"]
+        assert (tunnel.name, end.state, end.policy) == (name, TunnelState.UP, None)
+        assert (end.traffic.bytes_in, end.traffic.bytes_out) == (700, 800)
+        assert [str(address) for address in end.link.remote_vips] == ["10.66.0.9"]
+        assert end.detail == "VPN session of Alice.Smith"
+        connected.clear()
+        reporter.take(alice, closed=True)
+        await eventually(lambda: listed(0), 20)
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+    message = await js.get_last_msg("PRESENCE", subjects.telemetry("vpn1", "presence"))
+    assert message.data is not None
+    assert Presence.model_validate_json(message.data).state == "stopping"
+
+
+def test_names_have_the_characters_of_tunnels() -> None:
+    assert tunnel_name("bob", SPI) == "vpn-bob-a1b2c3d4"
+    assert tunnel_name("B" * 64, SPI) == f"vpn-{'b' * 50}-a1b2c3d4"
+
+
+def test_a_folder_without_an_enrolment_is_named(tmp_path: Path) -> None:
+    (tmp_path / "identity.json").write_text("{}")
+    with pytest.raises(ServerSettingError, match=r"identity\.json is damaged"):
+        FleetReporter(tmp_path, list)
