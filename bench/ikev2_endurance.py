@@ -82,9 +82,9 @@ def _rekey(pair: Pair, number: int) -> None:
     session = pair.moon_session if host is pair.moon else pair.sun_session
     old = {side.name: side.children[0].spi_in for side in (pair.moon, pair.sun)}
     if number % 2:
-        host.endpoint.rekey_ike(session, pair.wire.now)
+        host.endpoint.commands.rekey_ike(session, pair.wire.now)
     else:
-        host.endpoint.rekey_child(session, host.children[0].spi_in, pair.wire.now)
+        host.endpoint.commands.rekey_child(session, host.children[0].spi_in, pair.wire.now)
     pair.wire.run(SETTLE_SECONDS)
     kind = IkeSaRekeyed if number % 2 else ChildSaRekeyed
     for side in (pair.moon, pair.sun):

@@ -28,7 +28,7 @@ def begin_handshake(pair: Pair, attacker: Host, number: int = 0) -> IkeSa | None
     """An IKE_SA_INIT from the attacker's address of that number, with a cookie if demanded; None: not admitted."""
     now = pair.wire.now
     source = SocketAddress(ATTACKERS + number, 500)
-    session = attacker.endpoint.initiate("gw", Path(source, pair.sun.address), now)
+    session = attacker.endpoint.commands.initiate("gw", Path(source, pair.sun.address), now)
     for _ in range(3):
         for request in attacker.endpoint.datagrams_to_send(now):
             pair.sun.endpoint.receive_datagram(request.data, Path(request.path.remote, request.path.local), now)
@@ -137,7 +137,7 @@ def test_established_peers_cannot_exceed_their_total() -> None:
         assert pinned(pair.sun) < pair.sun.endpoint.state.authenticated_fragments.held <= 150_000, message_id
     assert pair.sun.endpoint.state.unauthenticated_fragments.held == 0
     for event in pair.sun.all(IkeSaEstablished):
-        pair.sun.endpoint.delete(event.session, pair.wire.now)
+        pair.sun.endpoint.commands.delete(event.session, pair.wire.now)
     pair.wire.run(400)
     assert (pair.sun.endpoint.size, pair.sun.endpoint.state.authenticated_fragments.held) == (0, 0)
 

@@ -43,7 +43,7 @@ def test_a_ppk_works_with_eap(moon: Ppk, sun: Ppk) -> None:
     pair = gtc(moon, sun).establish()
     for host in (pair.moon, pair.sun):
         assert host.last(IkeSaEstablished).ppk_id == b"key-1"
-    pair.moon.endpoint.rekey_child(pair.moon_session, pair.moon.children[0].spi_in, pair.wire.now)
+    pair.moon.endpoint.commands.rekey_child(pair.moon_session, pair.moon.children[0].spi_in, pair.wire.now)
     pair.wire.run(5)
     pair.check_children()  # the keys of later CHILD_SAs come from the same SK_d
 

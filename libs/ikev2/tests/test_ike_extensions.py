@@ -77,7 +77,7 @@ def test_addresses_are_released() -> None:
     for _ in range(3):
         pair.establish()
         assert pair.moon.last(IkeSaEstablished).network.addresses == (ip_address("10.9.0.1"),)
-        pair.moon.endpoint.delete(pair.moon_session, pair.wire.now)
+        pair.moon.endpoint.commands.delete(pair.moon_session, pair.wire.now)
         pair.wire.run(30)
 
 
@@ -107,9 +107,9 @@ def test_both_know_the_ppk() -> None:
     ppk = Ppk(b"warren-1", b"long and random")
     pair = make_pair({"ppk": ppk}, {"ppk": ppk}).establish()
     assert pair.moon.last(IkeSaEstablished).ppk_id == pair.sun.last(IkeSaEstablished).ppk_id == b"warren-1"
-    pair.moon.endpoint.rekey_ike(pair.moon_session, pair.wire.now)
+    pair.moon.endpoint.commands.rekey_ike(pair.moon_session, pair.wire.now)
     pair.wire.run(1)
-    pair.moon.endpoint.create_child(pair.moon_session, "net", pair.wire.now)
+    pair.moon.endpoint.commands.create_child(pair.moon_session, "net", pair.wire.now)
     pair.wire.run(1)
     pair.check_children()
     assert len(pair.moon.children) == 2
@@ -239,15 +239,15 @@ def test_a_client_that_does_not_follow_is_served() -> None:
 
 def test_an_established_client_is_redirected() -> None:
     pair = make_pair(moon={"follow_redirects": 1}).establish()
-    pair.sun.endpoint.rekey_ike(pair.sun_session, pair.wire.now)
+    pair.sun.endpoint.commands.rekey_ike(pair.sun_session, pair.wire.now)
     pair.wire.run(1)
-    pair.sun.endpoint.redirect(pair.sun_session, "gw2.example", pair.wire.now)
+    pair.sun.endpoint.commands.redirect(pair.sun_session, "gw2.example", pair.wire.now)
     pair.wire.run(15)
     assert pair.moon.last(PeerRedirected).gateway == "gw2.example"
     assert pair.moon.last(IkeSaDeleted).reason == DeleteReason.REDIRECTED
     pair = make_pair().establish()
     with pytest.raises(CommandError):
-        pair.sun.endpoint.redirect(pair.sun_session, "gw2.example", pair.wire.now)
+        pair.sun.endpoint.commands.redirect(pair.sun_session, "gw2.example", pair.wire.now)
 
 
 # Connections
@@ -330,7 +330,7 @@ def test_esn_is_negotiated() -> None:
 def test_a_redirected_client_names_the_first_gateway() -> None:
     pair = make_pair(moon={"follow_redirects": 1}, sun={"redirect_to": Identity.parse("203.0.113.5")})
     path = Path(pair.moon.address, pair.sun.address)
-    pair.moon.endpoint.initiate("gw", path, pair.wire.now, redirected_from=ip_address("192.0.2.9"))
+    pair.moon.endpoint.commands.initiate("gw", path, pair.wire.now, redirected_from=ip_address("192.0.2.9"))
     pair.wire.run(1)
     assert pair.moon.last(IkeSaEstablished)
     assert not pair.moon.all(PeerRedirected)
@@ -349,7 +349,7 @@ def test_connections_can_be_replaced_at_run_time() -> None:
 
 def test_exported_keys_are_those_of_both_sides() -> None:
     pair = make_pair().establish()
-    keys = pair.moon.endpoint.decryption_keys(pair.moon_session)
-    assert keys == pair.sun.endpoint.decryption_keys(pair.sun_session)
+    keys = pair.moon.endpoint.commands.decryption_keys(pair.moon_session)
+    assert keys == pair.sun.endpoint.commands.decryption_keys(pair.sun_session)
     assert keys.ei.hex() not in repr(keys)
     assert repr(keys.ei) not in repr(keys)

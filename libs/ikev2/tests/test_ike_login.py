@@ -185,7 +185,7 @@ def test_repeated_requests_have_no_response_until_the_verdict(accepted: bool) ->
     assert isinstance(requested.attempt, GtcAttempt)
     assert PASSWORD not in repr(pair.sun.events)
     pair.wire.fate = lambda datagram: ()  # the response is lost: the client repeats, and the stored one is sent again
-    pair.sun.endpoint.answer_login(requested.session, LoginVerdict(accepted, "the reason"), pair.wire.now)
+    pair.sun.endpoint.commands.answer_login(requested.session, LoginVerdict(accepted, "the reason"), pair.wire.now)
     pair.wire.collect()
     first = pair.wire.sent[-1]
     pair.wire.fate = lambda datagram: (0.01,)
@@ -209,7 +209,7 @@ def test_a_login_without_a_verdict_in_time_is_refused() -> None:
     assert "in time" in pair.sun.last(AuthenticationFailed).reason
     session = pair.sun.last(LoginRequested).session
     with pytest.raises(CommandError):
-        pair.sun.endpoint.answer_login(session, LoginVerdict(True), pair.wire.now)
+        pair.sun.endpoint.commands.answer_login(session, LoginVerdict(True), pair.wire.now)
     pair.wire.run(60)
     assert not pair.sun.all(IkeSaEstablished)
     assert pair.sun.endpoint.size == 0
@@ -226,7 +226,7 @@ def test_a_login_that_waits_is_part_of_its_half_open_ike_sa() -> None:
     pair.wire.run(Limits().half_open_seconds)
     assert pair.sun.endpoint.size == 0
     with pytest.raises(CommandError):
-        pair.sun.endpoint.answer_login(pair.sun.all(LoginRequested)[0].session, LoginVerdict(True), pair.wire.now)
+        pair.sun.endpoint.commands.answer_login(pair.sun.all(LoginRequested)[0].session, LoginVerdict(True), pair.wire.now)
 
 
 # Keys and passwords at one server

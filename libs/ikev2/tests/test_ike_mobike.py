@@ -67,7 +67,7 @@ def test_one_address_has_no_additional_ones() -> None:
 def test_new_addresses_replace_the_old_ones() -> None:
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     for host, addresses, announced in ((pair.moon, (MOON, MOON_6), (MOON, MOON_6)), (pair.sun, (SUN,), (SUN,))):
-        host.endpoint.set_addresses(host.last(IkeSaEstablished).session, addresses, pair.wire.now)
+        host.endpoint.commands.set_addresses(host.last(IkeSaEstablished).session, addresses, pair.wire.now)
         pair.wire.run(1)
         peer = pair.sun if host is pair.moon else pair.moon
         assert session_of(peer).mobility.peers == announced
@@ -100,7 +100,7 @@ def test_without_mobike_lists_are_ignored() -> None:
     send(pair, NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, MOON_2.packed))
     assert session_of(pair.sun).mobility.peers == ()
     with pytest.raises(CommandError):
-        pair.moon.endpoint.set_addresses(pair.moon_session, (MOON, MOON_2), pair.wire.now)
+        pair.moon.endpoint.commands.set_addresses(pair.moon_session, (MOON, MOON_2), pair.wire.now)
 
 
 @given(st.lists(st.ip_addresses(), max_size=20), st.lists(st.ip_addresses(), max_size=20))
@@ -133,7 +133,7 @@ def test_the_first_retransmissions_use_only_the_current_path() -> None:
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     pair.wire.fate = lambda datagram: ()
     sent = len(pair.wire.sent)
-    pair.moon.endpoint.check_liveness(pair.moon_session, pair.wire.now)
+    pair.moon.endpoint.commands.check_liveness(pair.moon_session, pair.wire.now)
     pair.wire.run(5)
     assert len(pair.wire.sent) == sent + 2
     pair.wire.run(8)
@@ -160,7 +160,7 @@ def test_a_path_fails_during_an_address_update() -> None:
     """The update itself is lost, so it is sent over the other paths; what the responder received is confirmed again."""
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     pair.wire.fate = passing((MOON, SUN_2))
-    pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
+    pair.moon.endpoint.commands.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
     pair.wire.run(60)
     assert esp_paths(pair) == [(MOON, SUN_2)] * 2
 
@@ -182,7 +182,7 @@ def test_paths_that_come_and_go(order: list[tuple[IPAddress, IPAddress]]) -> Non
 
 def test_the_initiator_leaves_an_address_that_was_removed() -> None:
     pair = make_mobile((MOON, MOON_2), (SUN,))
-    pair.moon.endpoint.set_addresses(pair.moon_session, (MOON_2, MOON_6), pair.wire.now)
+    pair.moon.endpoint.commands.set_addresses(pair.moon_session, (MOON_2, MOON_6), pair.wire.now)
     pair.wire.run(2)
     assert esp_paths(pair) == [(MOON_2, SUN)] * 2
     assert session_of(pair.sun).mobility.peers == (MOON_2, MOON_6)
@@ -192,7 +192,7 @@ def test_the_responder_leaves_an_address_that_was_removed() -> None:
     """It announces this from another one, and the initiator changes to it."""
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     pair.wire.fate = passing((MOON, SUN_2), (MOON_2, SUN_2))
-    pair.sun.endpoint.set_addresses(pair.sun_session, (SUN_2,), pair.wire.now)
+    pair.sun.endpoint.commands.set_addresses(pair.sun_session, (SUN_2,), pair.wire.now)
     pair.wire.run(2)
     assert esp_paths(pair) == [(MOON, SUN_2)] * 2
 
@@ -201,7 +201,7 @@ def test_the_responder_probes_every_path_when_its_address_was_removed() -> None:
     """Neither old address works any more: the list goes to every address that the initiator announced (3.6)."""
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     pair.wire.fate = passing((MOON_2, SUN_2))
-    pair.sun.endpoint.set_addresses(pair.sun_session, (SUN_2,), pair.wire.now)
+    pair.sun.endpoint.commands.set_addresses(pair.sun_session, (SUN_2,), pair.wire.now)
     pair.wire.run(60)
     assert esp_paths(pair) == [(MOON_2, SUN_2)] * 2
     assert not session_of(pair.sun).mobility.searching
@@ -210,7 +210,7 @@ def test_the_responder_probes_every_path_when_its_address_was_removed() -> None:
 def test_addresses_without_a_path_are_refused() -> None:
     pair = make_mobile((MOON,), (SUN,))
     with pytest.raises(CommandError):
-        pair.moon.endpoint.set_addresses(pair.moon_session, (MOON_6,), pair.wire.now)
+        pair.moon.endpoint.commands.set_addresses(pair.moon_session, (MOON_6,), pair.wire.now)
     assert session_of(pair.moon).mobility.own == (MOON,)
 
 
@@ -245,7 +245,7 @@ def test_the_newest_move_counts_while_an_older_one_is_checked() -> None:
     pair = make_mobile((MOON, MOON_2, UNKNOWN_HOST), sun_window_size=2)
     pair.moon.more.append(UNKNOWN_HOST)
     for address in (UNKNOWN_HOST, MOON_2):
-        pair.moon.endpoint.change_path(pair.moon_session, on(address, SUN), pair.wire.now)
+        pair.moon.endpoint.commands.change_path(pair.moon_session, on(address, SUN), pair.wire.now)
         pair.wire.run(0.015)
     pair.wire.run(30)
     assert esp_paths(pair) == [(MOON_2, SUN)] * 2
@@ -263,7 +263,7 @@ def test_an_older_move_that_comes_later_is_only_answered() -> None:
 def test_another_cookie_ends_the_ike_sa(cookie: bytes | None) -> None:
     """RFC 4555, 3.7: it MUST be closed."""
     pair = make_mobile()
-    pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
+    pair.moon.endpoint.commands.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
     pair.moon.endpoint.datagrams_to_send(pair.wire.now)
     (outstanding,) = sa_of(pair.moon).sending
     payloads = [] if cookie is None else [NotifyPayload(NotifyType.COOKIE2, cookie)]
@@ -284,8 +284,8 @@ def test_a_cookie_is_returned_as_it_came(size: int) -> None:
 
 def test_an_address_update_over_a_replaced_ike_sa_is_applied() -> None:
     pair = make_mobile((MOON, MOON_2))
-    pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
-    pair.sun.endpoint.rekey_ike(pair.sun_session, pair.wire.now)
+    pair.moon.endpoint.commands.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
+    pair.sun.endpoint.commands.rekey_ike(pair.sun_session, pair.wire.now)
     pair.wire.run(30)
     assert pair.moon.all(IkeSaRekeyed)
     assert esp_paths(pair) == [(MOON_2, SUN)] * 2

@@ -18,11 +18,11 @@ from warren_testkit.ikev2.pair import make_pair, session_of
 
 def test_an_unacceptable_address_is_refused_and_the_old_one_stays() -> None:
     pair = make_mobile((MOON, MOON_2), sun_remote_addresses=(IPv4Network("192.0.2.0/24"),))
-    pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
+    pair.moon.endpoint.commands.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
     pair.wire.run(5)
     assert pair.moon.last(AddressRefused).path.local.host == MOON_2
     assert not pair.moon.all(AddressChanged) + pair.sun.all(AddressChanged)
-    pair.moon.endpoint.check_liveness(pair.moon_session, pair.wire.now)
+    pair.moon.endpoint.commands.check_liveness(pair.moon_session, pair.wire.now)
     pair.wire.run(30)
     assert esp_paths(pair) == [(MOON, SUN)] * 2
     assert not pair.moon.all(PeerUnresponsive)
@@ -32,7 +32,7 @@ def test_after_a_refusal_the_next_address_is_tried() -> None:
     third = ip_address("192.0.2.7")
     pair = make_mobile((MOON, MOON_2, third), sun_remote_addresses=(IPv4Network("192.0.2.0/24"),))
     pair.moon.more.append(third)
-    pair.moon.endpoint.set_addresses(pair.moon_session, (MOON_2, third), pair.wire.now)
+    pair.moon.endpoint.commands.set_addresses(pair.moon_session, (MOON_2, third), pair.wire.now)
     pair.wire.run(5)
     assert esp_paths(pair) == [(third, SUN)] * 2
 
@@ -49,11 +49,11 @@ def test_without_nats_moves_are_protected() -> None:
     path = session_of(pair.moon).path
     assert path.remote.port == 500  # no NAT traversal, so no other ports
     moved = Path(SocketAddress(MOON_2, path.local.port), path.remote)
-    pair.moon.endpoint.change_path(pair.moon_session, moved, pair.wire.now)
+    pair.moon.endpoint.commands.change_path(pair.moon_session, moved, pair.wire.now)
     pair.wire.run(2)
     assert esp_paths(pair) == [(MOON_2, SUN)] * 2
     pair.moon.more += [UNKNOWN_HOST]
-    pair.moon.endpoint.change_path(pair.moon_session, Path(SocketAddress(MOON, 500), path.remote), pair.wire.now)
+    pair.moon.endpoint.commands.change_path(pair.moon_session, Path(SocketAddress(MOON, 500), path.remote), pair.wire.now)
     pair.wire.translate = translate
     pair.wire.run(5)
     assert pair.moon.last(AddressRefused)

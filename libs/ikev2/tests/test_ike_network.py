@@ -65,7 +65,7 @@ def test_an_initiator_may_begin_on_the_port_for_nat_traversal(port: int) -> None
     """For hosts that may not bind port 500: the marker is there from the first message (RFC 7296, 2.23)."""
     pair = make_pair()
     path = Path(SocketAddress(pair.moon.address.host, port), SocketAddress(pair.sun.address.host, 4500))
-    pair.moon.endpoint.initiate("gw", path, pair.wire.now)
+    pair.moon.endpoint.commands.initiate("gw", path, pair.wire.now)
     pair.wire.run(1)
     assert pair.moon.last(IkeSaEstablished).path == path
     assert not pair.moon.last(IkeSaEstablished).nat.any
@@ -111,7 +111,7 @@ def test_a_new_mapping_is_followed_after_an_authentic_message(mobike: bool) -> N
     )
     pair.wire.collect()
     assert not pair.sun.all(AddressChanged)
-    pair.moon.endpoint.check_liveness(pair.moon_session, pair.wire.now)
+    pair.moon.endpoint.commands.check_liveness(pair.moon_session, pair.wire.now)
     pair.wire.run(1)
     assert pair.sun.last(AddressChanged).new_path.remote == SocketAddress(OUTSIDE, 24_500)
     assert pair.sun.last(AddressChanged).children[0].path.remote.port == 24_500
@@ -122,7 +122,7 @@ def test_a_replayed_message_does_not_move_the_peer() -> None:
     pair = make_pair()
     Nat(pair)
     pair.establish()
-    pair.moon.endpoint.check_liveness(pair.moon_session, pair.wire.now)
+    pair.moon.endpoint.commands.check_liveness(pair.moon_session, pair.wire.now)
     pair.wire.run(1)
     recorded = next(d for d in reversed(pair.wire.sent) if d.path.local.host == pair.moon.address.host)
     attacker = SocketAddress(ip_address("198.51.100.66"), 4500)
@@ -137,10 +137,10 @@ def test_esp_from_a_new_mapping_is_followed() -> None:
     Nat(pair)
     pair.establish()
     path = Path(SocketAddress(pair.sun.address.host, 4500), SocketAddress(OUTSIDE, 33_333))
-    pair.sun.endpoint.child_path(pair.sun.children[0].spi_in, path, pair.wire.now)
+    pair.sun.endpoint.reports.child_path(pair.sun.children[0].spi_in, path, pair.wire.now)
     pair.wire.collect()
     assert pair.sun.last(AddressChanged).new_path == path
-    pair.moon.endpoint.child_path(pair.moon.children[0].spi_in, path, pair.wire.now)
+    pair.moon.endpoint.reports.child_path(pair.moon.children[0].spi_in, path, pair.wire.now)
     pair.wire.collect()
     assert not pair.moon.all(AddressChanged)
 
@@ -148,7 +148,7 @@ def test_esp_from_a_new_mapping_is_followed() -> None:
 def test_without_a_nat_the_address_never_changes_by_itself() -> None:
     pair = make_pair().establish()
     path = Path(SocketAddress(pair.sun.address.host, 4500), SocketAddress(OUTSIDE, 4500))
-    pair.sun.endpoint.child_path(pair.sun.children[0].spi_in, path, pair.wire.now)
+    pair.sun.endpoint.reports.child_path(pair.sun.children[0].spi_in, path, pair.wire.now)
     pair.wire.collect()
     assert not pair.sun.all(AddressChanged)
 
@@ -173,7 +173,7 @@ def test_inbound_esp_proves_liveness() -> None:
     for packets in range(1, 20):
         pair.wire.run(10)
         usage = ChildUsage(bytes_in=100 * packets, packets_in=packets)
-        pair.moon.endpoint.child_usage(pair.moon.children[0].spi_in, usage, pair.wire.now)
+        pair.moon.endpoint.reports.child_usage(pair.moon.children[0].spi_in, usage, pair.wire.now)
     assert len(pair.wire.sent) == sent
 
 
@@ -183,7 +183,7 @@ def test_inbound_esp_proves_liveness() -> None:
 def move_moon(pair: Pair, host: str) -> None:
     pair.moon.address = address(host)
     path = Path(address(host, 4500), SocketAddress(pair.sun.address.host, 4500))
-    pair.moon.endpoint.change_path(pair.moon_session, path, pair.wire.now)
+    pair.moon.endpoint.commands.change_path(pair.moon_session, path, pair.wire.now)
     pair.wire.run(2)
 
 
@@ -193,7 +193,7 @@ def test_the_initiator_moves() -> None:
     new = ip_address("198.51.100.7")
     assert pair.moon.last(AddressChanged).children[0].path.local.host == new
     assert pair.sun.last(AddressChanged).children[0].path.remote.host == new
-    pair.sun.endpoint.check_liveness(pair.sun_session, pair.wire.now)
+    pair.sun.endpoint.commands.check_liveness(pair.sun_session, pair.wire.now)
     pair.wire.run(200)
     assert not pair.sun.all(PeerUnresponsive)
 
@@ -211,7 +211,7 @@ def test_only_initiators_with_mobike_move() -> None:
         move_moon(pair, "198.51.100.7")
     pair = make_pair().establish()
     with pytest.raises(CommandError):
-        pair.sun.endpoint.change_path(pair.sun_session, pair.sun.last(IkeSaEstablished).path, pair.wire.now)
+        pair.sun.endpoint.commands.change_path(pair.sun_session, pair.sun.last(IkeSaEstablished).path, pair.wire.now)
 
 
 # Fragmentation

@@ -20,12 +20,12 @@ from warren_testkit.ikev2.proposals import parse_esp_proposals, parse_ike_propos
 
 def rekey_child(pair: Pair, host: Host) -> None:
     session = pair.moon_session if host is pair.moon else pair.sun_session
-    host.endpoint.rekey_child(session, host.children[0].spi_in, pair.wire.now)
+    host.endpoint.commands.rekey_child(session, host.children[0].spi_in, pair.wire.now)
 
 
 def rekey_ike(pair: Pair, host: Host) -> None:
     session = pair.moon_session if host is pair.moon else pair.sun_session
-    host.endpoint.rekey_ike(session, pair.wire.now)
+    host.endpoint.commands.rekey_ike(session, pair.wire.now)
 
 
 def settled(pair: Pair, ike_sas: int = 1, children: int = 1) -> None:
@@ -35,7 +35,7 @@ def settled(pair: Pair, ike_sas: int = 1, children: int = 1) -> None:
     assert len(pair.moon.children) == children
     pair.check_children()
     if ike_sas:
-        pair.moon.endpoint.check_liveness(pair.moon_session, pair.wire.now)
+        pair.moon.endpoint.commands.check_liveness(pair.moon_session, pair.wire.now)
         pair.wire.run(20)
     for host in (pair.moon, pair.sun):
         assert not host.all(PeerUnresponsive)
@@ -178,15 +178,15 @@ def test_a_late_rekey_request_for_the_ike_sa(late: str) -> None:
 
 def test_both_delete_the_same_child() -> None:
     pair = make_pair().establish()
-    pair.moon.endpoint.delete_child(pair.moon_session, pair.moon.children[0].spi_in, pair.wire.now)
-    pair.sun.endpoint.delete_child(pair.sun_session, pair.sun.children[0].spi_in, pair.wire.now)
+    pair.moon.endpoint.commands.delete_child(pair.moon_session, pair.moon.children[0].spi_in, pair.wire.now)
+    pair.sun.endpoint.commands.delete_child(pair.sun_session, pair.sun.children[0].spi_in, pair.wire.now)
     settled(pair, children=0)
     assert len(pair.moon.all(ChildSaDeleted)) == len(pair.sun.all(ChildSaDeleted)) == 1
 
 
 def test_one_deletes_what_the_other_rekeys() -> None:
     pair = make_pair().establish()
-    pair.moon.endpoint.delete_child(pair.moon_session, pair.moon.children[0].spi_in, pair.wire.now)
+    pair.moon.endpoint.commands.delete_child(pair.moon_session, pair.moon.children[0].spi_in, pair.wire.now)
     rekey_child(pair, pair.sun)
     settled(pair, children=0)
 
@@ -204,22 +204,22 @@ def test_one_rekeys_the_child_while_the_other_rekeys_the_ike_sa() -> None:
 
 def test_both_delete_the_ike_sa() -> None:
     pair = make_pair().establish()
-    pair.moon.endpoint.delete(pair.moon_session, pair.wire.now)
-    pair.sun.endpoint.delete(pair.sun_session, pair.wire.now)
+    pair.moon.endpoint.commands.delete(pair.moon_session, pair.wire.now)
+    pair.sun.endpoint.commands.delete(pair.sun_session, pair.wire.now)
     settled(pair, ike_sas=0, children=0)
     assert len(pair.moon.all(IkeSaDeleted)) == len(pair.sun.all(IkeSaDeleted)) == 1
 
 
 def test_one_deletes_the_ike_sa_while_the_other_rekeys_it() -> None:
     pair = make_pair().establish()
-    pair.moon.endpoint.delete(pair.moon_session, pair.wire.now)
+    pair.moon.endpoint.commands.delete(pair.moon_session, pair.wire.now)
     rekey_ike(pair, pair.sun)
     settled(pair, ike_sas=0, children=0)
 
 
 def test_one_deletes_the_ike_sa_while_the_other_rekeys_the_child() -> None:
     pair = make_pair().establish()
-    pair.moon.endpoint.delete(pair.moon_session, pair.wire.now)
+    pair.moon.endpoint.commands.delete(pair.moon_session, pair.wire.now)
     rekey_child(pair, pair.sun)
     settled(pair, ike_sas=0, children=0)
 
@@ -239,7 +239,7 @@ def test_several_children() -> None:
         },
     ).establish()
     for other in others:
-        pair.moon.endpoint.create_child(pair.moon_session, other.name, pair.wire.now)
+        pair.moon.endpoint.commands.create_child(pair.moon_session, other.name, pair.wire.now)
     settled(pair, children=4)
     rekey_ike(pair, pair.sun)
     settled(pair, children=4)
@@ -268,22 +268,22 @@ def test_limits_by_bytes_and_packets(usage: ChildUsage) -> None:
     lifetime = Lifetime(None, None, soft_bytes=1000, hard_bytes=2000, soft_packets=10, hard_packets=20, jitter=0)
     pair = make_pair(moon={"children": (make_child(MOON_NET, SUN_NET, lifetime=lifetime),)}).establish()
     spi = pair.moon.children[0].spi_in
-    pair.moon.endpoint.child_usage(spi, ChildUsage(), pair.wire.now)
+    pair.moon.endpoint.reports.child_usage(spi, ChildUsage(), pair.wire.now)
     pair.wire.run(1)
     assert not pair.moon.all(ChildSaRekeyed)
-    pair.moon.endpoint.child_usage(spi, usage, pair.wire.now)
-    pair.moon.endpoint.child_usage(spi, usage, pair.wire.now)
+    pair.moon.endpoint.reports.child_usage(spi, usage, pair.wire.now)
+    pair.moon.endpoint.reports.child_usage(spi, usage, pair.wire.now)
     settled(pair)
     assert len(pair.moon.all(ChildSaRekeyed)) == 1
     spi = pair.moon.children[0].spi_in
-    pair.moon.endpoint.child_usage(spi, ChildUsage(bytes_out=3000, packets_in=30), pair.wire.now)
+    pair.moon.endpoint.reports.child_usage(spi, ChildUsage(bytes_out=3000, packets_in=30), pair.wire.now)
     settled(pair, children=0)
     assert pair.moon.last(ChildSaDeleted).reason == DeleteReason.EXPIRED
 
 
 def test_sequence_numbers_that_run_out_rekey() -> None:
     pair = make_pair().establish()
-    pair.moon.endpoint.sequence_exhausted(pair.moon.children[0].spi_in, pair.wire.now)
+    pair.moon.endpoint.reports.sequence_exhausted(pair.moon.children[0].spi_in, pair.wire.now)
     settled(pair)
     assert pair.moon.all(ChildSaRekeyed)
 

@@ -174,7 +174,7 @@ def test_any_authentic_bytes_are_survived(
 ) -> None:
     pair = make_pair().establish() if established else half_way()
     if established and side_requests:
-        pair.sun.endpoint.rekey_child(pair.sun_session, pair.sun.children[0].spi_in, pair.wire.now)
+        pair.sun.endpoint.commands.rekey_child(pair.sun_session, pair.sun.children[0].spi_in, pair.wire.now)
     send(pair, exchange, chain, oldest_sa(pair.sun).receiving.lowest)
     pair.wire.run(5)
     if not established:

@@ -33,7 +33,7 @@ def make(moon: int = 1, sun: int = 1, **fields: object) -> Pair:
 def check(pair: Pair, host: Host, times: int) -> None:
     """Enqueue so many liveness checks."""
     for _ in range(times):
-        host.endpoint.check_liveness(host.last(IkeSaEstablished).session, pair.wire.now)
+        host.endpoint.commands.check_liveness(host.last(IkeSaEstablished).session, pair.wire.now)
 
 
 def request(pair: Pair, message_id: int, *payloads: Payload) -> bytes:
@@ -151,7 +151,7 @@ def test_windows_are_limited(fields: dict[str, int]) -> None:
 def test_windows_are_announced_again_after_a_rekeying() -> None:
     pair = make(3, 5)
     old = sa_of(pair.moon)
-    pair.moon.endpoint.rekey_ike(pair.moon_session, pair.wire.now)
+    pair.moon.endpoint.commands.rekey_ike(pair.moon_session, pair.wire.now)
     pair.wire.run(5)
     assert sa_of(pair.moon) is not old
     assert (sa_of(pair.moon).sending.size, sa_of(pair.sun).sending.size) == (5, 3)
@@ -173,8 +173,8 @@ def test_fragments_of_several_messages_may_mix() -> None:
 def test_our_rekeying_waits_for_outstanding_requests() -> None:
     pair = make(sun=8)
     check(pair, pair.moon, 3)
-    pair.moon.endpoint.create_child(pair.moon_session, "net", pair.wire.now)
-    pair.moon.endpoint.rekey_ike(pair.moon_session, pair.wire.now)
+    pair.moon.endpoint.commands.create_child(pair.moon_session, "net", pair.wire.now)
+    pair.moon.endpoint.commands.rekey_ike(pair.moon_session, pair.wire.now)
     check(pair, pair.moon, 2)
     assert (len(sa_of(pair.moon).sending.outstanding), len(sa_of(pair.moon).queue)) == (4, 3)
     pair.wire.run(30)
@@ -193,8 +193,8 @@ def test_the_peer_rekeys_while_our_requests_are_outstanding(what: str) -> None:
         if what == "check":
             check(pair, pair.moon, 1)
         else:
-            pair.moon.endpoint.create_child(pair.moon_session, "net", pair.wire.now)
-    pair.sun.endpoint.rekey_ike(pair.sun_session, pair.wire.now)
+            pair.moon.endpoint.commands.create_child(pair.moon_session, "net", pair.wire.now)
+    pair.sun.endpoint.commands.rekey_ike(pair.sun_session, pair.wire.now)
     pair.wire.collect()
     assert len(sa_of(pair.moon).sending.outstanding) == 4
     pair.wire.run(60)
@@ -209,9 +209,9 @@ def test_an_address_update_survives_the_end_of_its_ike_sa() -> None:
     pair = make(sun=4)
     path = sa_of(pair.moon).session.path
     moved = Path(SocketAddress(path.local.host, 40_000), path.remote)
-    pair.moon.endpoint.change_path(pair.moon_session, moved, pair.wire.now)
+    pair.moon.endpoint.commands.change_path(pair.moon_session, moved, pair.wire.now)
     assert len(pair.moon.endpoint.datagrams_to_send(pair.wire.now)) == 1  # lost
-    pair.sun.endpoint.rekey_ike(pair.sun_session, pair.wire.now)
+    pair.sun.endpoint.commands.rekey_ike(pair.sun_session, pair.wire.now)
     pair.wire.run(2)
     assert pair.moon.all(IkeSaRekeyed)
     assert pair.sun.last(AddressChanged).new_path.remote.port == 40_000

@@ -8,5 +8,6 @@ files of its own. Warren's agent uses `daemon` with its userspace driver, in a p
 
 Structure of the engine, from the lowest layer: `constants`, `errors`, `addresses`, `suites`, `identity`, `selectors` (values);
 `wire` (messages); `crypto` (primitives and key schedule); `auth` (authentication); `session`, `ike_sa`, `exchanges` (the
-protocol); `retransmission` and `maintenance` (timers); `dispatch`, `admission`, `endpoint` (many IKE_SAs, cookies, limits).
+protocol); `retransmission` and `maintenance` (timers); `dispatch`, `admission`, `deadlines`,
+`endpoint_commands`, `endpoint_reports`, `endpoint` (many IKE_SAs, cookies, limits).
 """

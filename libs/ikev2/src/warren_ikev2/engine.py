@@ -1,4 +1,4 @@
-"""The engine's interface: five calls that move bytes and time, and commands.
+"""The engine's interface: five calls that move bytes and time, commands, and what the data plane reports.
 
 `now` is in seconds of a monotonic clock of the caller's choice. Nothing here blocks; nothing that a peer sends raises.
 """
@@ -14,29 +14,10 @@ from warren_ikev2.events import Event, SessionId
 from warren_ikev2.keylog import DecryptionKeys
 
 
-class Engine(Protocol):
-    """What the asyncio front, tests and tools use; `warren_ikev2.endpoint.Endpoint` implements it.
-
-    After any call but get_timer and next_event: send `datagrams_to_send`, take every `next_event`, arm `get_timer`.
+class EngineCommands(Protocol):
+    """What a user of the engine asks of its sessions. Each call that starts an exchange returns before the peer has answered;
+    events report what came of it.
     """
-
-    def receive_datagram(self, data: bytes, path: Path, now: float) -> None:
-        """Handle a received UDP payload. ESP (SPI not 0 on a port with marker) is dropped: it is not for the engine."""
-
-    def datagrams_to_send(self, now: float) -> list[Datagram]:
-        """Return the datagrams to send now, in order; each is returned once."""
-
-    def get_timer(self) -> float | None:
-        """Return when to call handle_timer, or None."""
-
-    def handle_timer(self, now: float) -> None:
-        """Do what is due: retransmissions, liveness checks, lifetimes, keepalives."""
-
-    def next_event(self) -> Event | None:
-        """Return the oldest event that was not returned yet, or None."""
-
-    def set_connections(self, connections: Sequence[ConnectionConfiguration]) -> None:
-        """Use these connections for new sessions; existing sessions keep their configuration."""
 
     def initiate(
         self, connection: str, path: Path, now: float, *, redirected_from: IPAddress | None = None
@@ -89,17 +70,48 @@ class Engine(Protocol):
         With them all IKE messages can be read: use them only on explicit request, and never log them.
         """
 
-    def child_usage(self, spi_in: int, usage: ChildUsage, now: float) -> None:
-        """Report the totals of a CHILD_SA: soft limits rekey, hard limits delete, inbound packets prove liveness.
 
-        Unknown SPIs are ignored.
-        """
+class DataPlaneReports(Protocol):
+    """What the engine must learn of the ESP traffic of its CHILD_SAs; `spi_in` is ours. Unknown SPIs are ignored."""
+
+    def child_usage(self, spi_in: int, usage: ChildUsage, now: float) -> None:
+        """Report the totals of a CHILD_SA: soft limits rekey, hard limits delete, inbound packets prove liveness."""
 
     def child_path(self, spi_in: int, path: Path, now: float) -> None:
-        """Report the path of an authenticated ESP packet, to follow a NAT's new mapping (RFC 7296, 2.23).
-
-        Unknown SPIs are ignored.
-        """
+        """Report the path of an authenticated ESP packet, to follow a NAT's new mapping (RFC 7296, 2.23)."""
 
     def sequence_exhausted(self, spi_in: int, now: float) -> None:
-        """Rekey a CHILD_SA whose sequence numbers are nearly exhausted (RFC 4303, 3.3.3). Unknown SPIs are ignored."""
+        """Rekey a CHILD_SA whose sequence numbers are nearly exhausted (RFC 4303, 3.3.3)."""
+
+
+class Engine(Protocol):
+    """What the asyncio front, tests and tools use; `warren_ikev2.endpoint.Endpoint` implements it.
+
+    After any call but get_timer and next_event: send `datagrams_to_send`, take every `next_event`, arm `get_timer`.
+    """
+
+    def receive_datagram(self, data: bytes, path: Path, now: float) -> None:
+        """Handle a received UDP payload. ESP (SPI not 0 on a port with marker) is dropped: it is not for the engine."""
+
+    def datagrams_to_send(self, now: float) -> list[Datagram]:
+        """Return the datagrams to send now, in order; each is returned once."""
+
+    def get_timer(self) -> float | None:
+        """Return when to call handle_timer, or None."""
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due: retransmissions, liveness checks, lifetimes, keepalives."""
+
+    def next_event(self) -> Event | None:
+        """Return the oldest event that was not returned yet, or None."""
+
+    def set_connections(self, connections: Sequence[ConnectionConfiguration]) -> None:
+        """Use these connections for new sessions; existing sessions keep their configuration."""
+
+    @property
+    def commands(self) -> EngineCommands:
+        """The commands about sessions."""
+
+    @property
+    def reports(self) -> DataPlaneReports:
+        """What the data plane has to report."""

@@ -84,7 +84,7 @@ class Host:
             if isinstance(event, LoginRequested) and self.verify is not None:
                 verdict = self.verify(event.attempt)
                 if verdict is not None:
-                    self.endpoint.answer_login(event.session, verdict, now)
+                    self.endpoint.commands.answer_login(event.session, verdict, now)
         return bool(new)
 
     def all(self, kind: type[E]) -> list[E]:
@@ -152,7 +152,7 @@ class Wire:
 
     def initiate(self, own: Host, peer: Host, connection: str) -> SessionId:
         """Begin a connection and put its first message on the wire."""
-        session = own.endpoint.initiate(connection, Path(own.address, peer.address), self.now)
+        session = own.endpoint.commands.initiate(connection, Path(own.address, peer.address), self.now)
         self.collect()
         return session
 
@@ -299,18 +299,18 @@ def act(pair: Pair, side: str, action: str) -> None:
     with suppress(CommandError):
         match action:
             case "check":
-                engine.check_liveness(session, now)
+                engine.commands.check_liveness(session, now)
             case "create_child":
-                engine.create_child(session, "net", now)
+                engine.commands.create_child(session, "net", now)
             case "rekey_child":
-                engine.rekey_child(session, spis[-1], now)
+                engine.commands.rekey_child(session, spis[-1], now)
             case "rekey_ike":
-                engine.rekey_ike(session, now)
+                engine.commands.rekey_ike(session, now)
             case "delete_child":
-                engine.delete_child(session, spis[0], now)
+                engine.commands.delete_child(session, spis[0], now)
             case "change_path":
-                engine.change_path(session, session_of(host).path, now)
+                engine.commands.change_path(session, session_of(host).path, now)
             case "delete":
-                engine.delete(session, now)
+                engine.commands.delete(session, now)
             case _:
                 raise AssertionError(f"unknown action: {action}")

@@ -183,7 +183,7 @@ class Client:
         local = SocketAddress(ip_address(host), session.path.local.port)
         path = Path(local, session.path.remote)
         driver.rebind(local)
-        driver.command(lambda now: engine.change_path(session.id, path, now))
+        driver.command(lambda now: engine.commands.change_path(session.id, path, now))
         async with asyncio.timeout(timeout):
             while session.path.local != local:
                 await session.changed()

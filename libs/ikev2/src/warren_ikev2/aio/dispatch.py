@@ -11,9 +11,9 @@ from warren_ikev2.aio.handshakes import Handshakes
 from warren_ikev2.aio.metrics import Metrics
 from warren_ikev2.aio.rekeyings import Rekeyings
 from warren_ikev2.aio.session import Session, Transport
-from warren_ikev2.aio.timed_engine import Clock, TimedEngine
+from warren_ikev2.aio.timed_commands import Clock, TimedCommands
 from warren_ikev2.children import ChildSa
-from warren_ikev2.engine import Engine
+from warren_ikev2.engine import EngineCommands
 from warren_ikev2.errors import (
     AuthenticationError,
     IkeError,
@@ -33,7 +33,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        engine: Engine,
+        commands: EngineCommands,
         transport: Transport,
         metrics: Metrics,
         clock: Clock,
@@ -46,9 +46,9 @@ class Dispatcher:
         """Sessions with replaced inbound SAs."""
         self.on_session: Callable[[Session], None] | None = None
         """Called for each session that a peer began, with its first CHILD_SA, or at once if it has none."""
-        self._engine = TimedEngine(engine, clock)
-        self.handshakes = Handshakes(self._engine)
-        self.rekeyings = Rekeyings(self._engine)
+        self._commands = TimedCommands(commands, clock)
+        self.handshakes = Handshakes(self._commands)
+        self.rekeyings = Rekeyings(self._commands)
         self._transport = transport
         self._metrics = metrics
         self._clock = clock
@@ -92,7 +92,7 @@ class Dispatcher:
             old = session.id
             session.adopt(event.session, event)
             del self.sessions[old]
-            self._engine.try_delete(old)
+            self._commands.try_delete(old)
         else:
             session = self._make_session(self._transport, event.session, event, self._path_mtu)
         self.sessions[event.session] = session
@@ -178,7 +178,7 @@ class Dispatcher:
     def _reauthentication_due(self, event: ev.ReauthenticationDue) -> None:
         session = self.sessions.get(event.session)
         if session is not None:
-            successor = self._engine.initiate(event.connection, session.path)
+            successor = self._commands.initiate(event.connection, session.path)
             self._reauthenticating[successor] = session
 
     # ---- helpers

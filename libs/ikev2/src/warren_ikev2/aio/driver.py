@@ -41,8 +41,8 @@ class Driver:
         self.ike_port = ike_port
         self.natt_port = ports[-1].address.port
         self._loop = asyncio.get_running_loop()
-        self.dispatcher = Dispatcher(engine, self, self.metrics, self._loop, path_mtu, self._make_session)
-        self.logins = Logins(engine, self.command)
+        self.dispatcher = Dispatcher(engine.commands, self, self.metrics, self._loop, path_mtu, self._make_session)
+        self.logins = Logins(engine.commands, self.command)
         self.on_event: Callable[[Event], None] | None = None
         """Called with each event of the engine, after the sessions have changed by it."""
         self._busy: set[SessionId] = set()
@@ -105,16 +105,16 @@ class Driver:
 
     def close_session(self, session: Session) -> None:
         """See `session.Carrier`."""
-        self.command(lambda now: self._engine.delete(session.id, now))
+        self.command(lambda now: self._engine.commands.delete(session.id, now))
 
     def export_keys(self, session: Session) -> str:
         """See `session.Carrier`."""
-        return build_line(self._engine.decryption_keys(session.id))
+        return build_line(self._engine.commands.decryption_keys(session.id))
 
     def set_addresses(self, session: Session, hosts: Sequence[str]) -> None:
         """Announce our addresses. `CommandError`: the peer does not support MOBIKE, or there is no path from them."""
         addresses = [ip_address(host) for host in hosts]
-        self.command(lambda now: self._engine.set_addresses(session.id, addresses, now))
+        self.command(lambda now: self._engine.commands.set_addresses(session.id, addresses, now))
 
     def command(self, command: Callable[[float], None]) -> None:
         """Run a command of the engine with the current time; `CommandError`: the state does not allow it."""
@@ -148,7 +148,7 @@ class Driver:
             return
         self.metrics.esp_packets_decrypted += 1
         if path is not session.path and path != session.path:
-            self._engine.child_path(int.from_bytes(data[:4], "big"), path, self._loop.time())
+            self._engine.reports.child_path(int.from_bytes(data[:4], "big"), path, self._loop.time())
         self._record_traffic(session)
         session.deliver(packet)
 
@@ -166,9 +166,9 @@ class Driver:
             if session is None:
                 continue
             for spi_in, usage in session.usage().items():
-                self._engine.child_usage(spi_in, usage, now)
+                self._engine.reports.child_usage(spi_in, usage, now)
             for spi_in in session.nearly_exhausted():
-                self._engine.sequence_exhausted(spi_in, now)
+                self._engine.reports.sequence_exhausted(spi_in, now)
 
     def _wake(self) -> None:
         self._timer = None

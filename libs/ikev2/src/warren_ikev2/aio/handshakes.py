@@ -4,7 +4,7 @@ import asyncio
 
 from warren_ikev2.addresses import Path
 from warren_ikev2.aio.session import Session
-from warren_ikev2.aio.timed_engine import TimedEngine
+from warren_ikev2.aio.timed_commands import TimedCommands
 from warren_ikev2.errors import IkeError
 from warren_ikev2.events import SessionId
 
@@ -37,21 +37,21 @@ class PendingHandshake:
 class Handshakes:
     """Pending handshakes by their session's id."""
 
-    def __init__(self, engine: TimedEngine) -> None:
-        self._engine = engine
+    def __init__(self, commands: TimedCommands) -> None:
+        self._commands = commands
         self._pending: dict[SessionId, PendingHandshake] = {}
 
     def begin(self, connection: str, path: Path, *, childless: bool) -> PendingHandshake:
         """Begin a handshake; a childless one has its session with the IKE_SA, others with the first CHILD_SA."""
         handshake = PendingHandshake(childless=childless)
-        self._pending[self._engine.initiate(connection, path)] = handshake
+        self._pending[self._commands.initiate(connection, path)] = handshake
         return handshake
 
     def abandon(self, handshake: PendingHandshake) -> None:
         """End a handshake whose caller no longer waits."""
         for session_id in [number for number, known in self._pending.items() if known is handshake]:
             del self._pending[session_id]
-            self._engine.try_delete(session_id)
+            self._commands.try_delete(session_id)
 
     def mark_answered(self, session_id: SessionId) -> None:
         """The peer has answered the first message of a handshake."""
@@ -81,7 +81,7 @@ class Handshakes:
         handshake = self._pending.pop(session_id, None)
         if handshake is not None:
             handshake.fail(error)
-            self._engine.try_delete(session_id)
+            self._commands.try_delete(session_id)
 
     def fail_all(self, error: IkeError) -> None:
         """Fail all of them: the endpoint stops."""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from warren_ikev2.addresses import IPAddress
 from warren_ikev2.auth.login import LoginAttempt, LoginVerdict
-from warren_ikev2.engine import Engine
+from warren_ikev2.engine import EngineCommands
 from warren_ikev2.errors import CommandError
 from warren_ikev2.events import LoginRequested, SessionId
 
@@ -25,10 +25,10 @@ class LoginVerifier(Protocol):
 class Logins:
     """The logins that wait for a verdict. `command` runs a command of the engine, and what follows from it."""
 
-    def __init__(self, engine: Engine, command: Callable[[Callable[[float], None]], None]) -> None:
+    def __init__(self, commands: EngineCommands, command: Callable[[Callable[[float], None]], None]) -> None:
         self.verifier: LoginVerifier | None = None
         """None: every login is refused."""
-        self._engine = engine
+        self._commands = commands
         self._command = command
         self._tasks: dict[SessionId, asyncio.Task[None]] = {}
 
@@ -46,7 +46,7 @@ class Logins:
     async def _decide(self, event: LoginRequested) -> None:
         verdict = await self._verdict(event)
         try:
-            self._command(lambda now: self._engine.answer_login(event.session, verdict, now))
+            self._command(lambda now: self._commands.answer_login(event.session, verdict, now))
         except CommandError:
             return  # the IKE_SA has ended, or the verdict is late: the engine has refused it
 

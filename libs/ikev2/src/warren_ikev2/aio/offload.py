@@ -196,7 +196,7 @@ class OffloadDriver(Driver):
             case control.IkeReceived(datagram, path, _):
                 self._engine.receive_datagram(datagram, path, now)
             case control.SourceChanged(spi_in, path):
-                self._engine.child_path(spi_in, path, now)
+                self._engine.reports.child_path(spi_in, path, now)
             case control.Statistics(children, totals):
                 self._take_statistics(children, totals, now)
             case _:
@@ -216,9 +216,9 @@ class OffloadDriver(Driver):
             if session is None or child.spi_in not in session.children:
                 continue
             usage = ChildUsage(child.bytes_in, child.packets_in, child.bytes_out, child.packets_out)
-            self._engine.child_usage(child.spi_in, usage, now)
+            self._engine.reports.child_usage(child.spi_in, usage, now)
             if child.remaining < EXHAUSTION:
-                self._engine.sequence_exhausted(child.spi_in, now)
+                self._engine.reports.sequence_exhausted(child.spi_in, now)
 
     def data_plane_restarted(self) -> None:
         """See `DataPlaneOwner`: no key is used again, so every CHILD_SA gets a successor."""
@@ -233,7 +233,7 @@ class OffloadDriver(Driver):
         self._stale &= live.keys()
         for spi_in in self._stale:
             try:
-                self._engine.rekey_child(live[spi_in].id, spi_in, self._loop.time())
+                self._engine.commands.rekey_child(live[spi_in].id, spi_in, self._loop.time())
             except CommandError:  # an exchange for it is under way
                 continue
         self._after()

@@ -1,7 +1,7 @@
 """Rekeyings that a caller awaits: an IKE_SA with all its CHILD_SAs, or single CHILD_SAs."""
 
 from warren_ikev2.aio.session import Session
-from warren_ikev2.aio.timed_engine import TimedEngine
+from warren_ikev2.aio.timed_commands import TimedCommands
 from warren_ikev2.errors import IkeError
 from warren_ikev2.events import SessionId
 
@@ -9,17 +9,17 @@ from warren_ikev2.events import SessionId
 class Rekeyings:
     """The old inbound SPIs that are still to be replaced, by session; an empty set waits for the IKE_SA first."""
 
-    def __init__(self, engine: TimedEngine) -> None:
-        self._engine = engine
+    def __init__(self, commands: TimedCommands) -> None:
+        self._commands = commands
         self._waiting: dict[SessionId, set[int]] = {}
 
     def begin(self, session: Session, spi_in: int | None) -> None:
         """Rekey the IKE_SA and then its CHILD_SAs, or one CHILD_SA. `CommandError` if the state does not allow it."""
         if spi_in is None:
-            self._engine.rekey_ike(session.id)
+            self._commands.rekey_ike(session.id)
             self._waiting[session.id] = set()
         else:
-            self._engine.rekey_child(session.id, spi_in)
+            self._commands.rekey_child(session.id, spi_in)
             self._waiting.setdefault(session.id, set()).add(spi_in)
 
     def ike_rekeyed(self, session: Session) -> None:
@@ -29,7 +29,7 @@ class Rekeyings:
             return
         waiting.update(session.children)
         for spi_in in list(waiting):
-            self._engine.try_rekey_child(session.id, spi_in)
+            self._commands.try_rekey_child(session.id, spi_in)
         if not waiting:
             self._finish(session)
 

@@ -268,7 +268,7 @@ class Tunnels:
         present = {child.name for child in session.children.values()}
         for child in tunnel.specification.children:
             if child.name not in present:
-                self._driver.command(partial(self._engine.create_child, session.id, child.name))
+                self._driver.command(partial(self._engine.commands.create_child, session.id, child.name))
 
     def _peer_began(self, session: Session) -> None:
         name, _ = tunnel_of(session.info.connection)
