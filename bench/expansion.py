@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from harness import Bench, Row, absolute, compared
+from harness import Bench, Rival, Row, absolute, compared
 
 from warren_contracts.peers import PeerRecord
 from warren_intent.check import check_derived
@@ -60,7 +60,7 @@ def _changes() -> Iterable[Row]:
     note = f"one branch of {BRANCHES} moves; the hub's tunnels"
     yield absolute("expansion_change", ours, "ms", better="lower", target=MAX_CHANGE_MS, note=note)
     yield compared(
-        "expansion_change_next_to_full", ours, full, "ms", rival_name="deriving everything", better="lower", target=None,
+        "expansion_change_next_to_full", ours, Rival("deriving everything", full), "ms", better="lower", target=None,
         note=note,
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import nats
 from fanout_task import RAW_SUBJECT, Task
-from harness import Bench, Row, absolute, compared
+from harness import Bench, Rival, Row, absolute, compared
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -165,7 +165,7 @@ async def _measure(agents: int) -> list[Row]:
     size = len(ours.payload.payload)
     return [
         compared(
-            f"fanout_{agents}", mine, theirs, "ms", rival_name="raw core publish", better="lower", target=TARGET,
+            f"fanout_{agents}", mine, Rival("raw core publish", theirs), "ms", better="lower", target=TARGET,
             note=f"publish to the last of {agents} feeds holding a signed set of {size} bytes, by the auth callout's users",
         ),
         absolute(

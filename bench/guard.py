@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_interface
 from pathlib import Path
 
-from harness import Bench, Row, absolute, compared
+from harness import Bench, Rival, Row, absolute, compared
 
 from warren_agent.adapters.guard import GuardClient
 from warren_contracts.guard import ProtectRequest
@@ -170,7 +170,7 @@ def _packet_rows(rate: str, cost: str, found: Measured, target: str, what: str) 
     ratios = [without / with_ for with_, without in zip(guarded, plain, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
     yield compared(
-        rate, [1e3 / it for it in guarded], [1e3 / it for it in plain], "kpackets/s", rival_name="without a guard",
+        rate, [1e3 / it for it in guarded], Rival("without a guard", [1e3 / it for it in plain]), "kpackets/s",
         better="higher", target=None,
         note=f"{what}, bare forwarding, {TUNNELS:,} tunnels; ratio of pairs: median {middle:.3f}, quartiles {low:.3f} and {high:.3f}",
     )  # fmt: skip

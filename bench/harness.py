@@ -57,23 +57,30 @@ def absolute(
     return Row(name, _short(middle), unit, better, len(samples), spread, target=target, met=met, note=note)
 
 
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """What ours is compared with, and its samples in the unit of ours."""
+
+    name: str
+    samples: Sequence[float]
+
+
 def compared(
     name: str,
     ours: Sequence[float],
-    rival: Sequence[float],
+    rival: Rival,
     unit: str,
     *,
-    rival_name: str,
     better: Better,
     target: float | None,
     note: str = "",
 ) -> Row:
     """A figure next to its rival; `target` is the ratio that is wanted at least."""
-    mine, theirs = statistics.median(ours), statistics.median(rival)
+    mine, theirs = statistics.median(ours), statistics.median(rival.samples)
     ratio = theirs / mine if better == "lower" else mine / theirs
     return Row(
-        name, _short(mine), unit, better, min(len(ours), len(rival)),
-        {"ours": _range(ours), "rival": _range(rival)}, _short(theirs), rival_name, _short(ratio),
+        name, _short(mine), unit, better, min(len(ours), len(rival.samples)),
+        {"ours": _range(ours), "rival": _range(rival.samples)}, _short(theirs), rival.name, _short(ratio),
         target, None if target is None else ratio >= target, note,
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 import vici
-from harness import Bench, Row, absolute, compared
+from harness import Bench, Rival, Row, absolute, compared
 from ikev2_child import PROPOSALS, SECRET
 
 from warren_ikev2.addresses import Path, SocketAddress
@@ -130,7 +130,7 @@ def _handshakes_of(group: str, name: str, charons: list[Charon], loop: Namespace
     note = f"IKE_SA_INIT {statistics.median(init):.2f} ms, IKE_AUTH {statistics.median(auth):.2f} ms; PSK, aes256gcm16"
     yield absolute(name, ours, "ms", better="lower", target=AIM_MS, note=note)
     yield compared(
-        f"{name}_next_to_charon", ours, theirs, "ms", rival_name="charon with charon", better="lower", target=None,
+        f"{name}_next_to_charon", ours, Rival("charon with charon", theirs), "ms", better="lower", target=None,
         note="the rival's time includes VICI",
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from harness import Bench, Row, absolute, compared
+from harness import Bench, Rival, Row, absolute, compared
 
 from warren_ikev2.dataplane import control
 from warren_lab.charon_conf import charon_settings
@@ -220,7 +220,7 @@ def _in_turns(tunnels: dict[str, Tunnel], measure: Callable[[Tunnel], tuple[floa
 def _row(name: str, samples: Samples, ours: str, rival: str, unit: str, target: float | None, column: int = 0) -> Row:
     better: Any = "lower" if unit in ("ms", "CPU s/Gbit") else "higher"
     mine, theirs = ([sample[column] for sample in samples[key]] for key in (ours, rival))
-    return compared(name, mine, theirs, unit, rival_name=rival, better=better, target=target)
+    return compared(name, mine, Rival(rival, theirs), unit, better=better, target=target)
 
 
 def run() -> Iterable[Row]:

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from harness import MIN_RUNS, Bench, Row, compared
+from harness import MIN_RUNS, Bench, Rival, Row, compared
 from nacl.signing import SigningKey
 
 from warren_agent.drivers.port import AttemptFailed, DaemonUp, TunnelChanged
@@ -218,7 +218,7 @@ async def _measure() -> Row:
     if len(before) != TUNNELS or not all(before.values()):
         raise RuntimeError(f"only {sum(map(bool, before.values()))} of {TUNNELS} tunnels were established")
     return compared(
-        "one_of_1000", ours, theirs, "ms", rival_name="swanctl --load-all", better="lower", target=TARGET,
+        "one_of_1000", ours, Rival("swanctl --load-all", theirs), "ms", better="lower", target=TARGET,
         note="the proposals of one CHILD_SA of 1,000 loaded; our charon holds 1,000 established SAs, none was touched",
     )  # fmt: skip
 

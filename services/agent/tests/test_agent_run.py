@@ -131,7 +131,7 @@ async def test_tunnel_without_a_daemon_is_reported_with_its_reason_and_once(tmp_
         assert [(it.name, it.state, it.reason) for it in reports[-1].tunnels] == [
             ("hub+s1", TunnelState.ERROR, ReasonCode.DAEMON_UNREACHABLE)
         ]
-        await eventually(lambda: started.agent._saved is not None and len(started.agent._saved.directory) == 5)
+        await eventually(lambda: (saved := started.agent._intents.saved) is not None and len(saved.directory) == 5)
         (applied,) = await started.received(Applied, "applied")
         assert not applied.ok
         started.driver.start_daemon()

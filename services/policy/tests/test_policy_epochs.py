@@ -64,8 +64,7 @@ class Side:
             committed=self.relay.wake, restore_guard=self.restore_guard,
         )  # fmt: skip
         self.epochs = EpochFollower(
-            self.store, self.store, self.restore_guard, lambda: self.relay.held, ROOT, now=lambda: START,
-            new_id=lambda: f"id-{next(ids)}", committed=self.relay.wake, compare=self.relay.bus_returned,
+            self.store, self.store, self.restore_guard, self.relay, ROOT, now=lambda: START, new_id=lambda: f"id-{next(ids)}",
         )  # fmt: skip
 
     async def apply(self, *policies: Policy) -> int:

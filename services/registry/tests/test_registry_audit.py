@@ -24,7 +24,7 @@ from warren_intent.claims import PolicyClaims
 from warren_registry.epoch.trust import Trust
 from warren_registry.ports import Database
 from warren_registry.presence.tracker import PresenceTracker
-from warren_registry.service import Registry
+from warren_registry.service import FollowedStreams, Registry
 from warren_service.restore_guard import RestoreGuard
 from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer
@@ -43,6 +43,16 @@ class NoDigests:
         return None
 
 
+class NoWork:
+    """Nothing is done beside the calls."""
+
+    def committed(self) -> None: ...
+
+    def epoch_announced(self, actor: str) -> None: ...
+
+    async def confirm_connections(self, peer: str) -> None: ...
+
+
 @pytest.fixture
 def registry(database: Database) -> Registry:
     root, digests, guard = (
@@ -53,9 +63,8 @@ def registry(database: Database) -> Registry:
     guard.compare((), (1, 0))
     key = KeyPair.generate(KeyKind.SIGNING).public_base64
     return Registry(
-        database, Trust(root, key, key), digests, PresenceTracker(database, lambda: NOW, lambda: None),
-        clock=lambda: NOW, random=os.urandom, committed=lambda: None, policy_claims=lambda: PolicyClaims(()),
-        restore_guard=guard, epochs=digests, announced=lambda _: None,
+        database, Trust(root, key, key), FollowedStreams(guard, digests, digests, lambda: PolicyClaims(())),
+        PresenceTracker(database, lambda: NOW, lambda: None), NoWork(), clock=lambda: NOW, random=os.urandom,
     )  # fmt: skip
 
 

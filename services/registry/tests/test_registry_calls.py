@@ -37,7 +37,7 @@ from warren_registry.peers.announcement import BURST, MAX_ANNOUNCEMENT, RATE
 from warren_registry.peers.model import Peer, record_of
 from warren_registry.ports import SignedRecord
 from warren_registry.presence.tracker import PresenceTracker
-from warren_registry.service import Registry
+from warren_registry.service import FollowedStreams, Registry
 from warren_service.restore_guard import RestoredFromBackupError, RestoreGuard
 from warren_testkit.postgres import PostgresServer
 from warren_testkit.registry import FakeDatabase
@@ -72,13 +72,19 @@ class Desk:
         key = KeyPair.generate(KeyKind.SIGNING).public_base64
         board = PresenceTracker(self.database, lambda: NOW, lambda: None)
         self.registry = Registry(
-            self.database, Trust(root, key, key), self.digests, board,
-            clock=lambda: self.now, random=os.urandom, committed=self.committed,
-            policy_claims=lambda: self.given, restore_guard=self.restore_guard, epochs=self.digests, announced=self.announced.append,
+            self.database, Trust(root, key, key),
+            FollowedStreams(self.restore_guard, self.digests, self.digests, lambda: self.given), board, self,
+            clock=lambda: self.now, random=os.urandom,
         )  # fmt: skip
 
     def committed(self) -> None:
         self.commits += 1
+
+    def epoch_announced(self, actor: str) -> None:
+        self.announced.append(actor)
+
+    async def confirm_connections(self, peer: str) -> None:
+        """They are as they were reported."""
 
     async def token(self, *tags: str, uses: int = 1) -> str:
         wish = CreateJoinToken(request=JoinTokenRequest(tags=tags, uses=uses))

@@ -10,20 +10,18 @@ import contextlib
 import structlog
 
 from warren_agent.announcer import Announcer
-from warren_agent.change_control import ChangeControl
 from warren_agent.clocks import Clocks
 from warren_agent.domain.orders import due_order
 from warren_agent.domain.states import Trigger, next_state
 from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriftFound, DriverEvent, TunnelChanged
 from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import DriverError
-from warren_agent.ports import Intent, IntentSource
-from warren_agent.protection import Protection
+from warren_agent.intents import Intents
+from warren_agent.ports import Intent
 from warren_agent.reconciler import ApplyResult, Reconciler
-from warren_agent.state.store import StateStore
+from warren_agent.safeguards import Safeguards
 from warren_agent.supervisor import Supervisor
 from warren_agent.systemd import notify
-from warren_bus.feed.state import FeedState
 from warren_contracts.guard import EventKind
 from warren_contracts.status import DriverState, ReasonCode, TunnelState
 from warren_contracts.telemetry import AgentState
@@ -41,32 +39,28 @@ class Agent:
         self,
         peer: str,
         drivers: DriverSet,
-        source: IntentSource,
+        intents: Intents,
         announcer: Announcer,
-        store: StateStore,
         supervisor: Supervisor,
-        clocks: Clocks | None = None,
-        protection: Protection | None = None,
-        changes: ChangeControl | None = None,
+        safeguards: Safeguards,
+        clocks: Clocks,
     ) -> None:
         self.peer = peer
         self.state = next_state(AgentState.START, Trigger.IDENTITY_READ)
         self._drivers = drivers
-        self._source = source
-        self._store = store
+        self._intents = intents
         self._supervisor = supervisor
         self._reporter = supervisor.reporter
-        self._clocks = clocks or Clocks()
-        self._protection = protection or Protection()
+        self._clocks = clocks
+        self._protection = safeguards.protection
         self._paths = supervisor.paths
         self._paths.on_change(self._change_paths)
         self._paths_changed = False
-        self._changes = changes or ChangeControl(self._clocks.monotonic, confirm_within=0, roll_back_after=0)
+        self._changes = safeguards.changes
         self._changes.connect(self._roll_back, self._report_rollback, self._may_come_up)
         self._reconciler = Reconciler(peer, drivers, self._protection, self._paths, self._changes)
         self._announcer = announcer
         self._intent: Intent | None = None
-        self._saved: FeedState | None = None
         self._last_order = 0  # the id of the last order of an operator that was executed
         self._to_apply: Trigger | None = None
         self._last_reported: tuple[int, int, str] | None = None  # the last run that found no daemon
@@ -77,10 +71,8 @@ class Agent:
         """Work forever; ends by cancellation, or by a defect."""
         await self._drivers.initialize()
         self._changes.restore()
-        saved = self._store.intent()
+        saved = self._intents.restore()
         if saved is not None:
-            log.info("agent.intent_restored", revision=saved.policy_revision, peers=len(saved.directory))
-            self._saved = saved
             own = saved.directory.get(self.peer)
             self._last_order = own.order.id if own is not None and own.order is not None else 0
             self._accept_intent(intent := Intent(saved, self._clocks.now()))
@@ -109,7 +101,7 @@ class Agent:
     # intents
 
     async def _receive(self) -> None:
-        async for intent in self._source.intents():
+        async for intent in self._intents.received():
             known = self._intent
             if known is None or known.state != intent.state:
                 self._accept_intent(intent)
@@ -131,7 +123,7 @@ class Agent:
             if trigger is not None and self._intent is not None:
                 self.state = next_state(self.state, trigger)
                 await self._apply(self._intent)
-                self._save(self._intent)
+                self._intents.save(self._intent.state)
             if self._paths_changed:
                 await self._apply_paths()
             waits = await self._supervisor.start_due()
@@ -203,16 +195,6 @@ class Agent:
             "intent.applied" if outcome.ok else "intent.partially_applied", revision=intent.revision, steps=len(outcome.results),
             unchanged=outcome.unchanged, duration_ms=round(duration, 1), **({"error": outcome.error} if outcome.error else {}),
         )  # fmt: skip
-
-    def _save(self, intent: Intent) -> None:
-        """After the tunnels, not before: the file is for the next start."""
-        if intent.state is self._saved:
-            return
-        try:
-            self._store.save_intent(intent.state)
-            self._saved = intent.state
-        except OSError as error:
-            log.error("intent.not_saved", error=str(error))
 
     async def _wait_for_daemons(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -291,7 +273,7 @@ class Agent:
         watched = [self._supervisor.assess(it) for it in statuses if self._supervisor.is_watched(it.name)]
         undeployed = self._reconciler.undeployed.items()
         watched += [status for name, status in undeployed if not self._supervisor.is_watched(name)]
-        self._reporter.report(watched, self._supervisor.restarts, self._source.sync_errors)
+        self._reporter.report(watched, self._supervisor.restarts, self._intents.sync_errors)
 
     async def _announce(self) -> None:
         await self._wait_for_daemons()

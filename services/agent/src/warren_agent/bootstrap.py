@@ -26,9 +26,11 @@ from warren_agent.errors import MissingSettingError
 from warren_agent.health import Inspector, Probe, TunnelHealth
 from warren_agent.host import HostSurvey, own_addresses
 from warren_agent.host_identity import connection_name
+from warren_agent.intents import Intents
 from warren_agent.paths.data_path import DataPath
 from warren_agent.paths.manager import PathManager
 from warren_agent.protection import Protection
+from warren_agent.safeguards import Safeguards
 from warren_agent.settings import AgentSettings, platform
 from warren_agent.state.capabilities_file import CapabilitiesFile
 from warren_agent.state.changes_file import ChangesFile
@@ -155,11 +157,10 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
         agent = Agent(
             peer,
             drivers,
-            source,
+            Intents(source, store),
             Announcer(
                 BusRegistry(connection, peer), drivers, build_announcement(settings, store), clocks, own_addresses
             ),
-            store,
             Supervisor(
                 drivers,
                 reporter,
@@ -178,9 +179,8 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
                     else None,
                 ),
             ),
+            Safeguards(protection, changes),
             clocks,
-            protection,
-            changes,
         )
         async with follower, ControlServer(store.folder, {"adopt": _adopt_with(drivers)}):
             await _until_stopped(agent, teardown)

@@ -112,8 +112,7 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
             restore_guard=restore_guard,
         )  # fmt: skip
         epochs = EpochFollower(
-            policies, queue, restore_guard, lambda: relay.held, settings.root_public_key, now=_now, new_id=_new_id,
-            committed=relay.wake, compare=relay.bus_returned,
+            policies, queue, restore_guard, relay, settings.root_public_key, now=_now, new_id=_new_id,
         )  # fmt: skip
 
         async def bus_connected() -> None:

@@ -7,6 +7,7 @@ service was given: neither the registry nor anybody else who can call services i
 import asyncio
 from collections.abc import Callable, Collection
 from datetime import datetime
+from typing import Protocol
 
 import structlog
 
@@ -29,23 +30,34 @@ MAX_RACES = 8  # tries against other instances
 log = structlog.get_logger(__name__)
 
 
+class Relay(Protocol):
+    """What publishes the sets that are stored here (`warren_policy.relay.PolicyRelay`)."""
+
+    @property
+    def held(self) -> Collection[Audience]:
+        """The readers that the stream holds a set of."""
+
+    def wake(self) -> None:
+        """Publish what was stored."""
+
+    def bus_returned(self) -> None:
+        """Compare the stream with the database first."""
+
+
 class EpochFollower:
-    """Takes this service from one epoch to the next. `seen` are the readers that the stream holds a set of."""
+    """Takes this service from one epoch to the next. `root` is the public key of the trust root."""
 
     def __init__(
-        self, store: PolicyStore, queue: OutboxQueue, restore_guard: RestoreGuard, seen: Callable[[], Collection[Audience]],
-        root: PublicKey, *, now: Callable[[], datetime], new_id: Callable[[], str], committed: Callable[[], None],
-        compare: Callable[[], None],
+        self, store: PolicyStore, queue: OutboxQueue, restore_guard: RestoreGuard, relay: Relay, root: PublicKey, *,
+        now: Callable[[], datetime], new_id: Callable[[], str],
     ) -> None:  # fmt: skip
         self._store = store
         self._queue = queue
         self._restore_guard = restore_guard
-        self._seen = seen
+        self._relay = relay
         self._root = root
         self._now = now
         self._new_id = new_id
-        self._committed = committed
-        self._compare = compare
 
     async def follow(self, command: FollowEpoch, caller: CallContext) -> EpochFollowed:
         """Publish everything in the epoch of the trust document, once. Forbidden: the root did not sign it; Conflict: that
@@ -54,18 +66,18 @@ class EpochFollower:
         for _ in range(MAX_RACES):
             snapshot = await self._store.snapshot()
             if trust.epoch == snapshot.epoch:
-                self._compare()  # a repeated announcement finds sets of another epoch
+                self._relay.bus_returned()  # a repeated announcement finds sets of another epoch
                 return EpochFollowed(epoch=snapshot.epoch, revision=snapshot.revision)
             if trust.epoch < snapshot.epoch:
                 raise ConflictError(f"epoch {trust.epoch} is over: policies are at epoch {snapshot.epoch}")
             await self._restore_guard.compared()  # else readers that only the stream knows of would be forgotten
-            known = {*await self._queue.published(), *self._seen()}
+            known = {*await self._queue.published(), *self._relay.held}
             commit = await asyncio.to_thread(self._commit_of, snapshot, trust.epoch, known, caller)
             try:
                 await self._store.commit(commit)
             except RevisionMovedError:
                 continue
-            self._committed()
+            self._relay.wake()
             log.warning(
                 "policy.epoch_followed", epoch=trust.epoch, before=snapshot.epoch, readers=len(commit.outbox.sets),
                 actor=caller.actor,

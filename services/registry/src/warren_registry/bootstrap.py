@@ -17,6 +17,7 @@ from warren_bus.connection import Connection
 from warren_bus.settings import BusSettings
 from warren_contracts.commands import Health
 from warren_contracts.documents import SignerRole
+from warren_contracts.names import PeerId
 from warren_contracts.problems import UnavailableError
 from warren_registry.adapters.nats.heartbeats import Heartbeats
 from warren_registry.adapters.nats.policy_service import PolicyCalls
@@ -38,7 +39,7 @@ from warren_registry.presence.remarks import remarks
 from warren_registry.presence.sweep import INTERVAL as SWEEP_INTERVAL
 from warren_registry.presence.sweep import Connections
 from warren_registry.presence.tracker import PresenceTracker
-from warren_registry.service import Registry
+from warren_registry.service import FollowedStreams, Registry
 from warren_registry.settings import RegistrySettings
 from warren_service import streams
 from warren_service.broker import Broker, build_broker, serve
@@ -165,9 +166,8 @@ class Runtime:
         self._heartbeats = Heartbeats(bus, self.presence.receive)
         self._all_digests_at = float("-inf")
         self.registry = Registry(
-            database, self._trust, self._digests, self.presence,
-            clock=utc_now, random=os.urandom, committed=self._committed, policy_claims=policy_claims, restore_guard=restore_guard,
-            epochs=self.epochs, announced=self._epoch_announced, confirm_connections=self._connections.confirm,
+            database, self._trust, FollowedStreams(restore_guard, self.epochs, self._digests, policy_claims), self.presence, self,
+            clock=utc_now, random=os.urandom,
         )  # fmt: skip
         self.loops = {
             "epoch": Worker("epoch", self._keep_epoch, FALLBACK),
@@ -213,7 +213,8 @@ class Runtime:
         for name in ("epoch", "policies", "relay", "sweep", "kicks", "events"):
             self.loops[name].wake()
 
-    def _epoch_announced(self, actor: str) -> None:
+    def epoch_announced(self, actor: str) -> None:
+        """See `service.BackgroundWork`."""
         self.epochs.actor = actor
         self.loops["epoch"].wake()
 
@@ -224,7 +225,12 @@ class Runtime:
             for name in ("directory", "relay", "digests"):
                 self.loops[name].wake()
 
-    def _committed(self) -> None:
+    async def confirm_connections(self, peer: PeerId) -> None:
+        """See `service.BackgroundWork`."""
+        await self._connections.confirm(peer)
+
+    def committed(self) -> None:
+        """See `service.BackgroundWork`."""
         for name in ("directory", "events", "kicks"):
             self.loops[name].wake()
 

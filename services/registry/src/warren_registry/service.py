@@ -1,7 +1,8 @@
 """The registry's RPC verbs: each is one transaction, and wakes the workers after its commit."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -69,10 +70,6 @@ from warren_service.restore_guard import RestoreGuard
 log = structlog.get_logger(__name__)
 
 
-async def _unconfirmed(peer: PeerId) -> None:
-    """The connections of a peer are taken as they were reported."""
-
-
 class DigestSource(Protocol):
     @property
     def epoch(self) -> int: ...
@@ -86,44 +83,60 @@ class EpochSource(Protocol):
     def newest(self) -> int: ...
 
 
+@dataclass(frozen=True, slots=True)
+class FollowedStreams:
+    """What the service knows of the streams that it follows: its own of the directory, and that of the policies."""
+
+    restore_guard: RestoreGuard
+    epochs: EpochSource
+    digests: DigestSource
+    policy_claims: Callable[[], PolicyClaims]
+
+
+class BackgroundWork(Protocol):
+    """The work beside the calls, which a call wakes or waits for."""
+
+    def committed(self) -> None:
+        """A transaction has changed something that is to be published."""
+
+    def epoch_announced(self, actor: str) -> None:
+        """An operator has advanced the epoch."""
+
+    async def confirm_connections(self, peer: PeerId) -> None:
+        """Ask the bus for the connections of a peer: the end of one may not have been reported yet."""
+
+
 class Registry:
     """The calls of the registry. The callers are verified before."""
 
     def __init__(
-        self, database: Database, trust: Trust, digests: DigestSource, presence: PresenceTracker, *,
-        clock: Callable[[], datetime], random: RandomBytes, committed: Callable[[], None],
-        policy_claims: Callable[[], PolicyClaims], restore_guard: RestoreGuard, epochs: EpochSource, announced: Callable[[str], None],
-        confirm_connections: Callable[[PeerId], Awaitable[None]] = _unconfirmed,
+        self, database: Database, trust: Trust, streams: FollowedStreams, presence: PresenceTracker, work: BackgroundWork, *,
+        clock: Callable[[], datetime], random: RandomBytes,
     ) -> None:  # fmt: skip
         self._database = database
         self._trust = trust
-        self._digests = digests
+        self._streams = streams
         self._presence = presence
+        self._work = work
         self._clock = clock
         self._random = random
-        self._committed = committed
-        self._policy_claims = policy_claims
-        self._restore_guard = restore_guard
-        self._epochs = epochs
-        self._announced = announced
-        self._confirm_connections = confirm_connections
         self._rate_limiter = RateLimiter(BURST, RATE)
 
     @asynccontextmanager
     async def _current(self) -> AsyncIterator[Tables]:
         """A transaction that assigns or reads revisions; RestoredFromBackupError if the database is older than its stream."""
-        await self._restore_guard.compared()
+        await self._streams.restore_guard.compared()
         async with self._database.transaction() as tables:
-            self._restore_guard.check((await tables.fleet.state()).epoch)
+            self._streams.restore_guard.check((await tables.fleet.state()).epoch)
             yield tables
 
     async def enrol(self, nkey: str, request: EnrolRequest) -> EnrolReply:
         now = self._clock()
         async with self._current() as tables:
-            decision = await enrol_peer(tables, request, nkey, self._policy_claims(), now)
+            decision = await enrol_peer(tables, request, nkey, self._streams.policy_claims(), now)
             trust = await self._trust.document(tables)
         peer = decision.peer
-        self._committed()
+        self._work.committed()
         log.info("peer.enrolled", peer=peer.id, tags=peer.tags, join=peer.join_token, repeated=not decision.fresh)
         return EnrolReply(
             peer=peer.id, tags=peer.tags, epoch=trust.epoch, root=self._trust.root_key, trust=trust,
@@ -134,9 +147,11 @@ class Registry:
         async with self._database.transaction() as tables:
             found = await membership.find_member(tables, peer)
             trust = await self._trust.document(tables)
-        if trust.epoch > FIRST and self._digests.epoch != trust.epoch:  # agents change to it when all is published
+        if (
+            trust.epoch > FIRST and self._streams.digests.epoch != trust.epoch
+        ):  # agents change to it when all is published
             raise UnavailableError(f"epoch {trust.epoch} is being published: repeat the call")
-        digests = (self._digests.of(reader) for reader in subjects.readers_of(peer, found.tags))
+        digests = (self._streams.digests.of(reader) for reader in subjects.readers_of(peer, found.tags))
         return Whoami(
             peer=peer, epoch=trust.epoch, revision=found.version, tags=found.tags, trust=trust,
             digests=tuple(digest for digest in digests if digest is not None),
@@ -150,7 +165,7 @@ class Registry:
         try:
             async with self._current() as tables:
                 found, changed, refused = await membership.announce(
-                    tables, peer, announcement, self._policy_claims(), self._clock(), self._rate_limiter
+                    tables, peer, announcement, self._streams.policy_claims(), self._clock(), self._rate_limiter
                 )
         except (InvalidInputError, ConflictError) as error:
             self._presence.announced(peer, error.problem().line)
@@ -158,7 +173,7 @@ class Registry:
         self._presence.announced(peer, "; ".join(f"{it.field}: {it.message}" for it in refused))
         self._presence.holders.accept(peer, caller)
         if changed:
-            self._committed()
+            self._work.committed()
             log.info("peer.announced", peer=peer, revision=found.version, refused=[it.message for it in refused])
         return AnnounceReply(revision=found.version, changed=changed, refused=refused)
 
@@ -166,7 +181,7 @@ class Registry:
         holders = self._presence.holders
         if holders.other_holder(peer, caller) is None:
             return
-        await self._confirm_connections(peer)  # the end of a connection may not have been reported yet
+        await self._work.confirm_connections(peer)
         if (holder := holders.other_holder(peer, caller)) is None:
             return
         holders.refused(peer)
@@ -221,7 +236,7 @@ class Registry:
             found = await membership.retag(tables, command.peer, command.tags, command.actor, now)
             await record(tables, "retag", command.peer, command, now)
             epoch = (await tables.fleet.state()).epoch
-        self._committed()
+        self._work.committed()
         log.info("peer.retagged", peer=found.id, tags=found.tags, actor=command.actor)
         return queries.summary_of(found, epoch, self._presence)
 
@@ -231,7 +246,7 @@ class Registry:
             found = await membership.set_priority(tables, command.peer, command.priority, command.actor, now)
             await record(tables, "set_priority", command.peer, command, now)
             epoch = (await tables.fleet.state()).epoch
-        self._committed()
+        self._work.committed()
         log.info("peer.priority_changed", peer=found.id, priority=found.priority, actor=command.actor)
         return queries.summary_of(found, epoch, self._presence)
 
@@ -240,7 +255,7 @@ class Registry:
             now = self._clock()
             await order_tunnel(tables, command, now)
             await record(tables, f"{command.action}_tunnel", command.tunnel, command, now)
-        self._committed()
+        self._work.committed()
         log.info(
             "tunnel.ordered", peer=command.peer, tunnel=command.tunnel, action=command.action.value, actor=command.actor
         )
@@ -253,7 +268,7 @@ class Registry:
             await record(tables, "revoke", command.peer, command, now)
             epoch = (await tables.fleet.state()).epoch
         self._presence.revoked([found.id])
-        self._committed()
+        self._work.committed()
         log.info("peer.revoked", peer=found.id, actor=command.actor)
         return queries.summary_of(found, epoch, self._presence)
 
@@ -298,19 +313,19 @@ class Registry:
             now = self._clock()
             removed = await operators.remove_operator_token(tables, command.name, now)
             await record(tables, "remove_operator_token", removed.name, command, now)
-        self._committed()
+        self._work.committed()
         log.info("operator.removed", operator=removed.name, actor=command.actor)
         return removed
 
     async def advance_epoch(self, command: AdvanceEpoch) -> EpochReply:
         """Advance the epoch. Raises NotComparedError until the published epochs are known."""
-        await self._restore_guard.compared()
+        await self._streams.restore_guard.compared()
         now = self._clock()
         async with self._database.transaction() as tables:
-            reply = await advance(tables, self._trust, command, self._epochs.newest, now)
+            reply = await advance(tables, self._trust, command, self._streams.epochs.newest, now)
             await record(tables, "advance_epoch", str(reply.epoch), command, now)
-        self._committed()
-        self._announced(command.actor)
+        self._work.committed()
+        self._work.epoch_announced(command.actor)
         log.warning("epoch.advanced", epoch=reply.epoch, before=reply.before, actor=command.actor)
         return reply
 

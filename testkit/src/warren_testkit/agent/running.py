@@ -14,8 +14,10 @@ from warren_agent.change_control import ChangeControl
 from warren_agent.clocks import Clocks
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.health import TunnelHealth
+from warren_agent.intents import Intents
 from warren_agent.ports import Intent
 from warren_agent.protection import Protection
+from warren_agent.safeguards import Safeguards
 from warren_agent.state.store import StateStore
 from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.reporter import TelemetryReporter
@@ -65,7 +67,10 @@ class Running:
         protection = Protection(guard, ("ipsec0",), reach)
         inspectors = (protection,) if changes is None else (protection, changes)
         supervisor = Supervisor(drivers, reporter, clocks, TunnelHealth(clocks, inspectors))
-        self.agent = Agent(peer, drivers, self.source, announcer, self.store, supervisor, clocks, protection, changes)
+        safeguards = Safeguards(
+            protection, changes or ChangeControl(clocks.monotonic, confirm_within=0, roll_back_after=0)
+        )
+        self.agent = Agent(peer, drivers, Intents(self.source, self.store), announcer, supervisor, safeguards, clocks)
         self.task = asyncio.create_task(self.agent.run())
 
     async def received(self, model: type[ModelT], kind: str, count: int = 1) -> list[ModelT]:

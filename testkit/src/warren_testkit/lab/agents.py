@@ -26,6 +26,7 @@ from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.vici_codec import subsection, subsections
 from warren_agent.health import TunnelHealth
 from warren_agent.host import own_addresses
+from warren_agent.intents import Intents
 from warren_agent.paths.data_path import DataPath, EchoProber
 from warren_agent.paths.manager import PathManager
 from warren_agent.paths.names import Resolve
@@ -33,6 +34,7 @@ from warren_agent.paths.prober import Prober
 from warren_agent.paths.resolver import resolve
 from warren_agent.ports import Intent
 from warren_agent.protection import Protection
+from warren_agent.safeguards import Safeguards
 from warren_agent.state.changes_file import ChangesFile
 from warren_agent.state.store import StateStore
 from warren_agent.supervisor import Supervisor
@@ -107,13 +109,11 @@ class LocalAgent:
         self.agent = Agent(
             gateway.name,
             drivers,
-            self.source,
+            Intents(self.source, store),
             announcer,
-            store,
             supervisor,
+            Safeguards(protection or Protection(), changes),
             clocks,
-            protection or Protection(),
-            changes,
         )
         self._task: asyncio.Task[None] | None = None
 
