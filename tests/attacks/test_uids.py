@@ -13,25 +13,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from warren_lab.runtime import make_runtime_folder
 from warren_stack.errors import LocalError
 from warren_stack.run_as import NOBODY, User, run_as
 from warren_stack.users import FIRST_UID, PARTS, part_users
-from warren_testkit.up import Up, running_up
+from warren_testkit.up import Up, running_up, stack_folder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="without root every part has the user who starts it")
-
-PROGRAMS = {
-    "nats": "nats-server", "postgres": "bin/postgres", "streams": "warren_stack.streams", "callout": "warren_callout",
-    "registry": "warren_registry", "policy": "warren_policy", "metrics": "warren_metrics", "api": "warren_api",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def data() -> Iterator[Path]:
-    folder = make_runtime_folder("warren-test-")
-    yield folder / "data"
-    subprocess.run(["rm", "-rf", folder], check=True)
+    with stack_folder() as folder:
+        yield folder / "data"
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +36,7 @@ def up(data: Path) -> Iterator[Up]:
 @pytest.fixture(scope="module")
 def parts(up: Up) -> dict[str, psutil.Process]:
     """The process of each part."""
-    found: dict[str, psutil.Process] = {}
-    for child in psutil.Process(up.process.pid).children():
-        command = child.cmdline()
-        found |= {name: child for name, program in PROGRAMS.items() if any(program in word for word in command[:3])}
+    found = up.parts()
     assert set(found) == set(PARTS)
     return found
 

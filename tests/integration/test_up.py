@@ -3,17 +3,12 @@
 import asyncio
 import json
 import os
-import select
-import signal
 import ssl
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -22,45 +17,25 @@ import pytest
 from warren_api.adapters.callout_probe import callout_answers
 from warren_bus.settings import BusSettings
 from warren_lab.process import wait_until
-from warren_lab.runtime import make_runtime_folder
+from warren_testkit.up import PROGRAMS, WARREN, Up, running_up, stack_folder
 from warren_trust.keys import KeyKind, KeyPair, write_seed
 
-WARREN = Path(sys.executable).with_name("warren")
 READY_LIMIT_SECONDS = 60.0
-PARTS = {
-    "nats": "nats-server",
-    "postgres": "bin/postgres",
-    "callout": "warren_callout",
-    "registry": "warren_registry",
-    "policy": "warren_policy",
-    "metrics": "warren_metrics",
-    "api": "warren_api",
-}
+PARTS = [name for name in PROGRAMS if name != "streams"]  # of that one, health shows nothing
 
 
-class Up:
-    """A running `warren up` and what it said."""
+class ServedUp:
+    """A running `warren up`, as an operator sees it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], said: dict[str, Any]) -> None:
-        self.process = process
-        self.said = said
-        self.token = Path(said["token_file"]).read_text().strip()
-        self.trusting = ssl.create_default_context(cafile=said["ca_file"])
-
-    def part(self, name: str) -> psutil.Process | None:
-        """The process of a part, found by its command line among the children."""
-        for child in psutil.Process(self.process.pid).children():
-            try:
-                if PARTS[name] in child.cmdline() or any(PARTS[name] in word for word in child.cmdline()[:1]):
-                    return child
-            except psutil.NoSuchProcess:
-                continue
-        return None
+    def __init__(self, up: Up) -> None:
+        self.process, self.info, self.parts = up.process, up.info, up.parts
+        self.token = Path(up.info["token_file"]).read_text().strip()
+        self.trusting = ssl.create_default_context(cafile=up.info["ca_file"])
 
     def dependencies(self) -> dict[str, bool]:
         """What /api/health says now; empty where nobody answers."""
         try:
-            reply = httpx.get(f"{self.said['url']}/api/health", timeout=5, trust_env=False, verify=self.trusting)
+            reply = httpx.get(f"{self.info['url']}/api/health", timeout=5, trust_env=False, verify=self.trusting)
         except httpx.HTTPError:
             return {}
         body: dict[str, bool] = reply.json()["dependencies"]
@@ -71,69 +46,37 @@ class Up:
         return bool(dependencies) and all(dependencies.values())
 
 
-@contextmanager
-def running(data: Path) -> Iterator[Up]:
-    """`warren up --json` on free ports, stopped with SIGTERM (SIGKILL where it does not listen)."""
-    ports = [word for name in ("http", "nats", "metrics") for word in (f"--{name}-port", "0")]
-    process = subprocess.Popen(
-        [WARREN, "up", "--json", "--data", data, *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with process.stdout, process.stderr:
-        try:
-            readable, _, _ = select.select([process.stdout], [], [], READY_LIMIT_SECONDS)
-            line = process.stdout.readline() if readable else b""
-            assert line, f"warren up said nothing: {_end(process)}"
-            yield Up(process, json.loads(line))
-        finally:
-            _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> str:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    assert process.stderr is not None
-    return "" if process.stderr.closed else process.stderr.read().decode()
-
-
 @pytest.fixture(scope="module")
 def data() -> Iterator[Path]:
-    folder = make_runtime_folder("warren-test-")
-    yield folder / "data"
-    subprocess.run(["rm", "-rf", folder], check=True)
+    with stack_folder() as folder:
+        yield folder / "data"
 
 
 @pytest.fixture(scope="module")
-def up(data: Path) -> Iterator[Up]:
-    with running(data) as up:
-        yield up
+def up(data: Path) -> Iterator[ServedUp]:
+    with running_up(data) as up:
+        yield ServedUp(up)
 
 
-def test_up_is_ready_with_every_dependency(up: Up) -> None:
+def test_up_is_ready_with_every_dependency(up: ServedUp) -> None:
     dependencies = up.dependencies()
     assert {"nats", "registry", "policy", "metrics"} <= set(dependencies)
     assert all(dependencies.values())
 
 
-def test_up_writes_a_private_operator_token_that_works(up: Up) -> None:
-    token_file = Path(up.said["token_file"])
+def test_up_writes_a_private_operator_token_that_works(up: ServedUp) -> None:
+    token_file = Path(up.info["token_file"])
     assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
     for token, status in ((up.token, 200), ("wrong", 401)):
         headers = {"Authorization": f"Bearer {token}"}
         reply = httpx.get(
-            f"{up.said['url']}/api/peers", headers=headers, timeout=10, trust_env=False, verify=up.trusting
+            f"{up.info['url']}/api/peers", headers=headers, timeout=10, trust_env=False, verify=up.trusting
         )
         assert reply.status_code == status
 
 
-def test_health_probes_leave_no_warning_in_the_logs(up: Up, data: Path) -> None:
-    bus = BusSettings((up.said["nats_url"],), data / "keys" / "api.seed", ca_file=Path(up.said["ca_file"]))
+def test_health_probes_leave_no_warning_in_the_logs(up: ServedUp, data: Path) -> None:
+    bus = BusSettings((up.info["nats_url"],), data / "keys" / "api.seed", ca_file=Path(up.info["ca_file"]))
     logs = {name: data / "log" / f"{name}.log" for name in ("callout", "nats")}
     before = {name: path.stat().st_size for name, path in logs.items()}
     for _ in range(3):
@@ -152,7 +95,7 @@ def test_health_probes_leave_no_warning_in_the_logs(up: Up, data: Path) -> None:
     assert len([line for line in added("nats") if "[ERR]" in line]) == 1
 
 
-def test_a_second_up_on_the_same_data_is_refused(up: Up, data: Path) -> None:
+def test_a_second_up_on_the_same_data_is_refused(up: ServedUp, data: Path) -> None:
     second = subprocess.run([WARREN, "up", "--data", data], capture_output=True, text=True, timeout=30, check=False)
     assert second.returncode == 1
     assert second.stderr.count("\n") == 1
@@ -161,33 +104,31 @@ def test_a_second_up_on_the_same_data_is_refused(up: Up, data: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_killed_part_comes_back(up: Up, name: str) -> None:
-    victim = up.part(name)
-    assert victim is not None
+def test_a_killed_part_comes_back(up: ServedUp, name: str) -> None:
+    victim = up.parts()[name]
     victim.kill()
 
     def returned() -> bool:
-        now = up.part(name)
+        now = up.parts().get(name)
         return now is not None and now.pid != victim.pid and up.is_ready()
 
     wait_until(returned, f"{name} returns and everything is ready", READY_LIMIT_SECONDS)
 
 
-def test_all_parts_killed_at_once_come_back(up: Up) -> None:
-    victims = {name: up.part(name) for name in PARTS}
-    assert None not in victims.values()
+def test_all_parts_killed_at_once_come_back(up: ServedUp) -> None:
+    victims = {name: it for name, it in up.parts().items() if name in PARTS}
+    assert set(victims) == set(PARTS)
     for victim in victims.values():
-        assert victim is not None
         victim.kill()
 
     def returned() -> bool:
-        now = {name: up.part(name) for name in PARTS}
-        return None not in now.values() and now != victims and up.is_ready()
+        now = {name: it for name, it in up.parts().items() if name in PARTS}
+        return set(now) == set(PARTS) and now != victims and up.is_ready()
 
     wait_until(returned, "all parts return and everything is ready", READY_LIMIT_SECONDS)
 
 
-def test_no_secret_is_in_a_log_or_a_command_line(up: Up, data: Path) -> None:
+def test_no_secret_is_in_a_log_or_a_command_line(up: ServedUp, data: Path) -> None:
     secrets = {path.read_text().strip() for path in (data / "keys").glob("*.seed")} | {up.token}
     secrets |= {path.read_text().strip().rpartition(":")[2] for path in (data / "secrets").glob("*.pass")}
     assert len(secrets) > 10
@@ -196,7 +137,7 @@ def test_no_secret_is_in_a_log_or_a_command_line(up: Up, data: Path) -> None:
     assert not [secret[:4] for secret in secrets for text in texts if secret in text]
 
 
-def test_parts_end_with_a_killed_up_and_it_starts_again(data: Path, up: Up) -> None:
+def test_parts_end_with_a_killed_up_and_it_starts_again(data: Path, up: ServedUp) -> None:
     """The last test of this stack: it kills it."""
     children = psutil.Process(up.process.pid).children(recursive=True)
     runtime = json.loads((data / "up.json").read_text())["runtime"]
@@ -205,7 +146,8 @@ def test_parts_end_with_a_killed_up_and_it_starts_again(data: Path, up: Up) -> N
     up.process.wait()
     _, alive = psutil.wait_procs(children, timeout=20)
     assert alive == []
-    with running(data) as again:
+    with running_up(data) as started:
+        again = ServedUp(started)
         assert again.is_ready()
         assert again.token == up.token
         assert not Path(runtime).exists()

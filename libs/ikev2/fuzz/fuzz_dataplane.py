@@ -8,10 +8,10 @@ A finding is an exception, or a difference between the batched path and scalar E
 to the TUN device, other counters.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 
 import atheris
+from fuzz_target import run
 
 with atheris.instrument_imports(include=["warren_ikev2.dataplane", "warren_ikev2.esp"]):
     from warren_ikev2.dataplane.links import Links
@@ -92,13 +92,5 @@ def fuzz_inner(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {"frames": fuzz_frames, "trains": fuzz_trains, "inner": fuzz_inner}
 
 
-def main() -> None:
-    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
-        sys.exit(f"usage: {sys.argv[0]} {{{','.join(TARGETS)}}} [libFuzzer options]")
-    target = TARGETS[sys.argv.pop(1)]
-    atheris.Setup(sys.argv, target)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    run(TARGETS)

@@ -8,10 +8,10 @@
 A finding is an exception other than the codec's own, or an invalid state. The test suite checks the same with hypothesis.
 """
 
-import sys
 from collections.abc import Callable
 
 import atheris
+from fuzz_target import run
 
 with atheris.instrument_imports(include=["warren_ikev2"]):
     from warren_ikev2.addresses import Path
@@ -86,13 +86,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 
-def main() -> None:
-    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
-        sys.exit(f"usage: {sys.argv[0]} {{{','.join(TARGETS)}}} [libFuzzer options]")
-    target = TARGETS[sys.argv.pop(1)]
-    atheris.Setup(sys.argv, target)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    run(TARGETS)

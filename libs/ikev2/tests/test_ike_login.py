@@ -226,7 +226,9 @@ def test_a_login_that_waits_is_part_of_its_half_open_ike_sa() -> None:
     pair.wire.run(Limits().half_open_seconds)
     assert pair.sun.endpoint.size == 0
     with pytest.raises(CommandError):
-        pair.sun.endpoint.commands.answer_login(pair.sun.all(LoginRequested)[0].session, LoginVerdict(True), pair.wire.now)
+        pair.sun.endpoint.commands.answer_login(
+            pair.sun.all(LoginRequested)[0].session, LoginVerdict(True), pair.wire.now
+        )
 
 
 # Keys and passwords at one server

@@ -99,7 +99,7 @@ def test_a_second_connection_is_refused_while_the_first_is_there() -> None:
     connect(pair)
     assert len(pair.sun.all(IkeSaEstablished)) == 1
     assert pair.sun.last(AuthenticationFailed).reason == "moon is connected already"
-    pair.sun.endpoint.delete(first, pair.wire.now)
+    pair.sun.endpoint.commands.delete(first, pair.wire.now)
     pair.wire.run(1)
     connect(pair)
     assert len(pair.sun.all(IkeSaEstablished)) == 2

@@ -53,7 +53,9 @@ def test_without_nats_moves_are_protected() -> None:
     pair.wire.run(2)
     assert esp_paths(pair) == [(MOON_2, SUN)] * 2
     pair.moon.more += [UNKNOWN_HOST]
-    pair.moon.endpoint.commands.change_path(pair.moon_session, Path(SocketAddress(MOON, 500), path.remote), pair.wire.now)
+    pair.moon.endpoint.commands.change_path(
+        pair.moon_session, Path(SocketAddress(MOON, 500), path.remote), pair.wire.now
+    )
     pair.wire.translate = translate
     pair.wire.run(5)
     assert pair.moon.last(AddressRefused)

@@ -15,7 +15,7 @@ from warren_agent.errors import BadSettingError, UnknownDriverError
 from warren_agent.setting import Setting
 from warren_agent.settings import check_settings
 from warren_testkit.agent.driver_contract import DriverContract
-from warren_testkit.agent.fakes import FakeDriver
+from warren_testkit.agent.fake_driver import FakeDriver
 from warren_testkit.intent import ipsec_tunnel
 
 FAKE = DriverKind(

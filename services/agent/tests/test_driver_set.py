@@ -16,7 +16,7 @@ from warren_agent.state.capabilities_file import CapabilitiesFile
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import DriverState
 from warren_contracts.tunnel import Tunnel
-from warren_testkit.agent.fakes import FakeDriver
+from warren_testkit.agent.fake_driver import FakeDriver
 from warren_testkit.intent import ipsec_tunnel
 
 

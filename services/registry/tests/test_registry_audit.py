@@ -44,7 +44,7 @@ class NoDigests:
 
 
 class NoWork:
-    """Nothing is done beside the calls."""
+    """Nothing is done between the calls."""
 
     def committed(self) -> None: ...
 

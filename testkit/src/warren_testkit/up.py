@@ -1,5 +1,6 @@
 """`warren up` as a process: the real command on free ports, for tests of what runs under it."""
 
+import contextlib
 import json
 import select
 import signal
@@ -11,6 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from warren_lab.runtime import make_runtime_folder
+
+PROGRAMS = {
+    "nats": "nats-server", "postgres": "bin/postgres", "streams": "warren_stack.streams", "callout": "warren_callout",
+    "registry": "warren_registry", "policy": "warren_policy", "metrics": "warren_metrics", "api": "warren_api",
+}  # fmt: skip
+"""What the command line of each part has: a word of its own, or its program."""
 READY_LIMIT_S = 90.0
 STOP_LIMIT_S = 30.0
 WARREN = Path(sys.executable).with_name("warren")
@@ -22,6 +32,25 @@ class Up:
 
     process: subprocess.Popen[bytes]
     info: dict[str, Any]
+
+    def parts(self) -> dict[str, psutil.Process]:
+        """The processes of the parts that run now."""
+        found: dict[str, psutil.Process] = {}
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                command = child.cmdline()
+                found |= {name: child for name, it in PROGRAMS.items() if it in command or it in "".join(command[:1])}
+        return found
+
+
+@contextmanager
+def stack_folder() -> Iterator[Path]:
+    """A new folder whose path is short enough for sockets; it is removed with the files of other users in it."""
+    folder = make_runtime_folder("warren-test-")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["rm", "-rf", folder], check=True)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def test_fragmentation_at_600_bytes(bed: Bed, role: str) -> None:
     try:
         with (
             bed.nft("short", *only_short_ike(600)),
-            bed.connection(f"fragments-{role}", bed.pubkey_sides(credentials), fragmentation="yes") as name,
+            bed.connection(f"fragments-{role}", credentials.pubkey_sides(), fragmentation="yes") as name,
         ):
             own = bed.builder(role)
             own.with_certificate(chain, credentials.our_key).with_authorities(credentials.authority.certificate)

@@ -45,7 +45,7 @@ def test_eap_mschapv2_as_client(bed: Bed) -> None:
     """charon authenticates by its key first, then requests the password."""
     credentials = bed.credentials["ed25519"]
     bed.vici.load_shared("eap", "EAP", b"the password", "carol")
-    local, _ = bed.raw_sides(credentials)
+    local, _ = credentials.raw_sides()
     remote = {"auth": "eap-mschapv2", "eap_id": "%any", "id": bed.our_id}
     trust = RawKeyTrust((credentials.peer_key.public_key(),))
     with bed.connection("eap", (local, remote)):
@@ -71,7 +71,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(bed: Bed) -> None:
     other = Authority.make("Other Root")
     chain = [credentials.authority.issue(bed.our_id, credentials.our_key)]
     own = bed.client().with_certificate(chain, credentials.our_key).with_authorities(other.certificate).build()
-    with bed.connection("other", bed.pubkey_sides(credentials)), pytest.raises(AuthenticationError):
+    with bed.connection("other", credentials.pubkey_sides()), pytest.raises(AuthenticationError):
         bed.loop.run(own.connect(bed.peers))
 
 

@@ -34,7 +34,7 @@ def test_our_client_authenticates_to_charon_by_password(gtc_bed: Bed, method: An
     """charon authenticates by its key first, then requests the password, which it verifies for GTC by xauth-generic."""
     bed, kind = gtc_bed, "eap-gtc" if method is EapGtcAuth else "eap-mschapv2"
     credentials = bed.credentials["ed25519"]
-    local, _ = bed.raw_sides(credentials)
+    local, _ = credentials.raw_sides()
     remote = {"auth": kind, "eap_id": "%any", "id": bed.our_id}
     trust = RawKeyTrust((credentials.peer_key.public_key(),))
 
@@ -58,7 +58,7 @@ def test_charon_authenticates_to_our_server_by_password(gtc_bed: Bed, method: st
     """charon announces EAP_ONLY_AUTHENTICATION, and we authenticate by AUTH all the same. For MSCHAPv2 it declines our GTC."""
     bed = gtc_bed
     credentials = bed.credentials["ed25519"]
-    _, remote = bed.raw_sides(credentials)
+    _, remote = credentials.raw_sides()
     local = {"auth": method, "id": bed.peer_id, "eap_id": "carol"}
     expected = "the password" if right else "another"
     verifier = TableVerifier({"carol": expected}, {"carol"})

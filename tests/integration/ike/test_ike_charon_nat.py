@@ -10,7 +10,7 @@ from warren_ikev2.aio import Session, TunDevice
 from warren_lab.loop import NamespaceLoop
 from warren_lab.namespace import Namespace
 from warren_lab.ping import ping_command
-from warren_testkit.lab.ike_bed import ESP, IKE, LIMIT_SECONDS, Bed
+from warren_testkit.lab.ike_bed import ESP, IKE, LIMIT_SECONDS, Bed, psk_sides
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -72,7 +72,7 @@ def test_charon_behind_a_nat(bed: Bed, inside: tuple[NamespaceLoop, Namespace]) 
     _, host = inside
     host.add_address("lo", ip_interface("10.91.3.1/32"))
     with bed.second_charon(host) as vici, contextlib.ExitStack() as stack:
-        connection = bed.charon_connection(IKE, ESP, bed.psk_sides(), child={"local_ts": ["10.91.3.1/32"]})
+        connection = bed.charon_connection(IKE, ESP, psk_sides(), child={"local_ts": ["10.91.3.1/32"]})
         vici.load("out", connection | {"local_addrs": ["192.168.77.2"], "remote_addrs": [bed.peers]})
         peer_loop = stack.enter_context(NamespaceLoop(bed.peer))
         own = bed.server().with_networks(["10.91.1.1/32"], ["10.91.3.1/32"])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from warren_ikev2.aio import ClientBuilder, ServerBuilder, Session
-from warren_testkit.lab.ike_bed import LIMIT_SECONDS, Bed, Sides
+from warren_testkit.lab.ike_bed import LIMIT_SECONDS, Bed, Sides, psk_sides
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -125,8 +125,8 @@ def our_side(bed: Bed, cell: Cell) -> ClientBuilder | ServerBuilder:
 def charon_sides(bed: Bed, cell: Cell) -> Sides:
     kind = AUTHENTICATIONS[cell.authentication]
     if kind is None:
-        return bed.psk_sides()
-    return bed.raw_sides(bed.credentials[kind]) if cell.raw else bed.pubkey_sides(bed.credentials[kind])
+        return psk_sides()
+    return bed.credentials[kind].raw_sides() if cell.raw else bed.credentials[kind].pubkey_sides()
 
 
 def rekey_child(bed: Bed, cell: Cell, name: str, session: Session) -> None:

@@ -5,7 +5,7 @@ Part of `make test-all`, which installs that strongSwan into build/sid; skipped,
 
 import pytest
 
-from warren_testkit.lab.ike_bed import LIMIT_SECONDS, Bed
+from warren_testkit.lab.ike_bed import LIMIT_SECONDS, Bed, psk_sides
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.sid]
 
@@ -30,7 +30,7 @@ def test_additional_key_exchanges(sid_bed: Bed, version: str, group: str, kind: 
     """In the handshake, then in rekeys of the CHILD_SA and the IKE_SA; traffic passes at the end."""
     bed, name = sid_bed, f"sid-{group}-{kind}-{role}"
     ike, esp = f"aes256gcm16-prfsha384-{group}", f"aes256gcm16-{group}"
-    sides = bed.psk_sides() if kind == "psk" else bed.raw_sides(bed.credentials[kind])
+    sides = psk_sides() if kind == "psk" else bed.credentials[kind].raw_sides()
     own = bed.builder(role, ike, esp)
     if kind != "psk":
         credentials = bed.credentials[kind]

@@ -38,48 +38,34 @@ class AgentCommand(TyperCommand):
         ]
 
 
-@reported
-def enrol_command(context: typer.Context) -> None:
-    """Join the fleet with a join token (by file, standard input or WARREN_JOIN_TOKEN, never as an argument).
+ENROL = """Join the fleet with a join token (by file, standard input or WARREN_JOIN_TOKEN, never as an argument).
 
-    Everything behind is passed to `warren-agent enrol`. Example: warren enrol --help
-    """
-    exec_agent("enrol", context.args)
-
-
-@app.command("run", cls=AgentCommand, context_settings=PASSED_ON)
-@reported
-def run_command(context: typer.Context) -> None:
-    """Run the agent in this process: everything behind is passed to `warren-agent run`. Example: warren agent run"""
-    exec_agent("run", context.args)
-
-
-@app.command("doctor", cls=AgentCommand, context_settings=PASSED_ON)
-@reported
-def doctor_command(context: typer.Context) -> None:
-    """Look for what is wrong on this host, with remedies: see `warren-agent doctor`. Example: warren agent doctor --json"""
-    exec_agent("doctor", context.args)
+Everything behind is passed to `warren-agent enrol`. Example: warren enrol --help
+"""
+VERBS = {
+    "run": "Run the agent in this process: everything behind is passed to `warren-agent run`. Example: warren agent run",
+    "doctor": "Look for what is wrong on this host, with remedies: see `warren-agent doctor`. Example: warren agent doctor --json",
+    "support-bundle": (
+        "Write what support needs to one file, without secrets. Example: warren agent support-bundle --output gw1.tar.gz"
+    ),
+    "release": (
+        "Stop protecting the traffic of deleted policies on this host, of one or of all. Example: warren agent release branches"
+    ),
+    "protection": "List the traffic that the guard of this host protects. Example: warren agent protection",
+}
 
 
-@app.command("support-bundle", cls=AgentCommand, context_settings=PASSED_ON)
-@reported
-def support_bundle_command(context: typer.Context) -> None:
-    """Write what support needs to one file, without secrets. Example: warren agent support-bundle --output gw1.tar.gz"""
-    exec_agent("support-bundle", context.args)
+def _add(to: typer.Typer, verb: str, meaning: str) -> None:
+    """Add a verb of the agent."""
+
+    @to.command(verb, cls=AgentCommand, context_settings=PASSED_ON, help=meaning)
+    @reported
+    def pass_on(context: typer.Context) -> None:
+        exec_agent(verb, context.args)
 
 
-@app.command("release", cls=AgentCommand, context_settings=PASSED_ON)
-@reported
-def release_command(context: typer.Context) -> None:
-    """Stop protecting the traffic of deleted policies on this host, of one or of all. Example: warren agent release branches"""
-    exec_agent("release", context.args)
-
-
-@app.command("protection", cls=AgentCommand, context_settings=PASSED_ON)
-@reported
-def protection_command(context: typer.Context) -> None:
-    """List the traffic that the guard of this host protects. Example: warren agent protection"""
-    exec_agent("protection", context.args)
+for _verb, _meaning in VERBS.items():
+    _add(app, _verb, _meaning)
 
 
 def agent_options(verb: str) -> list[tuple[str, str]]:
@@ -109,5 +95,5 @@ def _agent() -> str:
 
 def register(root: typer.Typer) -> None:
     """Add `warren agent` and `warren enrol`."""
-    root.command("enrol", cls=AgentCommand, context_settings=PASSED_ON)(enrol_command)
+    _add(root, "enrol", ENROL)
     root.add_typer(app, name="agent")

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable
 from contextlib import redirect_stderr
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -36,6 +36,9 @@ def policies(context: typer.Context, incomplete: str) -> list[str]:
 def tunnels(context: typer.Context, incomplete: str) -> list[str]:
     """Names of tunnels."""
     return _ids(context, incomplete, "tunnels", TunnelList, lambda reply: [entry.name for entry in reply.tunnels])
+
+
+TunnelName = Annotated[str, typer.Argument(metavar="TUNNEL", autocompletion=tunnels)]
 
 
 def _ids(

@@ -34,7 +34,7 @@ Examples:
 
 @reported
 def history_command(
-    name: Annotated[str, typer.Argument(metavar="TUNNEL", autocompletion=completion.tunnels)],
+    name: completion.TunnelName,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many entries, the newest first.")] = 20,
     until: Annotated[
         str | None, typer.Option("--until", metavar="TIME", help="Only what happened until then.", show_default=False)

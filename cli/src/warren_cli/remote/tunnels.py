@@ -12,6 +12,7 @@ import typer
 from warren_cli.errors import CliError
 from warren_cli.remote import completion, tunnel_history, tunnel_orders
 from warren_cli.remote.client import ApiClient, path_of
+from warren_cli.remote.explain import explanation_of
 from warren_cli.remote.live_tunnels import REFRESH_S, ChangeWatch, LiveTunnels
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, VerbGroup, connect, reported, with_trust
 from warren_cli.remote.render import joined, moment, print_fields, print_json, print_table, print_yaml, size
@@ -29,7 +30,6 @@ from warren_cli.remote.tunnel_rows import (
     row_of,
 )  # fmt: skip
 from warren_cli.terminal import echo, plain
-from warren_contracts.explanation import Explanation
 from warren_contracts.peers import PeerSummary
 from warren_contracts.status import ChildSaStatus, FleetTunnel, TunnelState, TunnelStatus
 from warren_contracts.tunnel_query import InvalidQueryError, TunnelQuery
@@ -160,7 +160,7 @@ def csv_line(row: TunnelRow) -> list[str]:
 @app.command("show")
 @reported
 def show_command(
-    name: Annotated[str, typer.Argument(metavar="TUNNEL", autocompletion=completion.tunnels)],
+    name: completion.TunnelName,
     url: Url = URL,
     token_file: TokenFile = None,
     as_json: AsJson = False,
@@ -171,11 +171,7 @@ def show_command(
         if as_json:
             print_json(found)
             return
-        why = (
-            None
-            if found.state is TunnelState.UP
-            else api.call("GET", path_of("tunnels", name, "explanation"), Explanation)
-        )
+        why = None if found.state is TunnelState.UP else explanation_of(api, name)
     print_fields(
         (("tunnel", found.name), ("state", found.state.value), ("peers", joined(found.peers)),
          ("disagreement", found.disagreement), ("reason", _silence(found)),

@@ -24,7 +24,7 @@ from warren_metrics.counters import IngestCounters
 from warren_metrics.domain.ends import ends_of
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.recent_counters import RecentCounters
-from warren_metrics.handlers import CONSUMER, HEARTBEATS, register_history, register_rpc, register_telemetry
+from warren_metrics.handlers import CONSUMER, HEARTBEATS, register_history, register_telemetry, register_tunnels
 from warren_metrics.history import writer
 from warren_metrics.history.postgres import PostgresHistory
 from warren_metrics.history.queries import HistoryQueries
@@ -37,6 +37,7 @@ from warren_service.broker import Broker, build_broker, serve
 from warren_service.collector import spare_the_collector
 from warren_service.event_pages import EventPages
 from warren_service.policy_follower import PolicyFollower
+from warren_service.verb_server import VerbServer
 from warren_service.worker import Worker
 from warren_store import Store
 
@@ -102,8 +103,10 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         components = ServiceComponents(broker, bus, store, memory, asyncio.Event(), check, looking, following)
         counters, spans, recent = IngestCounters(registry), AgentSpans(broker.tracer), RecentCounters()
         register_telemetry(broker, Ingest(fleet, memory, StreamEvents(lambda: bus.client), counters, spans, recent))
-        register_rpc(broker, fleet, recent, components, _now)
-        register_history(broker, HistoryQueries(rows, retention, lambda name: name in fleet.tunnels, now=_now))
+        verbs = VerbServer(broker, NAME)
+        register_tunnels(verbs, fleet, recent, _now)
+        verbs.serve_health(components)
+        register_history(verbs, HistoryQueries(rows, retention, lambda name: name in fleet.tunnels, now=_now))
 
         async def bus_connected() -> None:
             for spec in (streams.TELEMETRY, streams.PRESENCE, streams.EVENT):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from faststream.nats import JStream, NatsMessage, NatsResponse, PullSub
 from nats.aio.msg import Msg
@@ -11,7 +11,7 @@ from nats.js.api import ConsumerConfig
 from warren_bus.headers import header
 from warren_bus.tracing import HEADER
 from warren_contracts import subjects, telemetry
-from warren_contracts.commands import Empty, GetTunnel, Health, ListTunnels
+from warren_contracts.commands import GetTunnel, ListTunnels
 from warren_contracts.events import PeerRevoked, PolicyChanged
 from warren_contracts.plans import TunnelStates, TunnelStatesQuery
 from warren_contracts.problems import NotFoundError
@@ -23,6 +23,7 @@ from warren_metrics.domain.views import fleet_tunnel, list_tunnels, observed_sta
 from warren_metrics.history.queries import HistoryQueries
 from warren_metrics.ingest import Ingest, Raw
 from warren_service.broker import Broker, reply
+from warren_service.verb_server import VerbServer
 
 QUEUE = "metrics"  # several callers, one instance: the state is in memory
 CONSUMER = "metrics"
@@ -33,12 +34,6 @@ HEARTBEAT_BATCH = 500  # of 8 kB: 4 MB
 PULL_WAIT = 0.1  # s until a batch that is not full is processed: the largest delay of a state change
 ACK_WAIT = 30  # s; a batch waits for its events to be stored
 MAX_DELIVER = 5  # then it is a dead letter
-
-
-class HealthSource(Protocol):
-    """The health of the service."""
-
-    async def health(self) -> Health: ...
 
 
 async def _as_it_is(message: Any) -> Any:
@@ -80,58 +75,42 @@ def _consume(broker: Broker, ingest: Ingest, stream: str, consumer: str, subject
         ingest.dead_letter(int(advisory.get("stream_seq", 0)))
 
 
-def register_rpc(
-    broker: Broker, fleet: FleetTelemetry, recent: RecentCounters, health: HealthSource, now: Callable[[], datetime]
+def register_tunnels(
+    verbs: VerbServer, fleet: FleetTelemetry, recent: RecentCounters, now: Callable[[], datetime]
 ) -> None:
-    """Subscribe the handlers of `rpc.metrics.*`, and of what operators may call of them."""
+    """Subscribe what is asked of the tunnels as they are."""
 
-    @broker.subscriber(subjects.rpc("metrics", "tunnels"), queue=QUEUE, title="metrics.tunnels")
-    @broker.subscriber(subjects.rpc_of_operators("metrics", "tunnels"), queue=QUEUE, title="operators.metrics.tunnels")
+    @verbs.verb("tunnels")
     async def tunnels(command: ListTunnels) -> NatsResponse:
         return reply(list_tunnels(fleet, command, now()))
 
-    @broker.subscriber(subjects.rpc("metrics", "tunnel"), queue=QUEUE, title="metrics.tunnel")
-    @broker.subscriber(subjects.rpc_of_operators("metrics", "tunnel"), queue=QUEUE, title="operators.metrics.tunnel")
+    @verbs.verb("tunnel")
     async def tunnel(command: GetTunnel) -> NatsResponse:
         found = fleet_tunnel(fleet, command.name, now())
         if found is None:
             raise NotFoundError(f"unknown tunnel {command.name}: list the reported tunnels")
         return reply(found)
 
-    @broker.subscriber(subjects.rpc("metrics", "tunnel_counters"), queue=QUEUE, title="metrics.tunnel_counters")
-    @broker.subscriber(
-        subjects.rpc_of_operators("metrics", "tunnel_counters"), queue=QUEUE, title="operators.metrics.tunnel_counters"
-    )
+    @verbs.verb("tunnel_counters")
     async def tunnel_counters(command: TunnelCountersQuery) -> NatsResponse:
         ends = fleet.tunnels.get(command.name)
         if not ends:
             raise NotFoundError(f"unknown tunnel {command.name}: list the reported tunnels")
         return reply(recent.of(command.name, ends, now()))
 
-    @broker.subscriber(subjects.rpc("metrics", "states"), queue=QUEUE, title="metrics.states")
-    @broker.subscriber(subjects.rpc_of_operators("metrics", "states"), queue=QUEUE, title="operators.metrics.states")
+    @verbs.verb("states")
     async def states(command: TunnelStatesQuery) -> NatsResponse:
         return reply(TunnelStates(states=observed_states(fleet, command.names, now())))
 
-    @broker.subscriber(subjects.rpc("metrics", "health"), queue=QUEUE, title="metrics.health")
-    async def health_of_service(command: Empty) -> NatsResponse:
-        return reply(await health.health())
 
-
-def register_history(broker: Broker, history: HistoryQueries) -> None:
+def register_history(verbs: VerbServer, history: HistoryQueries) -> None:
     """Subscribe what is asked of the past."""
 
-    @broker.subscriber(subjects.rpc("metrics", "tunnel_history"), queue=QUEUE, title="metrics.tunnel_history")
-    @broker.subscriber(
-        subjects.rpc_of_operators("metrics", "tunnel_history"), queue=QUEUE, title="operators.metrics.tunnel_history"
-    )
+    @verbs.verb("tunnel_history")
     async def tunnel_history(command: TunnelHistoryQuery) -> NatsResponse:
         return reply(await history.tunnel(command))
 
-    @broker.subscriber(subjects.rpc("metrics", "fleet_at"), queue=QUEUE, title="metrics.fleet_at")
-    @broker.subscriber(
-        subjects.rpc_of_operators("metrics", "fleet_at"), queue=QUEUE, title="operators.metrics.fleet_at"
-    )
+    @verbs.verb("fleet_at")
     async def fleet_at(command: FleetAtQuery) -> NatsResponse:
         return reply(await history.fleet_at(command))
 

@@ -31,6 +31,7 @@ from warren_service import streams
 from warren_service.broker import Broker, build_broker, serve
 from warren_service.collector import spare_the_collector
 from warren_service.restore_guard import RestoreGuard
+from warren_service.verb_server import VerbServer
 from warren_store import Listener, Store
 from warren_trust.keys import KeyKind, read_seed
 from warren_trust.signing import Signer
@@ -130,9 +131,11 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
 
         listener = Listener(store, CHANNEL, on_gap=database_returned, on_notify=outbox_changed)
         parts = ServiceComponents(broker, bus, store, listener, relay, queue, policies, restore_guard)
-        register(broker, service, Planner(policies, directory, derived), epochs, parts)
-        register_records(broker, PolicyRecords(policies, _now))
-        register_published(broker, PublishedStreams(lambda: bus.client))
+        verbs = VerbServer(broker, NAME)
+        register(verbs, service, Planner(policies, directory, derived), epochs)
+        register_records(verbs, PolicyRecords(policies, _now))
+        register_published(verbs, PublishedStreams(lambda: bus.client))
+        verbs.serve_health(parts)
         bus.on_connected(bus_connected)
         bus.on_disconnected(relay.bus_lost)
         yield parts

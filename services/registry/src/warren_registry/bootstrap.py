@@ -46,6 +46,7 @@ from warren_service.broker import Broker, build_broker, serve
 from warren_service.guarded_publisher import StreamAheadError
 from warren_service.policy_follower import PolicyFollower
 from warren_service.restore_guard import RestoreGuard
+from warren_service.verb_server import VerbServer
 from warren_service.worker import Worker
 from warren_trust.keys import KeyKind, read_seed
 from warren_trust.signing import Signer
@@ -108,7 +109,9 @@ async def assembled(bus_settings: BusSettings, settings: RegistrySettings) -> As
         runtime = Runtime(bus, database, settings, bus_settings.ca_file)
         components = ServiceComponents(broker, bus, database, runtime.loops, runtime.epochs, runtime.presence)
         register_agents(broker, runtime.registry, runtime.signer)
-        register_services(broker, runtime.registry, runtime.signer, components)
+        verbs = VerbServer(broker, NAME)
+        register_services(verbs, runtime.registry, runtime.signer)
+        verbs.serve_health(components)
         runtime.connect()
         yield components
 

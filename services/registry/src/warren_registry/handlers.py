@@ -6,7 +6,7 @@ middleware. Replies of `whoami` and `directory` are signed over the subject of t
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Protocol, TypeVar
+from typing import Annotated, TypeVar
 
 from faststream import Path
 from faststream.nats import NatsMessage, NatsResponse
@@ -21,7 +21,6 @@ from warren_contracts.commands import (
     CreateOperatorToken,
     Empty,
     GetPeer,
-    Health,
     OrderTunnel,
     Page,
     PeerChange,
@@ -32,26 +31,21 @@ from warren_contracts.commands import (
 )
 from warren_contracts.documents import DirectoryPageRequest, EnrolRequest
 from warren_contracts.peers import Announcement
-from warren_contracts.verbs import of_operators
 from warren_registry.presence.connections import ConnectionHost, parse_host
 from warren_registry.service import Registry
 from warren_service.broker import Broker, reply
 from warren_service.callers import require_agent
+from warren_service.verb_server import VerbServer
 from warren_trust.signing import Signer
 
 QUEUE = "registry"  # several instances share the calls
 # calls of one verb in progress: twice the pool of PostgreSQL, so that it never idles in a storm of reconnects
 AT_ONCE = 16
 AGENT = f"{subjects.VERSION}.rpc.agent.{{peer}}"
-_OF_OPERATORS = frozenset(command.verb for command in of_operators() if command.service == "registry")
 ENROL = f"{subjects.VERSION}.rpc.enrol.{{nkey}}"
 
 Token = Annotated[str, Path()]
 RequestT = TypeVar("RequestT", bound=BaseModel)
-
-
-class HealthSource(Protocol):
-    async def health(self) -> Health: ...
 
 
 def signed(signer: Signer, message: NatsMessage, epoch: int, revision: int, model: BaseModel) -> NatsResponse:
@@ -95,7 +89,7 @@ def _host(message: NatsMessage) -> ConnectionHost:
     return parse_host(info, str(info.get("host", "")))
 
 
-def register_services(broker: Broker, registry: Registry, signer: Signer, source: HealthSource) -> None:
+def register_services(verbs: VerbServer, registry: Registry, signer: Signer) -> None:
     """Subscribe the calls of other services, and those of operators."""
 
     async def peer(query: GetPeer) -> BaseModel:
@@ -107,47 +101,37 @@ def register_services(broker: Broker, registry: Registry, signer: Signer, source
     async def authenticate(query: Authenticate) -> BaseModel:
         return await registry.authenticate(query.token_sha256)
 
-    _subscribe(broker, "peers", Page, registry.peers)
-    _subscribe(broker, "peer", GetPeer, peer)
-    _subscribe(broker, "retag", PeerChange, registry.retag)
-    _subscribe(broker, "set_priority", SetPriority, registry.set_priority)
-    _subscribe(broker, "revoke", RevokePeer, registry.revoke)
-    _subscribe(broker, "order_tunnel", OrderTunnel, registry.order_tunnel)
-    _subscribe(broker, "directory", Page, registry.fleet_directory)
-    _subscribe(broker, "create_join_token", CreateJoinToken, registry.create_join_token)
-    _subscribe(broker, "join_tokens", Page, registry.join_tokens)
-    _subscribe(broker, "remove_join_token", RemoveJoinToken, registry.remove_join_token)
-    _subscribe(broker, "create_operator_token", CreateOperatorToken, registry.create_operator_token)
-    _subscribe(broker, "operator_tokens", Page, registry.operator_tokens)
-    _subscribe(broker, "remove_operator_token", RemoveOperatorToken, registry.remove_operator_token)
-    _subscribe(broker, "trust", Empty, trust)
-    _subscribe(broker, "authenticate", Authenticate, authenticate)
-    _subscribe(broker, "advance_epoch", AdvanceEpoch, registry.advance_epoch)
-    _subscribe(broker, "audit", Page, registry.audit)
+    _subscribe(verbs, "peers", Page, registry.peers)
+    _subscribe(verbs, "peer", GetPeer, peer)
+    _subscribe(verbs, "retag", PeerChange, registry.retag)
+    _subscribe(verbs, "set_priority", SetPriority, registry.set_priority)
+    _subscribe(verbs, "revoke", RevokePeer, registry.revoke)
+    _subscribe(verbs, "order_tunnel", OrderTunnel, registry.order_tunnel)
+    _subscribe(verbs, "directory", Page, registry.fleet_directory)
+    _subscribe(verbs, "create_join_token", CreateJoinToken, registry.create_join_token)
+    _subscribe(verbs, "join_tokens", Page, registry.join_tokens)
+    _subscribe(verbs, "remove_join_token", RemoveJoinToken, registry.remove_join_token)
+    _subscribe(verbs, "create_operator_token", CreateOperatorToken, registry.create_operator_token)
+    _subscribe(verbs, "operator_tokens", Page, registry.operator_tokens)
+    _subscribe(verbs, "remove_operator_token", RemoveOperatorToken, registry.remove_operator_token)
+    _subscribe(verbs, "trust", Empty, trust)
+    _subscribe(verbs, "authenticate", Authenticate, authenticate)
+    _subscribe(verbs, "advance_epoch", AdvanceEpoch, registry.advance_epoch)
+    _subscribe(verbs, "audit", Page, registry.audit)
 
-    @broker.subscriber(subjects.rpc("registry", "records"), queue=QUEUE, title="registry.records")
-    @broker.subscriber(
-        subjects.rpc_of_operators("registry", "records"), queue=QUEUE, title="operators.registry.records"
-    )
+    @verbs.verb("records")
     async def records(command: DirectoryPageRequest) -> NatsResponse:
         page = await registry.records(command)
         return _signed(signer, subjects.rpc("registry", "records"), page.epoch, page.revision, page)
 
-    @broker.subscriber(subjects.rpc("registry", "health"), queue=QUEUE, title="registry.health")
-    async def health(command: Empty) -> NatsResponse:
-        return reply(await source.health())
-
 
 def _subscribe(
-    broker: Broker, verb: str, request: type[RequestT], answer: Callable[[RequestT], Awaitable[BaseModel]]
+    verbs: VerbServer, verb: str, request: type[RequestT], answer: Callable[[RequestT], Awaitable[BaseModel]]
 ) -> None:
-    """Subscribe one verb for services and, if the table of verbs says so, for operators: the broker verifies who calls."""
+    """Serve a verb by a call that takes its request and returns its reply."""
 
     async def handle(command: RequestT) -> NatsResponse:
         return reply(await answer(command))
 
     handle.__annotations__["command"] = request  # FastStream parses into this type: it cannot resolve a type variable
-    broker.subscriber(subjects.rpc("registry", verb), queue=QUEUE, title=f"registry.{verb}")(handle)
-    if verb in _OF_OPERATORS:
-        subject = subjects.rpc_of_operators("registry", verb)
-        broker.subscriber(subject, queue=QUEUE, title=f"operators.registry.{verb}")(handle)
+    verbs.verb(verb)(handle)

@@ -94,7 +94,7 @@ class FollowedStreams:
 
 
 class BackgroundWork(Protocol):
-    """The work beside the calls, which a call wakes or waits for."""
+    """What the service does between the calls: a call wakes it, or waits for it."""
 
     def committed(self) -> None:
         """A transaction has changed something that is to be published."""

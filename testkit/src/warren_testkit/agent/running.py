@@ -27,7 +27,8 @@ from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet
 from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import TunnelChange
-from warren_testkit.agent.fakes import FakeDriver, FakeGuard, FakeOutlet, FakeRegistry, FakeSource
+from warren_testkit.agent.fake_driver import FakeDriver
+from warren_testkit.agent.fakes import FakeGuard, FakeOutlet, FakeRegistry, FakeSource
 from warren_testkit.intent import directory, public_key, published, record
 
 ModelT = TypeVar("ModelT", bound=BaseModel)

@@ -1,11 +1,8 @@
 """A bus without NATS: small services in memory, with the answers that the real ones give to the same questions."""
 
 import asyncio
-import base64
 from collections.abc import AsyncGenerator, Callable, Collection
-from datetime import UTC, datetime
-from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -16,60 +13,45 @@ from warren_contracts.commands import (
     AdvanceEpoch,
     ApplyPolicies,
     ApplyReply,
-    Authenticate,
-    Authenticated,
-    CreateJoinToken,
-    CreateOperatorToken,
     DeletePolicies,
     Empty,
     EpochReply,
     GetPeer,
     GetPolicy,
     Health,
-    JoinTokenList,
     JoinTokenSummary,
     ListTunnels,
-    OperatorToken,
-    OperatorTokenList,
     OperatorTokenSummary,
     Page,
     PeerChange,
     PeerList,
     PolicyList,
-    RemoveJoinToken,
-    RemoveOperatorToken,
     RevokePeer,
-    Role,
     SetPriority,
     StoredPolicy,
     TunnelEffects,
     TunnelList,
 )
-from warren_contracts.peers import JoinToken, PeerRecord, PeerSummary, PresenceState
+from warren_contracts.peers import PeerRecord, PeerSummary, PresenceState
 from warren_contracts.policy_history import ListHistory, PolicyHistory, PolicyVersion
 from warren_contracts.problems import (
     ConflictError,
     InvalidField,
     InvalidInputError,
     NotFoundError,
-    UnauthorizedError,
     UnavailableError,
 )
 from warren_contracts.status import FleetTunnel, TunnelState
-from warren_contracts.tokens import join_token_text
 from warren_contracts.verbs import COMMANDS
 from warren_testkit.api.audit import audit_log
+from warren_testkit.api.entries import found, page_of
 from warren_testkit.api.health import health_of_restored_service, health_of_service
 from warren_testkit.api.past import FakePast
+from warren_testkit.api.tokens import NOW, TOKENS, FakeTokens, digest
 from warren_testkit.api.trust import fleet_trust
 
-EntryT = TypeVar("EntryT")
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-TOKENS = {role: f"token-of-{role.value}" for role in Role}
-
-
-class FakeBus(FakePast):
+class FakeBus(FakePast, FakeTokens):
     """`ports.Bus` with policies, peers and tunnels in dictionaries.
 
     `unavailable` names services that are not there, `hung` those that do not answer (or `nats`, the server), `restored` those that
@@ -85,7 +67,7 @@ class FakeBus(FakePast):
         self.policies: dict[str, StoredPolicy] = {}
         self.peers: dict[str, PeerSummary] = {}
         self.tunnels: dict[str, FleetTunnel] = {}
-        self.tokens = {sha256(text.encode()).hexdigest(): role for role, text in TOKENS.items()}
+        self.tokens = {digest(text): role for role, text in TOKENS.items()}
         self.join_tokens: dict[str, JoinTokenSummary] = {}
         self.operators: dict[str, OperatorTokenSummary] = {}
         self.calls: list[tuple[str, str, BaseModel]] = []
@@ -235,75 +217,34 @@ class FakeBus(FakePast):
         return PolicyHistory(versions=shown, next_before=shown[-1].revision if len(found) > len(shown) else None)
 
     def _policy_get(self, query: GetPolicy) -> StoredPolicy:
-        return _found(self.policies, query.id, "policy")
+        return found(self.policies, query.id, "policy")
 
     def _policy_list(self, page: Page) -> PolicyList:
-        entries, after = _page(self.policies, page.after, page.limit)
+        entries, after = page_of(self.policies, page.after, page.limit)
         return PolicyList(policies=entries, next_after=after)
 
     def _registry_peers(self, page: Page) -> PeerList:
-        entries, after = _page(self.peers, page.after, page.limit)
+        entries, after = page_of(self.peers, page.after, page.limit)
         return PeerList(peers=entries, next_after=after)
 
     def _registry_peer(self, query: GetPeer) -> PeerSummary:
-        return _found(self.peers, query.peer, "peer")
+        return found(self.peers, query.peer, "peer")
 
     def _registry_retag(self, command: PeerChange) -> PeerSummary:
-        held = _found(self.peers, command.peer, "peer")
+        held = found(self.peers, command.peer, "peer")
         self.peers[command.peer] = held.model_copy(update={"tags": command.tags})
         return self.peers[command.peer]
 
     def _registry_set_priority(self, command: SetPriority) -> PeerSummary:
-        held = _found(self.peers, command.peer, "peer")
+        held = found(self.peers, command.peer, "peer")
         record = held.record.model_copy(update={"priority": command.priority})
         self.peers[command.peer] = held.model_copy(update={"record": record})
         return self.peers[command.peer]
 
     def _registry_revoke(self, command: RevokePeer) -> PeerSummary:
-        held = _found(self.peers, command.peer, "peer")
+        held = found(self.peers, command.peer, "peer")
         self.peers[command.peer] = held.model_copy(update={"revoked": True})
         return self.peers[command.peer]
-
-    def _registry_create_join_token(self, command: CreateJoinToken) -> JoinToken:
-        secret = base64.b32encode(sha256(command.request.note.encode()).digest()).decode().lower().rstrip("=")
-        token = join_token_text(secret[:16], secret, sha256(b"root").digest())
-        self.join_tokens[secret[:16]] = JoinTokenSummary(
-            id=secret[:16], tags=command.request.tags, uses=command.request.uses, used=0, note=command.request.note,
-            created_by=command.actor, created_at=NOW, expires_at=NOW,
-        )  # fmt: skip
-        return JoinToken(
-            id=secret[:16], token=token, expires_at=NOW, uses=command.request.uses, tags=command.request.tags
-        )
-
-    def _registry_join_tokens(self, page: Page) -> JoinTokenList:
-        entries, after = _page(self.join_tokens, page.after, page.limit)
-        return JoinTokenList(tokens=entries, next_after=after)
-
-    def _registry_remove_join_token(self, command: RemoveJoinToken) -> JoinTokenSummary:
-        found = _found(self.join_tokens, command.id, "join token")
-        del self.join_tokens[command.id]
-        return found
-
-    def _registry_operator_tokens(self, page: Page) -> OperatorTokenList:
-        entries, after = _page(self.operators, page.after, page.limit)
-        return OperatorTokenList(tokens=entries, next_after=after)
-
-    def _registry_remove_operator_token(self, command: RemoveOperatorToken) -> OperatorTokenSummary:
-        found = _found(self.operators, command.name, "operator's token")
-        del self.operators[command.name]
-        self.tokens.pop(_digest(f"new-token-of-{command.name}"), None)
-        return found
-
-    def _registry_create_operator_token(self, command: CreateOperatorToken) -> OperatorToken:
-        if command.name in self.operators:
-            raise ConflictError(f"a token of {command.name} exists already")
-        self.operators[command.name] = OperatorTokenSummary(
-            name=command.name, role=command.role, created_by=command.actor, created_at=NOW,
-            sha256_prefix=_digest(f"new-token-of-{command.name}")[:8],
-        )  # fmt: skip
-        text = f"new-token-of-{command.name}"
-        self.tokens[_digest(text)] = command.role
-        return OperatorToken(name=command.name, role=command.role, token=text)
 
     def _registry_audit(self, page: Page) -> BaseModel:
         return audit_log(self.calls, page, NOW)
@@ -319,32 +260,10 @@ class FakeBus(FakePast):
             raise InvalidInputError(f"to: {message}", (InvalidField(field="to", message=message),))
         return EpochReply(epoch=self.epoch, before=before, at=NOW)
 
-    def _registry_authenticate(self, query: Authenticate) -> Authenticated:
-        if query.token_sha256 not in self.tokens:
-            raise UnauthorizedError
-        role = self.tokens[query.token_sha256]
-        return Authenticated(name=f"the-{role.value}", role=role)
-
     def _metrics_tunnels(self, query: ListTunnels) -> TunnelList:
         held = {
             name: it for name, it in self.tunnels.items()
             if query.peer in (None, *it.peers) and query.state in (None, it.state)
         }  # fmt: skip
-        entries, after = _page(held, query.after, query.limit)
+        entries, after = page_of(held, query.after, query.limit)
         return TunnelList(tunnels=entries, next_after=after)
-
-
-def _digest(token: str) -> str:
-    return sha256(token.encode()).hexdigest()
-
-
-def _found(held: dict[str, EntryT], name: str, what: str) -> EntryT:
-    if name not in held:
-        raise NotFoundError(f"there is no {what} {name}")
-    return held[name]
-
-
-def _page(held: dict[str, EntryT], after: str, limit: int) -> tuple[tuple[EntryT, ...], str | None]:
-    names = [name for name in sorted(held) if name > after]
-    chosen = names[:limit]
-    return tuple(held[name] for name in chosen), chosen[-1] if len(names) > limit else None

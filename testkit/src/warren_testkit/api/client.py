@@ -7,7 +7,8 @@ import httpx
 from warren_api.app import build_app
 from warren_contracts.commands import Role
 from warren_contracts.problems import CONTENT_TYPE
-from warren_testkit.api.bus import TOKENS, FakeBus
+from warren_testkit.api.bus import FakeBus
+from warren_testkit.api.tokens import TOKENS
 
 MESH = {"id": "mesh", "topology": {"kind": "mesh", "members": ["tag=branch"]}}
 """The smallest policy."""

@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from warren_contracts.status import TunnelState, TunnelStatus
-from warren_testkit.api.bus import NOW, FakeBus
+from warren_testkit.api.bus import FakeBus
+from warren_testkit.api.tokens import NOW
 
 
 def live_world() -> FakeBus:

@@ -56,6 +56,27 @@ class Credentials:
     def make(cls, kind: str) -> "Credentials":
         return cls(Authority.make(f"Root {kind}", kind), make_key(kind), make_key(kind))
 
+    def pubkey_sides(self) -> Sides:
+        """Both sides of a connection of charon's, by certificates of the authority."""
+        certificate = certificate_pem(self.authority.issue(PEER_ID, self.peer_key)).decode()
+        authority = certificate_pem(self.authority.certificate).decode()
+        return (
+            {"auth": "pubkey", "id": PEER_ID, "certs": [certificate]},
+            {"auth": "pubkey", "id": OUR_ID, "cacerts": [authority]},
+        )
+
+    def raw_sides(self) -> Sides:
+        """Both sides of a connection of charon's, by raw keys."""
+        return (
+            {"auth": "pubkey", "id": PEER_ID, "pubkeys": [public_pem(self.peer_key).decode()]},
+            {"auth": "pubkey", "id": OUR_ID, "pubkeys": [public_pem(self.our_key).decode()]},
+        )
+
+
+def psk_sides() -> Sides:
+    """Both sides of a connection of charon's, by the bed's secret."""
+    return {"auth": "psk", "id": PEER_ID}, {"auth": "psk", "id": OUR_ID}
+
 
 @dataclass
 class Bed:
@@ -187,31 +208,12 @@ class Bed:
         self, name: str, sides: Sides | None = None, ike: str = IKE, esp: str = ESP, **more: Any
     ) -> Iterator[str]:
         """A connection of charon's by its name, removed at the end; without `sides` by the bed's secret."""
-        self.vici.load(name, self.charon_connection(ike, esp, sides or self.psk_sides(), **more))
+        self.vici.load(name, self.charon_connection(ike, esp, sides or psk_sides(), **more))
         try:
             yield name
         finally:
             self.vici.terminate(name)
             self.vici.unload(name)
-
-    def psk_sides(self) -> Sides:
-        return {"auth": "psk", "id": PEER_ID}, {"auth": "psk", "id": OUR_ID}
-
-    def pubkey_sides(self, credentials: Credentials) -> Sides:
-        """Both by certificates of the credentials' authority."""
-        certificate = certificate_pem(credentials.authority.issue(PEER_ID, credentials.peer_key)).decode()
-        authority = certificate_pem(credentials.authority.certificate).decode()
-        return (
-            {"auth": "pubkey", "id": PEER_ID, "certs": [certificate]},
-            {"auth": "pubkey", "id": OUR_ID, "cacerts": [authority]},
-        )
-
-    def raw_sides(self, credentials: Credentials) -> Sides:
-        """Both by raw keys."""
-        return (
-            {"auth": "pubkey", "id": PEER_ID, "pubkeys": [public_pem(credentials.peer_key).decode()]},
-            {"auth": "pubkey", "id": OUR_ID, "pubkeys": [public_pem(credentials.our_key).decode()]},
-        )
 
     def charon_log(self) -> str:
         return self.charon.log()

@@ -146,7 +146,7 @@ class VpnServer:
 
     def _end(self, session: SessionId) -> bool:
         try:
-            self.driver.command(partial(self._engine.delete, session))
+            self.driver.command(partial(self._engine.commands.delete, session))
         except CommandError:  # it has ended
             return False
         return True

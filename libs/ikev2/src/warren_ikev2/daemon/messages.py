@@ -4,12 +4,11 @@ A line is `[number, name, fields]`. The driver numbers its commands, and each is
 `Refused`; `TunnelReport` comes under 0 whenever something of a tunnel changed, and for each tunnel before the answer to `List`.
 """
 
-import json
 import typing
 from dataclasses import dataclass, field
 
 from warren_ikev2.addresses import IPAddress
-from warren_ikev2.dataplane.codec import read_record, to_plain
+from warren_ikev2.dataplane.codec import MessageCodec
 from warren_ikev2.errors import IkeError
 from warren_ikev2.selectors import TrafficSelector
 
@@ -188,22 +187,20 @@ class TunnelReport:
 Command = Hello | Put | Remove | StartTunnel | Renew | GiveUp | StopTunnel | List | Shutdown
 Answer = Done | Refused
 Message = Command | Answer | TunnelReport
-_KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in (*typing.get_args(Command), *typing.get_args(Answer), TunnelReport)
-}
+_CODEC = MessageCodec(*typing.get_args(Command), *typing.get_args(Answer), TunnelReport)
 
 
 def build(number: int, message: Message) -> bytes:
     """One line."""
-    return json.dumps([number, type(message).__name__, to_plain(message)], separators=(",", ":")).encode() + b"\n"
+    return _CODEC.build(message, number) + b"\n"
 
 
 def parse(line: bytes) -> tuple[int, Message]:
     """The number and the message of a line. Raises `DaemonMessageError`."""
     try:
-        number, name, fields = json.loads(line)
-        if type(number) is not int or not 0 <= number < 1 << 32:
-            raise ValueError
-        return number, read_record(_KINDS[name], fields)
-    except (ValueError, TypeError, KeyError, RecursionError):
+        number, message = _CODEC.parse(line, head_size=1)
+    except ValueError:
         raise DaemonMessageError from None
+    if type(number) is not int or not 0 <= number < 1 << 32:
+        raise DaemonMessageError
+    return number, message

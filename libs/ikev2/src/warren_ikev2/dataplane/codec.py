@@ -1,10 +1,11 @@
-"""Frozen dataclasses as JSON and back, by their annotations: for messages between processes.
+"""Messages between processes: frozen dataclasses as JSON and back, by their annotations.
 
-What is read has exactly the fields of its class, each of its type and within these bounds.
+A message that is read has exactly the fields of its class, each of its type and within these bounds.
 """
 
 import dataclasses
 import enum
+import json
 import math
 import types
 import typing
@@ -18,15 +19,35 @@ MAX_TEXT = 256
 _MAX_INTEGER = (1 << 64) - 1
 
 
-def read_record(kind: type, fields: Any) -> Any:
-    """Build a dataclass from JSON. Raises `ValueError` or `TypeError` for anything that `to_plain` does not produce."""
-    return _Reader.record(kind, fields)
+class MessageCodec:
+    """Messages of several classes. Each is a list that ends with the name of its class and its fields."""
+
+    def __init__(self, *kinds: type) -> None:
+        self._kinds = {kind.__name__: kind for kind in kinds}
+
+    def build(self, message: Any, *head: int) -> bytes:
+        """The bytes of a message; the list begins with `head`."""
+        return json.dumps([*head, type(message).__name__, _to_plain(message)], separators=(",", ":")).encode()
+
+    def parse(self, data: bytes, head_size: int = 0) -> list[Any]:
+        """The head, which is not validated, and the message. Raises `ValueError` for anything that `build` does not produce."""
+        try:
+            *head, name, fields = json.loads(data)
+            kind = self._kinds[name]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            head, name, fields, kind = [], "", None, None
+        if kind is None or len(head) != head_size:
+            raise ValueError("a message is malformed")
+        try:
+            return [*head, _Reader.record(kind, fields)]
+        except (ValueError, TypeError):
+            raise ValueError(f"{name} has an invalid field") from None
 
 
-def to_plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     """A value as JSON has it."""
     if dataclasses.is_dataclass(value):
-        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: _to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, bytes):
@@ -34,7 +55,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, IPv4Address | IPv6Address):
         return str(value)
     if isinstance(value, tuple):
-        return [to_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     return value
 
 

@@ -5,13 +5,12 @@ Both sides validate what they receive: a message has exactly its fields, each of
 travel to the data process only, and no error quotes a value.
 """
 
-import json
 import typing
 from dataclasses import dataclass
 
 from warren_ikev2.addresses import Path
 from warren_ikev2.children import ChildSa
-from warren_ikev2.dataplane.codec import read_record, to_plain
+from warren_ikev2.dataplane.codec import MessageCodec
 from warren_ikev2.errors import IkeError
 
 MAX_MESSAGE = 160 * 1024
@@ -162,12 +161,12 @@ Message = (
     | Statistics
     | TunRemoved
 )
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Message)}
+_CODEC = MessageCodec(*typing.get_args(Message))
 
 
 def build(message: Message) -> bytes:
     """The bytes of a message. Raises `ControlError` if it is too long."""
-    data = json.dumps([type(message).__name__, to_plain(message)], separators=(",", ":")).encode()
+    data = _CODEC.build(message)
     if len(data) > MAX_MESSAGE:
         raise ControlError(f"{type(message).__name__} is longer than {MAX_MESSAGE} bytes")
     return data
@@ -178,11 +177,7 @@ def parse(data: bytes) -> Message:
     if len(data) > MAX_MESSAGE:
         raise ControlError(f"a message is longer than {MAX_MESSAGE} bytes")
     try:
-        name, fields = json.loads(data)
-        kind = _KINDS[name]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise ControlError("a message is malformed") from None
-    try:
-        return typing.cast(Message, read_record(kind, fields))
-    except (ValueError, TypeError):
-        raise ControlError(f"{name} has an invalid field") from None
+        [message] = _CODEC.parse(data)
+    except ValueError as error:
+        raise ControlError(str(error)) from None
+    return typing.cast(Message, message)
