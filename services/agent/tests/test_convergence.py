@@ -81,6 +81,18 @@ def test_second_ike_sa_of_one_configuration_goes_by_the_initiator_alone() -> Non
     assert surplus([NEW, twin], OTHER, 1e9) == []
 
 
+def test_twin_that_the_initiator_has_forgotten_goes_by_the_other_end_while_packets_arrive_on_another() -> None:
+    alive = ike(2, C2, replace(child(2), idle_in=1, traffic=TrafficStats(packets_in=9)))
+    forgotten = ike(3, C2, child(3))
+    assert surplus([alive, forgotten], OTHER, TAKEOVER_AFTER) == [Termination("ike", 3)]
+    assert surplus([alive, forgotten], OTHER, TAKEOVER_AFTER - 0.1) == []
+    assert surplus([ike(2, C2, child(2)), forgotten], OTHER, 1e9) == []  # no traffic says nothing
+    assert surplus([alive, ike(3, C2, child(3, established=5))], OTHER, 1e9) == []
+    both = ike(2, C2, alive.children[0], child(3))
+    assert surplus([both], OTHER, TAKEOVER_AFTER) == [Termination("child", 3)]
+    assert surplus([alive], OTHER, 1e9) == []
+
+
 def test_children_of_a_rekeying_are_no_duplicates() -> None:
     rekeyed = ike(2, C2, child(7, state="REKEYED"), child(8, established=0))
     assert surplus([rekeyed], OWNER, 1e9) == []

@@ -31,6 +31,12 @@ from warren_testkit.waiting import eventually
 
 # Retransmissions after 1, 1.8 and 3.2 s: a dead peer is given up within the time of a test.
 IMPATIENT: dict[str, str | Settings] = {"retransmit_timeout": "1.0", "retransmit_tries": "2"}
+# After 3, 5.4, 9.7 and 17.5 s: an emulated peer is slow, and no DELETE is to be given up.
+EMULATED: dict[str, str | Settings] = {"retransmit_timeout": "3.0", "retransmit_tries": "3"}
+
+
+def _patience(plane: DataPlane) -> dict[str, str | Settings]:
+    return EMULATED if plane is DataPlane.KERNEL else IMPATIENT
 
 
 class Gateway:
@@ -49,7 +55,7 @@ class Gateway:
         self.namespace = lab.namespace(name)
         self.add_address(f"{self.protected}/24")
         self._lab, self._root, self._plane = lab, root, plane
-        self.charon = lab.charon(self.namespace, charon_settings(plane, {"charon": IMPATIENT}), root)
+        self.charon = lab.charon(self.namespace, charon_settings(plane, {"charon": _patience(plane)}), root)
         self.folder = lab.folder / name
         self.vici = self.charon.vici_path
 
@@ -72,7 +78,7 @@ class Gateway:
         plain = charon_settings(self._plane)["charon"]
         assert not isinstance(plain, str)
         load = " ".join(word for word in str(plain["load"]).split() if word not in plugins)
-        settings = charon_settings(self._plane, {"charon": {**IMPATIENT, "load": load}})
+        settings = charon_settings(self._plane, {"charon": {**_patience(self._plane), "load": load}})
         self.charon = self._lab.charon(self.namespace, settings, self._root)
 
     def drop_esp(self, device: str) -> None:

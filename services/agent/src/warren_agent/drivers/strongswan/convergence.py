@@ -3,7 +3,7 @@
 A tunnel is *converged* when all its children are up on its newest connection, each in its newest generation. Only then are
 other SAs of it surplus: SAs of older generations, a second IKE_SA (both ends initiated at once), a second CHILD_SA of the same
 configuration. One end alone takes them away, else each end could keep the other's: the tunnel's initiator after DROP_AFTER;
-the other end removes older generations only, and only after the initiator had TAKEOVER_AFTER to do it.
+the other end removes older generations, and what the initiator has forgotten, and only after it had TAKEOVER_AFTER to do it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -109,7 +109,9 @@ def surplus(sas: Sequence[IkeSa], desired: DesiredHandles, converged_for: float)
     if desired.owner and converged_for >= DUPLICATE_AFTER:
         closing += [_ike(sa) for sa in (*spare, *(sa for sa in sas if _is_empty(sa, desired)))]
         closing += [_child(child) for sa in kept for handle in desired.children for child in _duplicates(sa, handle)]
-    return closing  # fmt: skip
+    if not desired.owner and converged_for >= TAKEOVER_AFTER:
+        closing += _forgotten(current_ike_sas(sas, desired), desired)
+    return closing
 
 
 def _kept(current: Iterable[IkeSa], desired: DesiredHandles) -> tuple[list[IkeSa], list[IkeSa]]:
@@ -132,6 +134,23 @@ def _duplicates(sa: IkeSa, handle: HandleName) -> list[ChildSa]:
 def has_surplus(sas: Sequence[IkeSa], desired: DesiredHandles) -> bool:
     """Whether anything would be closed later if nothing changes: then the tunnel wants another look."""
     return bool(surplus(sas, desired, converged_for=float("inf")))
+
+
+def _forgotten(current: Sequence[IkeSa], desired: DesiredHandles) -> list[Termination]:
+    """Duplicates that nothing ever arrived on, while packets arrive on another one: the peer does not have them, as when it gave
+    up a negotiation whose last message came through, or its DELETE was lost. Packets that leave on them are lost."""
+    found = []
+    for handle in desired.children:
+        old = [
+            (sa, child)
+            for sa in current
+            for child in sa.carrying(handle)
+            if child.state == "INSTALLED" and child.established >= TAKEOVER_AFTER
+        ]
+        if any(child.idle_in is not None and child.idle_in < TAKEOVER_AFTER for _, child in old):
+            silent = [(sa, child) for sa, child in old if not child.traffic.packets_in]
+            found += [_ike(sa) if len(sa.children) == 1 else _child(child) for sa, child in silent]
+    return found
 
 
 def _is_older(sa: IkeSa, desired: DesiredHandles) -> bool:
