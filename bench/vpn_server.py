@@ -10,16 +10,16 @@ import asyncio
 import contextlib
 import json
 import os
+import statistics
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path as FilePath
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from harness import Bench, Rival, Row, absolute, compared
 
 from warren_ikev2.addresses import Path, SocketAddress
@@ -32,7 +32,7 @@ from warren_ikev2.configuration import (
     EndpointConfiguration,
     IkeLifetime,
 )
-from warren_ikev2.credentials import RawKeyAuth, RawKeyTrust
+from warren_ikev2.credentials import EapGtcAuth, LocalAuth, RawKeyAuth, RawKeyTrust
 from warren_ikev2.endpoint import Endpoint
 from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import TrafficSelector
@@ -40,14 +40,20 @@ from warren_lab.loop import NamespaceLoop
 from warren_lab.namespace import Namespace
 from warren_testkit.lab.tunnel_bed import INNER, TunnelOptions, make_tunnel
 from warren_testkit.lab.vpn_bed import IDENTITY, INSIDE, SERVER, VpnBed, make_vpn_bed
+from warren_vpn.server.control import Reloaded, ReloadRequest
 from warren_vpn.server.folder import read_keys
 from warren_vpn.server.settings import read_settings
+from warren_vpn.users.model import User, Users
+from warren_vpn.users.password import PasswordVerifier, make_verifier
+from warren_vpn.users.store import UserFile
 
 CLIENTS = 1000
 WITH_TRAFFIC = 100
 UNDER_WAY = 8
 """Handshakes at a time."""
 LOGINS = 20
+PASSWORD = "correct horse battery"  # noqa: S105 - of the bed
+PASSWORD_USERS = tuple(f"typist{number}" for number in range(LOGINS))
 ROUNDS = 5
 SECONDS = "1.5"
 PACKETS = 50
@@ -63,9 +69,9 @@ def _resident_mb(process_id: int | None) -> float:
 class Crowd:
     """Many clients in one process, on one pair of ports of a namespace; made within its loop."""
 
-    def __init__(self, bed: VpnBed, own: str) -> None:
+    def __init__(self, bed: VpnBed, own: str, proofs: Mapping[str, LocalAuth]) -> None:
         server_key = read_keys(bed.folder, read_settings(bed.settings)).raw.public_key()
-        connections = tuple(_connection(name, key, server_key) for name, key in bed.keys.items())
+        connections = tuple(_connection(name, proof, server_key) for name, proof in proofs.items())
         ports = (UdpPort(ip_address(own), 0), UdpPort(ip_address(own), 0))
         numbers = ports[0].address.port, ports[1].address.port
         engine = Endpoint(EndpointConfiguration(connections, *numbers), os.urandom, lambda: datetime.now(UTC))
@@ -86,9 +92,9 @@ class Crowd:
         self._driver.stop()
 
 
-def _connection(name: str, key: Ed25519PrivateKey, server_key: Any) -> ConnectionConfiguration:
+def _connection(name: str, proof: LocalAuth, server_key: Any) -> ConnectionConfiguration:
     return ConnectionConfiguration(
-        name, Identity.parse(name), RawKeyAuth(key), RawKeyTrust((server_key,)), Identity.parse(IDENTITY),
+        name, Identity.parse(name), proof, RawKeyTrust((server_key,)), Identity.parse(IDENTITY),
         (ChildConfiguration("vpn", remote_ts=EVERYTHING),), lifetime=IkeLifetime(None), dpd_delay=None,
         request_addresses=(4,), force_udp_encapsulation=True,
     )  # fmt: skip
@@ -102,15 +108,15 @@ def _crowd(users: int) -> Iterator[tuple[VpnBed, NamespaceLoop, Crowd]]:
         space = bed.namespace_of("crowd")
         bed.start()
         with NamespaceLoop(space) as loop:
-            crowd = loop.run(_make(bed))
+            crowd = loop.run(_make(bed, {name: RawKeyAuth(key) for name, key in bed.keys.items()}))
             try:
                 yield bed, loop, crowd
             finally:
                 loop.run(_stop(crowd))
 
 
-async def _make(bed: VpnBed) -> Crowd:
-    return Crowd(bed, "203.0.113.10")
+async def _make(bed: VpnBed, proofs: Mapping[str, LocalAuth]) -> Crowd:
+    return Crowd(bed, "203.0.113.10", proofs)
 
 
 async def _stop(crowd: Crowd) -> None:
@@ -118,10 +124,38 @@ async def _stop(crowd: Crowd) -> None:
 
 
 def measure_login() -> Iterable[Row]:
-    with _crowd(LOGINS) as (_, loop, crowd):
+    with _crowd(LOGINS) as (bed, loop, crowd):
         times = [loop.run(crowd.connect(f"user{number}"))[1] for number in range(LOGINS)]
+        verifier = _add_passwords(bed)
+        hashes = [_timed(lambda: verifier.accepts(PASSWORD)) for _ in range(LOGINS)]
+        proofs = {name: EapGtcAuth(name, PASSWORD) for name in PASSWORD_USERS}
+        others = loop.run(_make(bed, proofs))
+        try:
+            by_password = [loop.run(others.connect(name))[1] for name in PASSWORD_USERS]
+        finally:
+            loop.run(_stop(others))
     note = "from the first message to the installed CHILD_SA; both ends and their sockets; raw keys"
     yield absolute("vpn_login", times, "ms", better="lower", target=LOGIN_TARGET_MS, note=note)
+    scrypt = statistics.median(hashes)
+    beyond = [took - scrypt for took in by_password]
+    note = f"the same by EAP-GTC, without the {scrypt:.0f} ms of scrypt"
+    yield absolute("vpn_login_password", beyond, "ms", better="lower", target=LOGIN_TARGET_MS, note=note)
+
+
+def _add_passwords(bed: VpnBed) -> PasswordVerifier:
+    """Users with the same password; its verifier."""
+    now, verifier = datetime.now(UTC), make_verifier(PASSWORD, os.urandom(16))
+    known = tuple(User(name=name, password=verifier, created_at=now, changed_at=now) for name in PASSWORD_USERS)
+    UserFile(bed.folder / "users.json").edit(lambda _: Users(users=known))
+    bed.ask(ReloadRequest(), Reloaded)
+    return verifier
+
+
+def _timed(work: Callable[[], object]) -> float:
+    """Milliseconds."""
+    since = time.perf_counter()
+    work()
+    return (time.perf_counter() - since) * 1000
 
 
 def measure_clients() -> Iterable[Row]:
@@ -228,7 +262,7 @@ def measure_tunnel() -> Iterable[Row]:
 
 
 BENCHES = (
-    Bench(("vpn_login",), measure_login, "a login at the VPN server"),
+    Bench(("vpn_login", "vpn_login_password"), measure_login, "a login at the VPN server"),
     Bench(
         ("vpn_clients", "vpn_clients_memory", "vpn_clients_data_memory", "vpn_clients_traffic", "vpn_status"),
         measure_clients,

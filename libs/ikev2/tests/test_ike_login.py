@@ -1,9 +1,14 @@
 """Logins by EAP as responder: the negotiation of the method, MSCHAPv2 (RFC 2759), and verdicts that take their time."""
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from warren_ikev2.addresses import Path, SocketAddress
+from warren_ikev2.aio.logs import fields_of
 from warren_ikev2.auth.eap import EapCode, EapPacket, EapType
 from warren_ikev2.auth.eap_server import EapAuthenticator
 from warren_ikev2.auth.login import GtcAttempt, LoginAttempt, LoginVerdict, Mschapv2Attempt
@@ -19,13 +24,14 @@ from warren_ikev2.credentials import (
     RawKeyTrust,
 )
 from warren_ikev2.errors import CommandError
-from warren_ikev2.events import AuthenticationFailed, DatagramDropped, IkeSaEstablished, LoginRequested
+from warren_ikev2.events import AuthenticationFailed, DatagramDropped, IkeSaEstablished, LoginRequested, SessionId
 from warren_ikev2.identity import Identity
 from warren_testkit.ikev2.keys import Authority, make_key
 from warren_testkit.ikev2.logins import Verify, by_password
 from warren_testkit.ikev2.pair import Pair, counting_bytes, make_pair
 
 PASSWORD = "correct horse"
+PATH = Path(SocketAddress(ip_address("192.0.2.2"), 500), SocketAddress(ip_address("192.0.2.1"), 500))
 ROOT, SUN_KEY = Authority.make("Root"), make_key("ed25519")
 SUN_AUTH = CertificateAuth((ROOT.issue("sun", SUN_KEY),), SUN_KEY)
 
@@ -164,6 +170,34 @@ def test_an_mschapv2_attempt_is_verified_by_the_nt_hash() -> None:
     assert proof is not None
     assert len(proof.msk) == 64
     assert proof.msk.hex() not in repr(LoginVerdict(True, proof=proof)) + repr(proof)
+
+
+PACKETS = st.builds(
+    EapPacket,
+    st.sampled_from((*EapCode, 0, 255)),
+    st.integers(0, 255),
+    st.sampled_from((*EapType, None, 0, 254)),
+    st.binary(max_size=80),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(PACKETS, st.booleans()), max_size=8))
+def test_no_sequence_of_packets_raises_or_succeeds_without_a_verdict(packets: list[tuple[EapPacket, bool]]) -> None:
+    """`True`: the packet has the identifier that the server expects."""
+    server = EapAuthenticator(EapTrust(mschapv2=True), counting_bytes("eap"))
+    expected = server.start().identifier
+    for packet, in_order in packets:
+        answer = server.handle(replace(packet, identifier=expected) if in_order else packet)
+        if answer is None:  # a verdict is awaited: it refuses, or accepts without the proof that only MSCHAPv2 needs
+            answer = server.conclude(LoginVerdict(isinstance(server.attempt, Mschapv2Attempt)))
+        expected = answer.identifier
+        assert not server.succeeded
+
+
+def test_an_attempt_is_not_logged() -> None:
+    event = LoginRequested(SessionId(1), "c", PATH, "moon", "carol", "eap-gtc", GtcAttempt("carol", PASSWORD))
+    assert set(fields_of(event)) == {"session", "connection", "path", "claimed_identity", "user", "method"}
 
 
 # Verdicts that take their time

@@ -8,6 +8,7 @@ import typer
 from warren_cli.extras import needs
 from warren_vpn.client.commands import DEFAULT_STATE, State, client_status
 from warren_vpn.client.commands import register as register_client
+from warren_vpn.keys import register as register_keys
 from warren_vpn.profiles.commands import register as register_profiles
 from warren_vpn.users.commands import register as register_users
 from warren_vpn.verbs import done
@@ -70,6 +71,7 @@ app.add_typer(server, name="server")
 register_users(app)
 register_profiles(app)
 register_client(app)
+register_keys(app)
 
 Config = Annotated[Path, typer.Option(help="The server's configuration.", metavar="FILE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
