@@ -24,7 +24,7 @@ from warren_vpn.profiles.facts import (
 )
 from warren_vpn.profiles.files import read_profile
 from warren_vpn.profiles.profile import MAX_PEM, ClientProfile, Server
-from warren_vpn.profiles.qr import make_code, terminal_text, write_code
+from warren_vpn.profiles.qr import check_ending, make_code, terminal_text, write_code
 from warren_vpn.server.folder import read_keys
 from warren_vpn.server.settings import ServerSettings, read_settings
 from warren_vpn.users.certificate import read_certificate
@@ -114,6 +114,8 @@ def _check_options(wanted: Wanted) -> None:
         raise UnsuitableProfileError(
             f"--kill-switch: only for Warren's client; {wanted.client} has a setting of its own"
         )
+    if wanted.qr_file is not None:
+        check_ending(wanted.qr_file)
     if wanted.with_key and wanted.key is None:
         raise UnsuitableProfileError(
             "--with-key: needs --key FILE, the user's private key; the server does not have it"

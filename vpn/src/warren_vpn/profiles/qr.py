@@ -35,9 +35,17 @@ def terminal_text(code: segno.QRCode) -> str:
 
 
 def write_code(code: segno.QRCode, path: Path, secret: bool) -> None:
-    """Write the code as SVG or PNG, by the name's ending. UnsuitableProfileError: another ending; OSError."""
-    if path.suffix not in KINDS:
-        raise UnsuitableProfileError(f"--qr-file: {path.name}: must end in .svg or .png")
+    """Write the code as SVG or PNG, by the name's ending. UnsuitableProfileError: another ending, or it cannot be written."""
+    check_ending(path)
     out = io.BytesIO()
     code.save(out, kind=path.suffix[1:], scale=_SCALE)
-    write_atomically(path, out.getvalue(), 0o600 if secret else 0o644)
+    try:
+        write_atomically(path, out.getvalue(), 0o600 if secret else 0o644)
+    except OSError as error:
+        raise UnsuitableProfileError(f"--qr-file: {path}: {error.strerror}") from None
+
+
+def check_ending(path: Path) -> None:
+    """UnsuitableProfileError: neither .svg nor .png."""
+    if path.suffix not in KINDS:
+        raise UnsuitableProfileError(f"--qr-file: {path.name}: must end in .svg or .png")

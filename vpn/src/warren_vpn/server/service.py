@@ -105,9 +105,10 @@ class VpnServer:
 
     def _take_event(self, event: Event) -> None:
         self.accounts.take_event(event)
-        if not self._audited.take_event(event) and isinstance(event, IkeSaEstablished):
-            log.error("audit.failed", session=event.session, file=str(self._path.parent / AUDIT_NAME))
-            asyncio.get_running_loop().call_soon(self._end, event.session)
+        if not self._audited.take_event(event):
+            log.error("audit.failed", file=str(self._path.parent / AUDIT_NAME))
+            if isinstance(event, IkeSaEstablished):  # a login that is not recorded does not count
+                asyncio.get_running_loop().call_soon(self._end, event.session)
         if isinstance(event, ChildSaFailed):
             if event.notify == NotifyType.INTERNAL_ADDRESS_FAILURE:
                 log.warning("pool.exhausted", session=event.session, pools=_texts(self.settings.tunnel.pools))
