@@ -38,7 +38,7 @@ def make_profile(facts: ServerFacts, user: User, secrets: Secrets, *, kill_switc
 def build(profile: ClientProfile, user: User) -> BuiltProfile:
     """The profile's file."""
     name = f"{profile.name}-{user.name}.json"
-    steps = [f"on the client: warren vpn client {name}"]
+    steps = [f"on the client: warren vpn client --profile {name}"]
     if isinstance(profile.login, KeyLogin | CertificateLogin) and profile.login.key_file is not None:
         steps.insert(0, f"put the user's private key next to it, as {profile.login.key_file}, mode 0600")
     return BuiltProfile((ProfileFile(name, build_profile(profile).encode(), profile.has_secret),), tuple(steps))
