@@ -21,6 +21,7 @@ from warren_contracts.status import TunnelState, TunnelStatus
 from warren_testkit.api import FakeBus
 from warren_testkit.api.world import live_world
 from warren_testkit.examples import examples
+from warren_testkit.waiting import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 UP, DOWN = TunnelState.UP, TunnelState.DOWN
@@ -198,6 +199,36 @@ async def test_the_fleet_must_be_readable(live: Live, monkeypatch: pytest.Monkey
     live.bus.unavailable = set()
     monkeypatch.setattr(hub_module, "LOAD_SECONDS", 20.0)
     assert (await (await live.open()).until_ready())[-1].kind == "ready"
+
+
+async def test_a_reading_that_takes_longer_than_its_reader_waits_is_not_begun_again(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "LOAD_SECONDS", 0.05)
+    readings, may_go_on, call = [], asyncio.Event(), live.bus.call
+
+    async def slow(service: str, verb: str, *arguments: Any, **options: Any) -> Any:
+        if verb == "tunnels":
+            readings.append(verb)
+            await may_go_on.wait()
+        return await call(service, verb, *arguments, **options)
+
+    monkeypatch.setattr(live.bus, "call", slow)
+    with pytest.raises(Exception, match="cannot be read"):
+        await live.open()
+    live.hub.leave("ann", "192.0.2.1", None)
+    may_go_on.set()
+    monkeypatch.setattr(hub_module, "LOAD_SECONDS", 20.0)
+    assert (await (await live.open()).until_ready())[-1].kind == "ready"
+    assert readings == ["tunnels"]
+
+
+async def test_nothing_is_followed_some_time_after_the_last_stream(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "LINGER_SECONDS", 0.01)
+    reader = await live.open()
+    await reader.until_ready()
+    live.hub.leave("ann", "192.0.2.1", live._opened.pop())
+    await eventually(lambda: live.hub._task is None)
 
 
 _EVENTS = st.lists(

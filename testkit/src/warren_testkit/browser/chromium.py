@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
 
 CHROMIUM = next(
     (path for path in (Path("/usr/bin/chromium"), Path("/usr/bin/chromium-headless-shell")) if path.exists()), None
@@ -19,6 +19,7 @@ DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 def launch(playwright: Playwright) -> Browser:
     """Debian's Chromium (or its shell without windows), which asks nobody else for anything."""
     assert CHROMIUM is not None
+    expect.set_options(timeout=LIMIT_MS)
     return playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
 
 

@@ -15,6 +15,7 @@ const MAX_SINGLE = 40 // more changed tunnels or peers than these are read by th
 const RELOAD_MS = 15_000 // counters and the age of reports have no event
 const RELOAD_LARGE_MS = 120_000
 const LARGE = 2_000 // tunnels, whose listing takes the server a second
+const PAGE_PAUSE_MS = 500 // between the pages of a large listing: in one go it would hold up the changes of everybody
 const SHOW_MS = 50 // between two pictures of the fleet
 const SHOW_LARGE_MS = 250
 const LIVE = '/api/live'
@@ -87,7 +88,7 @@ class Fleet {
     const store = this.#store
     const asked = store.ask()
     try {
-      const [{ more }] = await Promise.all([this.#readTunnels(store, asked), this.#readPeers()])
+      const [{ more }] = await Promise.all([this.#readTunnels(store, asked), this.readPeers()])
       if (!more) store.finish(asked)
       if (store !== this.#store) return
       this.truncated = more
@@ -102,16 +103,20 @@ class Fleet {
   async #readTunnels(store: RowStore, asked: number): Promise<{ more: boolean }> {
     return everyPage(
       async (after) => {
+        if (after !== '' && this.tunnels.length > LARGE) await new Promise((resolve) => setTimeout(resolve, PAGE_PAUSE_MS))
+        if (store !== this.#store) return { tunnels: [], next_after: null } // stopped meanwhile
         const page = await content(api.GET('/api/tunnels', { params: { query: { after, limit: PAGE } } }))
         store.put(asked, page.tunnels.map(toRow))
         return page
       },
       (page) => page.tunnels.map((tunnel) => tunnel.name),
       MAX_ROWS,
+      () => this.#showSoon(),
     )
   }
 
-  async #readPeers(): Promise<void> {
+  /** Read the listing of peers again. */
+  async readPeers(): Promise<void> {
     const { found } = await everyPage(
       (after) => content(api.GET('/api/peers', { params: { query: { after, limit: PAGE } } })),
       (page) => page.peers,
@@ -213,7 +218,7 @@ class Fleet {
     if (many && !isLarge) return this.reload()
     try {
       await Promise.all([
-        ...(peers.length > MAX_SINGLE ? [this.#readPeers()] : peers.map((peer) => this.#readPeer(peer))),
+        ...(peers.length > MAX_SINGLE ? [this.readPeers()] : peers.map((peer) => this.#readPeer(peer))),
         ...(isLarge ? [] : names.map((name) => this.#readOne(store, name))),
       ])
     } catch (error) {

@@ -1,8 +1,8 @@
 """One reader of EVENT for all live streams of this process.
 
-It begins with the first stream: it takes the position in EVENT, reads the fleet, and follows the events after that position. Each
-stream has a backlog of changes; one whose reader does not keep up is dropped, so that it costs the others nothing. Changes are held for a
-while, so that a reader that was disconnected continues without a snapshot.
+It begins with the first stream, and ends a minute after the last: it takes the position in EVENT, reads the fleet, and follows the
+events after that position. Each stream has a backlog of changes; one whose reader does not keep up is dropped, so that it costs the
+others nothing. Changes are held for a while, so that a reader that was disconnected continues without a snapshot.
 """
 
 import asyncio
@@ -34,6 +34,9 @@ MAX_BACKLOG = 50_000  # rows that wait for one reader: five times a hub of 10,00
 HELD_ROWS, HELD_CHANGES = 100_000, 10_000  # for resumption
 HEALTH_SECONDS = 5.0  # between two looks at the services
 LOAD_SECONDS = 10.0  # that a reader waits for the first reading of the fleet
+# The fleet is followed for so long after the last stream: a large one takes longer to read than a reader waits, and the reading would
+# begin again with each attempt.
+LINGER_SECONDS = 60.0
 RETRY_SECONDS = 1.0
 PAGE = 500
 
@@ -108,6 +111,7 @@ class LiveHub:
         self._by_actor: Counter[str] = Counter()
         self._by_address: Counter[str] = Counter()
         self._task: asyncio.Task[None] | None = None
+        self._end: asyncio.TimerHandle | None = None  # of following, some time after the last stream
         self._loaded = asyncio.Event()
         self._model = LiveModel()
         self._cursor = 0
@@ -124,16 +128,24 @@ class LiveHub:
             raise TooManyStreamsOfTokenError
         if address and self._by_address[address] >= MAX_OF_ADDRESS:
             raise TooManyStreamsOfAddressError
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
         self._by_actor[actor] += 1
         self._by_address[address] += 1
 
     def leave(self, actor: str, address: str, stream: LiveStream | None) -> None:
-        """A stream that was admitted has ended; after the last one nothing is followed any more."""
+        """A stream that was admitted has ended; LINGER_SECONDS after the last one nothing is followed any more."""
         self._by_actor = +(self._by_actor - Counter([actor]))
         self._by_address = +(self._by_address - Counter([address]))
         if stream is not None:
             self._streams.discard(stream)
-        if not self._by_actor and self._task is not None:
+        if not self._by_actor and self._task is not None and self._end is None:
+            self._end = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._stop_following)
+
+    def _stop_following(self) -> None:
+        self._end = None
+        if self._task is not None:
             self._task.cancel()
             self._task = None
 
