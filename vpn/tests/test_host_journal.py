@@ -170,13 +170,23 @@ async def test_resolvectl_is_called_as_its_manual_says(calls: Path) -> None:
     ]  # fmt: skip
 
 
-async def test_resolvconf_is_given_a_record_of_the_device(calls: Path) -> None:
-    change = ResolvconfChange(device="t0", servers=SERVERS, search=("a.example",))
+@pytest.mark.parametrize(
+    ("version", "everything", "options"),
+    [("openresolv 3.12.0", True, "-m 0 -x "), ("openresolv 3.12.0", False, "-m 0 "), ("", True, "")],
+)
+async def test_resolvconf_is_given_a_record_of_the_device(
+    calls: Path, version: str, everything: bool, options: str
+) -> None:
+    """openresolv puts it first; Debian's own resolvconf goes by its name, and refuses --version."""
+    program = calls.parent / "bin" / "resolvconf"
+    answer = f'[ "$1" = --version ] && echo {version} && exit 0\n' if version else '[ "$1" = --version ] && exit 99\n'
+    program.write_text(program.read_text().replace("#!/bin/sh\n", "#!/bin/sh\n" + answer))
+    change = ResolvconfChange(device="t0", servers=SERVERS, search=("a.example",), everything=everything)
     await dns.apply_dns(change)
     await dns.undo_dns(change)
     assert calls.read_text().splitlines() == [
-        "resolvconf -a t0.warren", "nameserver 10.50.0.1", "nameserver fd50::1", "search a.example",
-        "resolvconf -f -d t0.warren",
+        f"resolvconf {options}-a tun.t0", "nameserver 10.50.0.1", "nameserver fd50::1", "search a.example",
+        "resolvconf -f -d tun.t0",
     ]  # fmt: skip
 
 

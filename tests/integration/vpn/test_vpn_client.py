@@ -223,7 +223,7 @@ def test_the_second_server_is_used_when_the_first_one_is_killed(bed: VpnBed) -> 
     """And the first one again once it is back, after the hold-down."""
     bed.share_key()
     with bed.capture(*VIRTUAL) as capture:
-        client = bed.start(bed.profile(servers=BOTH, kill_switch=True), "--hold-down", "1")
+        client = bed.start(bed.profile(servers=BOTH, kill_switch=True, inactivity_s=10), "--hold-down", "1")
         assert client.wait_for("vpn.up")["server"] == SERVERS["one"][0]
         bed.wait_for_ping(BEHIND)
         bed.servers["one"].stop()

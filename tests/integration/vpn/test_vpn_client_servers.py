@@ -60,7 +60,7 @@ def test_a_login_by_certificate(bed: VpnBed) -> None:
         builder = Server.builder().with_certificate(chain, server_key).with_authorities(authority.certificate)
         bed.restart("one", with_defaults(builder))
         client = bed.start(bed.profile(login=login, server_trust=trust))
-        assert "did not prove that it is vpn.example" in client.wait_for("vpn.attempt-failed")["message"]
+        client.wait_for_text("vpn.attempt-failed", "did not prove that it is vpn.example")
         assert client.end() == 0
     finally:
         bed.restart("one")
@@ -122,7 +122,7 @@ def test_a_server_that_lies_or_refuses_is_left_for_the_next_one(bed: VpnBed, lia
     bed.restart("one", liar(bed.servers["one"].key, bed.identity))
     try:
         client = bed.start(bed.profile(servers=BOTH, routes=["0.0.0.0/0"]))
-        assert reason in client.wait_for("vpn.attempt-failed")["message"]
+        client.wait_for_text("vpn.attempt-failed", reason)
         assert client.wait_for("vpn.up")["server"] == SERVERS["two"][0]
         assert client.end() == 0
     finally:

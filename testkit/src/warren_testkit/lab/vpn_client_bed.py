@@ -91,6 +91,17 @@ class ClientProcess:
             raise AssertionError(f"{error}; {self.output.read_text()}{self.errors.read_text()}") from error
         return [one for one in self.events if one["event"] == name][count - 1]
 
+    def wait_for_text(self, name: str, text: str) -> None:
+        """An event of this name with `text` in its message."""
+
+        def found() -> bool:
+            return any(one["event"] == name and text in one["message"] for one in self.events)
+
+        try:
+            wait_until(found, f"{name} with {text!r}", LIMIT_S, self.process.pid)
+        except Exception as error:
+            raise AssertionError(f"{error}; {self.output.read_text()}{self.errors.read_text()}") from error
+
     def end(self) -> int:
         """SIGTERM, and its exit code."""
         return stop_process(self.process, limit_seconds=LIMIT_S)
@@ -130,7 +141,6 @@ class VpnBed:
             "server_trust": {"kind": "raw-key", "public_key": _public(self.servers["one"].key)},
             "identity": "alice@example",
             "login": {"kind": "raw-key", "key_file": "client.pem"},
-            "inactivity_s": 10,
         }
         values = {name: value for name, value in (values | changes).items() if value is not None}
         path = self.folder / f"profile-{len(list(self.folder.glob('profile-*')))}.json"

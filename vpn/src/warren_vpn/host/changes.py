@@ -98,6 +98,8 @@ class ResolvconfChange(Input):
     device: DeviceName
     servers: tuple[Address, ...]
     search: tuple[str, ...] = ()
+    everything: bool = False
+    """Whether the servers of other interfaces are not asked at all, where resolvconf can do that."""
 
     @property
     def key(self) -> Key:

@@ -39,7 +39,7 @@ def dns_change(
         case "resolved":
             return ResolvedChange(device=device, servers=servers, search=search, everything=everything or not search)
         case "resolvconf":
-            return ResolvconfChange(device=device, servers=servers, search=search)
+            return ResolvconfChange(device=device, servers=servers, search=search, everything=everything)
         case "file":
             return ResolvConfFileChange(
                 path=str(path), original=read_original(path), written=(build_resolv_conf(servers, search),)
@@ -84,7 +84,8 @@ async def apply_dns(change: DnsChange) -> None:
             await command.run("resolvectl", "domain", device, *(domains or [""]))
             await command.run("resolvectl", "default-route", device, "yes" if change.everything else "no")
         case ResolvconfChange(device=device, servers=servers, search=search):
-            await command.run("resolvconf", "-a", record_of(device), stdin=build_record(servers, search))
+            options = await _preference(everything=change.everything)
+            await command.run("resolvconf", *options, "-a", record_of(device), stdin=build_record(servers, search))
         case ResolvConfFileChange(path=path, written=written):
             replace_file(Path(path), Original(content=written[0]))
 
@@ -108,9 +109,23 @@ async def undo_dns(change: DnsChange) -> str:
     return ""
 
 
+async def _preference(*, everything: bool) -> list[str]:
+    """The options of openresolv that put our servers first, and the others out of use.
+
+    Debian's own resolvconf has none: there the name of a record decides, and `tun*` precedes real links (interface-order(5)).
+    """
+    try:
+        version = await command.run("resolvconf", "--version")
+    except HostError:
+        return []
+    if not version.startswith("openresolv"):
+        return []
+    return ["-m", "0", "-x"] if everything else ["-m", "0"]
+
+
 def record_of(device: str) -> str:
     """The name of our record of resolvconf(8), where it expects an interface and a program."""
-    return f"{device}.warren"
+    return f"tun.{device}"
 
 
 def replace_file(path: Path, wanted: Original) -> None:
