@@ -19,14 +19,14 @@ MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bu
 # one process.
 JOBS ?= $(shell echo $$((2 * $$(nproc))))
 UNIT := libs services cli vpn stack tests/contract
-USUAL := not sid and not compose and not kernel and not promises and not browser
+USUAL := not sid and not compose and not kernel and not promises and not browser and not fuzzing
 SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/callout/src \
 	services/metrics/src services/api/src services/agent/src services/guard/src cli/src vpn/src stack/src tools/src
 
 TESTS := $(wildcard libs/*/tests services/*/tests) cli/tests $(wildcard vpn/tests) stack/tests tests/attacks tests/contract tests/integration tests/kernel tests/compose tests/browser
 
-.PHONY: help setup demo venv node web lint check test test-thorough coverage audit sbom wheels test-interop test-browser screenshots test-compose test-all test-kernel test-promises fuzz bench docs clean
+.PHONY: help setup demo venv node web lint check test test-thorough coverage audit sbom wheels test-interop test-api test-browser screenshots test-compose test-all test-kernel test-promises fuzz bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -52,7 +52,7 @@ $(VENV)/.ready: constraints.txt requirements-dev.txt libs/*/pyproject.toml servi
 
 # The official tools that read the generated documents. Their tests are skipped, with the reason, where npm or pip reaches no registry.
 node: venv
-	@PYTHONPATH=tools/src $(PY) -m warren_tools.node_packages tools/node build/node & $(PY) tools/openapi_client/install.py build/openapi-client; wait
+	@PYTHONPATH=tools/src $(PY) -m warren_tools.node_packages tools/node build/node & $(PY) tools/own_venv.py build/openapi-client tools/openapi_client/requirements.txt; wait
 
 # Types, checks, unit tests, bundle and size of the page. Exit code 2: npm reaches no registry.
 web: venv ## build the web page, which the API server of this checkout serves then; fails above 160 kB of first load
@@ -135,6 +135,10 @@ test-interop: setup venv ## the whole matrix with strongSwan's charon, alone; en
 
 test-promises: setup venv ## every part killed at every step of a change, under pings; a line for each cell; the CA replaced (root)
 	$(PY) -m pytest -q -r fE -m promises tests/integration
+
+test-api: venv ## requests of every shape to every operation of the API of a running `warren up`: none is answered with 5xx
+	@$(PY) tools/own_venv.py build/schemathesis tools/schemathesis/requirements.txt
+	$(PY) -m pytest -q -r fE -m fuzzing tests/integration/test_api_fuzzing.py
 
 # What drives a browser: the page, Chromium, Playwright (whose own browsers are not needed).
 .PHONY: browser

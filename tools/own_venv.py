@@ -1,6 +1,6 @@
-"""`install.py FOLDER`: install openapi-python-client into a virtual environment of its own: its requirements are not ours.
+"""`own_venv.py FOLDER REQUIREMENTS`: install a tool of the tests into a virtual environment of its own: its requirements are not ours.
 
-Nothing is done if FOLDER has them. Where pip fails, that is said, and the exit code is 0: only one test needs them.
+Nothing is done if FOLDER has them. Where pip fails, that is said, and the exit code is 0: the tests that need them say so, too.
 """
 
 import subprocess
@@ -9,16 +9,15 @@ import venv
 from pathlib import Path
 
 LIMIT_SECONDS = 300.0
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    ready, wanted = folder / ".ready", REQUIREMENTS.read_bytes()
+    folder, requirements = map(Path, sys.argv[1:])
+    ready, wanted = folder / ".ready", requirements.read_bytes()
     if ready.exists() and ready.read_bytes() == wanted:
         return
     # Every version is pinned, so there is nothing to resolve.
-    options = ["-qq", "--disable-pip-version-check", "--no-deps", "--no-compile", "-r", str(REQUIREMENTS)]
+    options = ["-qq", "--disable-pip-version-check", "--no-deps", "--no-compile", "-r", str(requirements)]
     command = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", *options]
     try:
         venv.create(folder, clear=True)
@@ -29,7 +28,7 @@ def main() -> None:
     except subprocess.CalledProcessError:
         failed = "the virtual environment cannot be made"
     if failed:
-        print(f"{failed}: the test of a generated Python client is skipped", file=sys.stderr)
+        print(f"{failed}: what needs {folder} cannot run", file=sys.stderr)
         return
     ready.write_bytes(wanted)
 
