@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from warren_ikev2.addresses import Path as IkePath
+from warren_ikev2.addresses import SocketAddress
 from warren_ikev2.auth.login import GtcAttempt, LoginVerdict, Mschapv2Attempt
 from warren_ikev2.auth.mschapv2 import nt_response, password_hash
+from warren_ikev2.events import AuthenticationFailed, Event, IkeSaEstablished, LoginRequested
+from warren_ikev2.identity import Identity
 from warren_vpn.login.audit import LoginAudit, LoginResult
+from warren_vpn.login.events import AuditedEvents
 from warren_vpn.login.throttle import LoginLimits, LoginThrottle, Refusal
-from warren_vpn.login.verifier import PasswordLogins
+from warren_vpn.login.verifier import OVERLOADED, PasswordLogins
 from warren_vpn.users.model import User
 from warren_vpn.users.password import PasswordVerifier, make_nt_hash, make_verifier
 from warren_vpn.users.store import UserFile
@@ -181,7 +186,18 @@ def test_an_unusable_user_file_or_audit_refuses(server: Server) -> None:
 def test_more_than_the_queue_is_refused_at_once(tmp_path: Path) -> None:
     server = Server(tmp_path, queue=2)
     verdicts = server.log_in(*(GtcAttempt(f"user{number}", "wrong") for number in range(5)))
-    assert [verdict.reason for verdict in verdicts].count("too many logins at once") == 3
+    assert [verdict.reason for verdict in verdicts].count(OVERLOADED) == 3
+
+
+def test_what_has_waited_for_too_long_is_not_verified_and_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warren_vpn.login.verifier.LONGEST_WAIT_SECONDS", -1.0)
+    server = Server(tmp_path, LoginLimits(per_user=1))
+    server.users.edit(lambda users: users.with_user(make_user("alice")))
+    assert [verdict.reason for verdict in server.log_in(GtcAttempt("alice", PASSWORD))] == [OVERLOADED]
+    monkeypatch.undo()
+    assert server.log_in(GtcAttempt("alice", PASSWORD))[0].accepted
 
 
 def test_a_limited_user_is_refused_with_the_right_password(tmp_path: Path) -> None:
@@ -191,3 +207,45 @@ def test_a_limited_user_is_refused_with_the_right_password(tmp_path: Path) -> No
     reasons = [verdict.reason for verdict in server.log_in(*wrong)]
     assert reasons.count(Refusal.USER.value) == 2  # also of attempts at the same time
     assert server.log_in(GtcAttempt("alice", PASSWORD))[0].reason == Refusal.USER.value
+
+
+# Logins without a password
+
+
+def event_of(kind: type[Event], **fields: object) -> Event:
+    """An event with the fields that the audit reads."""
+    event = kind.__new__(kind)
+    for name, value in fields.items():
+        object.__setattr__(event, name, value)
+    return event
+
+
+def test_keys_certificates_and_what_follows_a_verdict_are_audited(tmp_path: Path) -> None:
+    path = tmp_path / "logins.jsonl"
+    audit = AuditedEvents(LoginAudit(path))
+    way = IkePath(SocketAddress(ip_address("192.0.2.9"), 4500), SocketAddress(HOME, 4500))
+    established = {
+        "path": way,
+        "remote_identity": Identity.parse("alice"),
+        "eap_identity": None,
+        "peer_certificate": None,
+    }
+    refused = {"path": way, "claimed_identity": "eve", "by_peer": False}
+    events = [
+        event_of(IkeSaEstablished, session=1, **established),
+        event_of(IkeSaEstablished, session=2, **established | {"peer_certificate": b"der"}),
+        event_of(IkeSaEstablished, session=3, **established | {"eap_identity": "alice"}),  # recorded by the verifier
+        event_of(LoginRequested, session=4),
+        event_of(AuthenticationFailed, session=4, connection="password", reason="unknown user", **refused),  # and this
+        event_of(AuthenticationFailed, session=5, connection="key-eve", reason="invalid signature", **refused),
+        event_of(AuthenticationFailed, session=6, connection=None, reason="no connection", **refused),
+    ]
+    assert all(audit.take_event(event) for event in events)
+    lines = map(json.loads, path.read_text().splitlines())
+    assert [(line["user"], line["method"], line["result"], line["reason"]) for line in lines] == [
+        ("alice", "raw-key", "accepted", ""), ("alice", "certificate", "accepted", ""),
+        ("eve", "raw-key", "refused", "invalid signature"), ("eve", "", "refused", "no connection"),
+    ]  # fmt: skip
+    path.unlink()
+    path.mkdir()
+    assert not audit.take_event(events[0])

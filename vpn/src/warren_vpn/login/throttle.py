@@ -69,6 +69,11 @@ class LoginThrottle:
             return Refusal.USER
         return None
 
+    def withdraw(self, user: str, address: Address, now: float) -> None:
+        """Forget an attempt that was admitted, but not verified."""
+        self._addresses.give_back(_prefix(address), now)
+        self._users.give_back(self._user_key(user, address), now)
+
     def failed(self, user: str, address: Address, now: float) -> float:
         """Return the seconds by which the response to this failure is delayed."""
         return max(self._delay(self._user_key(user, address), now), self._delay(_prefix(address), now))

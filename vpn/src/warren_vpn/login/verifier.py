@@ -1,8 +1,7 @@
 """The verdicts on passwords that the engine asks for (`warren_ikev2.aio.logins.LoginVerifier`).
 
 A user that does not exist, that is disabled or that has no NT hash is verified against a dummy, so it takes as long as a wrong
-password and gets the same messages. Verification takes 32 MiB and one of two threads; attempts beyond the queue are refused at
-once, since a peer that sends thousands must not make others wait.
+password and gets the same messages. Verification takes 32 MiB and one of two threads. The queue is bounded in length and time.
 """
 
 import asyncio
@@ -10,7 +9,6 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from warren_ikev2.addresses import IPAddress
 from warren_ikev2.auth.eap_server import without_domain
@@ -25,8 +23,11 @@ from warren_vpn.users.store import UserFile
 logger = logging.getLogger("warren_vpn.login")
 
 THREADS = 2
-QUEUE = 64
-"""Attempts that wait or are verified: 64 at 60 ms in two threads are 2 s."""
+QUEUE = 512
+"""Attempts that wait or are verified. A thousand clients that connect again at once take turns: 30 a second at 60 ms each."""
+LONGEST_WAIT_SECONDS = 12.0
+"""An attempt that has waited for longer is not verified any more: the engine would refuse it while it is."""
+OVERLOADED = "too many logins at once"
 _NT_HASH_SIZE = 16
 
 
@@ -44,13 +45,6 @@ class PasswordLogins:
         self._threads = ThreadPoolExecutor(THREADS, "login")
         self._queue = queue
         self._waiting = 0
-        self.counts = dict.fromkeys(LoginResult, 0)
-        """Logins since the start, by result."""
-
-    @classmethod
-    def of_folder(cls, users: Path, audit: Path) -> "PasswordLogins":
-        """With the default limits."""
-        return cls(UserFile(users), LoginAudit(audit))
 
     def stop(self) -> None:
         """Verify nothing any more."""
@@ -61,18 +55,21 @@ class PasswordLogins:
         loop = asyncio.get_running_loop()
         user = without_domain(attempt.user)
         if self._waiting >= self._queue:
-            return self._refused(attempt, remote, "too many logins at once")
+            return self._refused(attempt, remote, OVERLOADED)
         refusal = self._throttle.admit(user, remote, loop.time())
         if refusal is not None:
             verdict = self._refused(attempt, remote, refusal.value)
         else:
-            verdict = await self._run(lambda: self._decide(attempt, user, remote))
+            latest = loop.time() + LONGEST_WAIT_SECONDS
+            verdict = await self._run(lambda: self._decide(attempt, user, remote, loop.time() > latest))
             if verdict.accepted:
                 self.audit.record(verdict.user, remote, attempt.method, LoginResult.ACCEPTED)  # or it is refused
-                self.counts[LoginResult.ACCEPTED] += 1
                 self._throttle.succeeded(user, remote, loop.time())
                 return verdict
             self._refused(attempt, remote, verdict.reason)
+            if verdict.reason == OVERLOADED:
+                self._throttle.withdraw(user, remote, loop.time())
+                return verdict
         await asyncio.sleep(self._throttle.failed(user, remote, loop.time()))
         return verdict
 
@@ -84,15 +81,16 @@ class PasswordLogins:
             self._waiting -= 1
 
     def _refused(self, attempt: LoginAttempt, remote: IPAddress, reason: str) -> LoginVerdict:
-        self.counts[LoginResult.REFUSED] += 1
         try:
             self.audit.record(attempt.user, remote, attempt.method, LoginResult.REFUSED, reason)
         except OSError as error:
             logger.error("audit.failed", extra={"fields": {"error": str(error)}})
         return LoginVerdict(False, reason)
 
-    def _decide(self, attempt: LoginAttempt, name: str, remote: IPAddress) -> LoginVerdict:
+    def _decide(self, attempt: LoginAttempt, name: str, remote: IPAddress, late: bool) -> LoginVerdict:
         """Runs in a thread. The work is the same whatever the user file says."""
+        if late:
+            return LoginVerdict(False, OVERLOADED)
         try:
             user = self._users.read().find(name)
             problem = ""
