@@ -35,6 +35,12 @@ def test_only_one_client_has_the_journal(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(JournalError, match="chmod 700"):
+        Journal(tmp_path).lock()
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"version": 2}', b'{"changes": [{"kind": "exec"}]}', b"x" * (1 << 21)]
 )

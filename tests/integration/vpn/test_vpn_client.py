@@ -1,17 +1,23 @@
 """`warren vpn client` as a process, between two servers in namespaces: what passes, what leaves in clear, and what is put back."""
 
+import json
 import os
 import random
 import signal
 import threading
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from warren_lab.capture import Capture
 from warren_lab.lab import can_make_namespaces
 from warren_lab.process import wait_until
+from warren_testkit.ikev2.keys import private_pem
 from warren_testkit.lab.transfers import Host, transfer
+from warren_testkit.lab.vpn_bed import IDENTITY, OUTSIDE, SERVER
+from warren_testkit.lab.vpn_bed import make_vpn_bed as server_bed
 from warren_testkit.lab.vpn_client_bed import (
     BEHIND,
     BEHIND6,
@@ -27,6 +33,8 @@ from warren_testkit.lab.vpn_client_bed import (
     server_builder,
 )
 from warren_vpn.client.commands import client_status
+from warren_vpn.server.folder import public_text, read_keys
+from warren_vpn.server.settings import read_settings
 
 pytestmark = [
     pytest.mark.root,
@@ -280,3 +288,43 @@ def test_a_resolv_conf_that_is_mounted_is_written_in_place(bed: VpnBed) -> None:
     assert f"nameserver {BEHIND}" in bed.lab.folder.joinpath("mounted").read_text()
     assert client.end() == 0
     assert bed.lab.folder.joinpath("mounted").read_text() == RESOLV_CONF
+
+
+@pytest.mark.promises
+def test_a_killed_server_is_used_again_once_it_is_back() -> None:
+    """The real server, killed while the tunnel carries traffic: nothing in clear, and the same addresses afterwards."""
+    with server_bed() as bed:
+        bed.write_settings(limits="inactivity_s = 10", users={"alice": ""})
+        bed.start()
+        space, folder = bed.namespace_of("alice"), bed.lab.folder / "client"
+        folder.mkdir()
+        key = folder / "alice.pem"
+        key.touch(0o600)
+        key.write_bytes(private_pem(bed.keys["alice"]))
+        server_key = read_keys(bed.folder, read_settings(bed.settings)).raw.public_key()
+        profile = folder / "alice.json"
+        values = {
+            "version": 1, "name": "alice", "servers": [{"host": SERVER}], "server_identity": IDENTITY, "identity": "alice",
+            "server_trust": {"kind": "raw-key", "public_key": public_text(server_key)}, "inactivity_s": 10,
+            "login": {"kind": "raw-key", "key_file": "alice.pem"}, "kill_switch": True,
+        }  # fmt: skip
+        profile.write_text(json.dumps(values))
+        (folder / "etc").mkdir()
+        client_bed = VpnBed(bed.lab, space, bed.outside, {}, bed.keys["alice"], folder, folder / "state")
+        client_bed.resolv_conf.write_text(RESOLV_CONF)
+        inner = frozenset(map(ip_address, ("203.0.113.10", *OUTSIDE.values(), "10.66.0.2", "fd66::2")))
+        client = client_bed.start(profile)
+        try:
+            addresses = client.wait_for("vpn.up")["addresses"]
+            client_bed.wait_for_ping(OUTSIDE[4])
+            with Capture(space, "wan", inner) as capture:
+                bed.kill()
+                assert not client_bed.ping(OUTSIDE[4])
+                client.wait_for("vpn.reconnecting")
+                bed.start()
+                assert client.wait_for("vpn.up", 2)["addresses"] == addresses
+                client_bed.wait_for_ping(OUTSIDE[6])
+            assert capture.clear_packets() == []
+            assert capture.frames > 0
+        finally:
+            client_bed.end_clients()

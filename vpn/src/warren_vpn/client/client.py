@@ -93,8 +93,10 @@ class VpnClient:
         except HostError as error:
             self._report("vpn.failed", f"stopped: {error}", reason=str(error))
             self._exit_code = 1
-            await self._perform(Action.CANCEL_ATTEMPT, Action.CLOSE_SESSION, Action.RESTORE)
         finally:
+            if self._state is not State.STOPPED:  # whatever it was that ended the loop, the host is put back
+                self._state, actions = transition(self._state, Event.STOP)
+                await self._perform(*actions)
             await self._end()
         return self._exit_code
 

@@ -6,6 +6,7 @@ the next client, or `warren vpn restore`, undoes what it lists. An entry whose c
 
 import fcntl
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
@@ -58,6 +59,7 @@ class Journal:
         """Take the journal for this process. ClientRunningError: another one has it. JournalError: the folder cannot be used."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check_folder()
             self._lock = os.open(self.folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -68,6 +70,14 @@ class Journal:
             raise JournalError(
                 f"{self.folder}: {error.strerror}; run as root, or name another --state folder"
             ) from None
+
+    def _check_folder(self) -> None:
+        """What the journal lists is undone with our rights, so nobody else may write there. JournalError."""
+        status = self.folder.stat()
+        if status.st_uid not in (0, os.geteuid()) or stat.S_IMODE(status.st_mode) & 0o022:
+            raise JournalError(
+                f"{self.folder}: others can write there; chown root {self.folder}; chmod 700 {self.folder}"
+            )
 
     def release(self) -> None:
         """Let others take it. May be called twice."""
