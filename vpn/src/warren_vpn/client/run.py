@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -92,7 +93,7 @@ async def _recover(host: Host, report: Report, *, kill_switch: bool) -> None:
         report(ClientEvent("vpn.not-restored", f"not put back: {problem}"))
 
 
-async def resolve(host: str, remembered: dict[str, tuple[Address, ...]]) -> tuple[Address, ...]:
+async def resolve(host: str, remembered: Mapping[str, tuple[Address, ...]]) -> tuple[Address, ...]:
     """The addresses of a server; those of the former run if no name can be looked up. CliError."""
     try:
         return (ip_address(host),)
@@ -110,7 +111,7 @@ async def resolve(host: str, remembered: dict[str, tuple[Address, ...]]) -> tupl
         ) from None
 
 
-def list_candidates(servers: tuple[Server, ...], addresses: dict[str, tuple[Address, ...]]) -> list[Candidate]:
+def list_candidates(servers: tuple[Server, ...], addresses: Mapping[str, tuple[Address, ...]]) -> list[Candidate]:
     """Every address of every server, in order of preference."""
     return [
         Candidate(
