@@ -283,6 +283,16 @@ def test_apples_profile_is_consistent(login: str) -> None:
     assert profile == apple_profiles()[login] or login == "certificate"  # the key's container is salted
 
 
+def test_a_server_on_other_ports_suits_strongswan_only() -> None:
+    other = facts().model_copy(update={"servers": (Server(host="vpn.example.com", port=14500, ike_port=10500),)})
+    files = {file.name: file.content.decode() for file in strongswan.build(other, user(), Secrets()).files}
+    assert "remote_port = 14500" in files["office-alice.conf"]
+    assert json.loads(files["office-alice.sswan"])["remote"]["port"] == 14500
+    for build in (apple.build, windows.build):
+        with pytest.raises(UnsuitableProfileError, match="UDP 500 and 4500 only"):
+            build(other, user(mschapv2=True), Secrets())
+
+
 def test_apple_and_windows_refuse_a_user_that_has_only_eap_gtc() -> None:
     for build in (apple.build, windows.build):
         with pytest.raises(UnsuitableProfileError, match="--mschapv2"):

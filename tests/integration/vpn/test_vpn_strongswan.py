@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -120,14 +120,19 @@ def audited(bed: VpnBed) -> list[tuple[str, str, str, str]]:
     return [(line["user"], line["method"], line["result"], line["reason"]) for line in lines]
 
 
+def ping(swan: StrongSwan, addresses: Sequence[str]) -> bool:
+    """Whether packets from the virtual IPv4 address are answered by the server inside."""
+    own = next(address for address in addresses if "." in address)
+    out = swan.charon.namespace.run("ping", "-c", "3", "-i", "0.2", "-W", "5", "-I", own, INSIDE[4])
+    return " 3 received" in out
+
+
 def carries(swan: StrongSwan, bed: VpnBed, name: str, login: str) -> None:
     """The session is there under the user's name and carries packets."""
     with swan.connected(name):
         (session,) = bed.wait_for("the session is there", lambda it: it.connected == 1).sessions
         assert (session.user, session.login) == (name, login)
-        address = next(address for address in session.addresses if "." in address)
-        out = swan.charon.namespace.run("ping", "-c", "3", "-i", "0.2", "-W", "5", "-I", address, INSIDE[4])
-        assert " 3 received" in out
+        assert ping(swan, session.addresses)
     bed.wait_for("nobody is connected", lambda it: it.connected == 0)
     assert (name, login, "accepted", "") in audited(bed)
 
@@ -143,6 +148,7 @@ def test_strongswan_logs_in_by_password(bed: VpnBed, swan: StrongSwan, method: s
     with pytest.raises(CommandFailedError), swan.connected(name):
         pass
     assert audited(bed)[-1] == (name, method, "refused", "invalid user name or password")
+    assert bed.status().refusals["authentication"] >= 1
     swan.profile(name, password=PASSWORD, method=method)
     carries(swan, bed, name, method)
     user(bed, "disable", name)
@@ -159,6 +165,11 @@ def test_strongswan_logs_in_by_raw_key(bed: VpnBed, swan: StrongSwan) -> None:
     (bed.folder / "carol.key").write_bytes(private_pem(key))
     swan.profile("carol", "--key", str(bed.folder / "carol.key"), "--with-key")
     carries(swan, bed, "carol", "raw-key")
+    with swan.connected("carol"):
+        bed.wait_for("the session is there", lambda it: it.connected == 1)
+        swan.swanctl("--rekey", "--child", "vpn-carol")  # with a key exchange of its own, by the profile's proposal
+        (session,) = bed.wait_for("new keys", lambda it: any("ecp256" in one.esp for one in it.sessions)).sessions
+        assert ping(swan, session.addresses)
 
 
 def test_strongswan_logs_in_by_certificate_until_the_user_is_removed(bed: VpnBed, swan: StrongSwan) -> None:

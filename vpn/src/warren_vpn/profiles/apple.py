@@ -25,6 +25,7 @@ _MTU = 1280
 
 def build(facts: ServerFacts, user: User, secrets: Secrets) -> BuiltProfile:
     """The profile. UnsuitableProfileError: the user has neither a certificate given `--with-key` nor an NT hash."""
+    facts.require_standard_ports("Apple's client")
     authority = x509.load_pem_x509_certificates(facts.required_authority("Apple's client").encode())[0]
     scope = f"{facts.identity} {facts.name} {user.name}"
     root = _payload(

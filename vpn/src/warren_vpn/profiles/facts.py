@@ -9,7 +9,16 @@ from warren_cli.errors import CliError
 from warren_contracts.addresses import IPAddress, IPNetwork
 from warren_contracts.base import Input
 from warren_contracts.names import NAME_PATTERN
-from warren_vpn.profiles.profile import EVERYTHING, Certificates, DomainName, Ed25519Key, Identity, Server
+from warren_vpn.profiles.profile import (
+    EVERYTHING,
+    IKE_PORT,
+    NATT_PORT,
+    Certificates,
+    DomainName,
+    Ed25519Key,
+    Identity,
+    Server,
+)
 from warren_vpn.users.certificate import UserCertificate
 from warren_vpn.users.model import User
 
@@ -41,6 +50,23 @@ class ServerFacts(Input):
     def is_full_tunnel(self) -> bool:
         """Whether all traffic goes through the tunnel."""
         return any(network.prefixlen == 0 for network in self.routes)
+
+    @property
+    def has_standard_ports(self) -> bool:
+        """Whether the server listens where every client expects it."""
+        return all((server.ike_port, server.port) == (IKE_PORT, NATT_PORT) for server in self.servers)
+
+    @property
+    def first_port(self) -> int:
+        """Where strongSwan's clients send their first message: other ports than 500 are for NAT traversal from the start."""
+        return IKE_PORT if self.has_standard_ports else self.servers[0].port
+
+    def require_standard_ports(self, client: str) -> None:
+        """UnsuitableProfileError: the client knows no other ports than 500 and 4500."""
+        if not self.has_standard_ports:
+            raise UnsuitableProfileError(
+                f"{client} connects to UDP 500 and 4500 only: set ike_port and natt_port of server.toml"
+            )
 
     def proves_by_raw_key(self, user: User) -> bool:
         """Whether the server proves itself to this user by its raw key; else by its certificate."""

@@ -84,7 +84,6 @@ def _public_pem(key: str) -> bytes:
 
 def _swanctl(facts: ServerFacts, user: User, name: str) -> str:
     """swanctl.conf. All values are validated names, addresses and networks: none can end a line or a brace."""
-    server = facts.servers[0]
     trust = f"pubkeys = {name}-server.pem" if facts.proves_by_raw_key(user) else f"cacerts = {name}-ca.pem"
     routes = ", ".join(map(str, facts.routes))
     versions = sorted({network.version for network in facts.routes})
@@ -95,7 +94,7 @@ connections {{
   {_section(name)} {{
     version = 2
     remote_addrs = {", ".join(one.host for one in facts.servers)}
-    remote_port = {server.ike_port}
+    remote_port = {facts.first_port}
     vips = {vips}
     proposals = {IKE_PROPOSAL}
     dpd_delay = 30s
@@ -149,7 +148,7 @@ def _android(facts: ServerFacts, user: User, secrets: Secrets, name: str) -> Pro
         "type": "ikev2-eap" if by_password else "ikev2-cert",
         "remote": {
             "addr": server.host,
-            "port": server.ike_port,
+            "port": facts.first_port,
             "id": facts.identity,
             "cert": base64.b64encode(authority.public_bytes(Encoding.DER)).decode(),
         },

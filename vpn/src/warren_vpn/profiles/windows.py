@@ -99,6 +99,7 @@ Write-Output ('Connection ' + $data.name + ' is ready: rasphone -d "' + $data.na
 
 def build(facts: ServerFacts, user: User, secrets: Secrets) -> BuiltProfile:
     """The script. UnsuitableProfileError: the user has neither a certificate given `--with-key` nor an NT hash."""
+    facts.require_standard_ports("Windows's client")
     authority = x509.load_pem_x509_certificates(facts.required_authority("Windows's client").encode())[0]
     data: dict[str, object] = {
         "name": facts.name,
