@@ -67,6 +67,17 @@ def test_the_steps_of_a_revision_are_those_of_its_trace() -> None:
     assert [it.ok for it in found.steps] == [True, True, False, True]
 
 
+def test_the_last_step_is_the_first_packet_through_the_new_sa() -> None:
+    passed = TunnelChanged.model_validate(
+        {**tunnel("hub", TunnelState.UP, 10_020).model_dump(), "previous": TunnelState.UP, "first_packet_at": at(180)}
+    )
+    found = waterfall([*EVENTS, stored(passed)], 7)
+    assert found is not None
+    assert [(it.where, it.what, it.start_ms) for it in found.steps[-2:]] == [
+        ("hub", "hub+gw1: down to up", 160), ("hub", "hub+gw1: first packet", 180),
+    ]  # fmt: skip
+
+
 def test_the_newest_revision_is_meant_where_none_is_named() -> None:
     assert newest_revision(EVENTS) == 7
     assert newest_revision(EVENTS[7:]) is None

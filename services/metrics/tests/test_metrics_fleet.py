@@ -8,7 +8,8 @@ from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
 from warren_metrics.domain import fleet as fleet_module
 from warren_metrics.domain.budget import weight
-from warren_metrics.domain.fleet import FORGET_AFTER, Changes, FleetTelemetry
+from warren_metrics.domain.changes import Changes
+from warren_metrics.domain.fleet import FORGET_AFTER, FleetTelemetry
 from warren_testkit.metrics import START, Talk, observed, place, status
 
 SA: dict[str, Any] = {"spi_out": "00000002", "cipher": "aes256gcm16"}
@@ -284,3 +285,14 @@ def test_an_announced_stop_stands_although_older_messages_arrive_later() -> None
     assert (fleet.peers["gw1"].stopped, fleet.names_of("gw1")) == (True, ("t",))
     say("report", Report(at=START, tunnels=()), 1_001, 21)
     assert (fleet.peers["gw1"].stopped, fleet.names_of("gw1")) == (False, ())
+
+
+def test_the_first_packet_after_a_change_is_an_event_and_no_transition() -> None:
+    talk = Talk()
+    talk.change("gw1", status("t"))
+    seen = TunnelChange(at=talk.now, previous=TunnelState.UP, status=status("t"), first_packet_at=talk.now)
+    changes = talk.say("gw1", "tunnel", seen)
+    (event,) = changes.events
+    assert isinstance(event, TunnelChanged)
+    assert (event.first_packet_at, event.previous, event.state) == (seen.at, TunnelState.UP, TunnelState.UP)
+    assert talk.change("gw1", status("t")).events == []

@@ -12,7 +12,8 @@ from warren_contracts.base import Document
 from warren_contracts.status import TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Presence, Report, TunnelChange
 from warren_metrics.adapters.prometheus import FleetScraper
-from warren_metrics.domain.fleet import Changes, FleetTelemetry, TunnelKey
+from warren_metrics.domain.changes import Changes, TunnelKey
+from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.parse import MessageSource, Observation, parse
 from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_metrics.ports import KnownState, OutgoingEvent, Rows

@@ -76,6 +76,8 @@ def _step(it: _Arrived, revision: int, trace_id: str, begin: datetime) -> Step |
                 where=applied.peer, what="applied" if applied.ok else f"not applied: {applied.error}",
                 start_ms=_since(begin, received), took_ms=max(0.0, _ms(done - received)), ok=applied.ok,
             )  # fmt: skip
+        case TunnelChanged(first_packet_at=datetime() as passed) as seen if trace_id and it.trace_id == trace_id:
+            return Step(where=seen.peer, what=f"{seen.tunnel}: first packet", start_ms=_since(begin, passed))
         case TunnelChanged() as changed if trace_id and it.trace_id == trace_id:
             state = "removed" if changed.removed else changed.state.value
             before = f"{changed.previous.value} to " if changed.previous is not None else ""

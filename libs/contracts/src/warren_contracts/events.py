@@ -131,6 +131,9 @@ class TunnelChanged(Document):
     previous_reason: ReasonCode | None = None
     # What is wrong by what both ends say at that moment, `none` if nothing; None: not known, as of a late change or a removal.
     cause: Cause | None = None
+    # By when a packet of the peer has come through an SA that a change of the configuration has made, by the agent's clock; the
+    # state is the one before.
+    first_packet_at: datetime | None = None
 
 
 class PolicyApplied(Document):

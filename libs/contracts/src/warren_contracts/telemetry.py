@@ -75,12 +75,17 @@ class Report(Document):
 
 
 class TunnelChange(Document):
-    """One tunnel changed its state or its SAs, or was removed; published immediately."""
+    """One tunnel changed its state or its SAs, or was removed; published immediately.
+
+    Once after a change of its configuration, with the next report, it says that packets pass: `first_packet_at`.
+    """
 
     at: datetime
     previous: TunnelState | None
     status: TunnelStatus
     removed: bool = False
+    # By when a packet of the peer has come through an SA that the change has made; None: the message is about something else.
+    first_packet_at: datetime | None = None
 
 
 class AppliedTunnel(Document):

@@ -3,6 +3,8 @@
 They have the times of the agent's clock, and the trace of the change that the agent applied.
 """
 
+from datetime import datetime
+
 from opentelemetry.trace import Tracer
 
 from warren_contracts.status import TunnelState
@@ -31,6 +33,10 @@ class AgentSpans:
                 record_span(
                     self._tracer, "apply policy", traceparent, (body.delivered_at, body.at), attributes, failed=failed
                 )
+            case TunnelChange(first_packet_at=datetime() as passed):
+                of: Attributes = {"warren.peer": peer, "warren.tunnel": body.status.name}
+                made = max((it.established_at for it in body.status.link.children if it.established_at), default=passed)
+                record_span(self._tracer, "tunnel first packet", traceparent, (min(made, passed), passed), of)
             case TunnelChange() if (
                 not body.removed and body.status.state is TunnelState.UP and body.previous is not TunnelState.UP
             ):

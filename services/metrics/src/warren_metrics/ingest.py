@@ -15,7 +15,8 @@ import structlog
 from warren_contracts.telemetry import AttemptFailure, Report
 from warren_metrics.agent_spans import AgentSpans
 from warren_metrics.counters import IngestCounters, exemplar
-from warren_metrics.domain.fleet import Changes, FleetTelemetry, merged
+from warren_metrics.domain.changes import Changes, merged
+from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.parse import MessageSource, Observation, parse
 from warren_metrics.domain.propagation import Arrival, Propagation
 from warren_metrics.domain.recent_counters import RecentCounters

@@ -13,7 +13,8 @@ from itertools import islice
 import structlog
 
 from warren_contracts.problems import UnavailableError
-from warren_metrics.domain.fleet import Changes, FleetTelemetry, TunnelKey
+from warren_metrics.domain.changes import Changes, TunnelKey
+from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.ports import FleetStore, Rows
 
 FLUSH_INTERVAL = 1.0  # s: the largest age of the stored state

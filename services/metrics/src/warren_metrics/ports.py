@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from warren_metrics.domain.fleet import Event, TunnelKey
+from warren_metrics.domain.changes import Event, TunnelKey
 from warren_metrics.domain.peers import PeerView, TunnelView
 
 

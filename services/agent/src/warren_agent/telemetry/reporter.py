@@ -9,6 +9,7 @@ from warren_agent.host import HostSurvey
 from warren_agent.ports import Intent, TelemetrySink
 from warren_agent.process import cpu_seconds, resident_bytes
 from warren_agent.reconciler import ApplyResult
+from warren_agent.telemetry.awaited_packets import AwaitedPackets
 from warren_agent.telemetry.disk_spool import DiskSpool
 from warren_agent.telemetry.messages import telemetry_message
 from warren_agent.telemetry.reports import StateHistory, in_chunks, in_parts
@@ -16,6 +17,7 @@ from warren_agent.telemetry.spool import Spool
 from warren_contracts.status import DriverStatus, HostFacts, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, TunnelChange
 
+_TOUCHED = frozenset({"created", "updated-child", "updated-ike"})  # steps that make new SAs
 MAX_TEXT = 512  # characters, of contracts' ShortText
 
 
@@ -41,6 +43,7 @@ class TelemetryReporter:
         self._version = version
         self._now = now
         self._history = StateHistory()
+        self._awaited = AwaitedPackets()
         self._started_at = now()
         self._instance = instance
         self._received = self._applied = 0  # policy revisions
@@ -81,6 +84,14 @@ class TelemetryReporter:
         entered = [self._history.record(status, restarts(status.name), now) for status in statuses]
         for part in in_parts(entered, now, sync_errors, self.dpd_failures):
             self.spool.put(telemetry_message(self._peer, part))
+        for status in entered:
+            self._first_packet(status, now)
+
+    def _first_packet(self, status: TunnelStatus, now: datetime) -> None:
+        trace = self._awaited.trace_of(status.name, now)
+        if trace and (at := self._awaited.take(status)) is not None:
+            seen = TunnelChange(at=now, previous=status.state, status=status, first_packet_at=at)
+            self.spool.put(telemetry_message(self._peer, seen, trace))
 
     def previous_state(self, tunnel: str) -> TunnelState | None:
         """The state that was last reported of a tunnel."""
@@ -91,13 +102,13 @@ class TelemetryReporter:
         now = self._now()
         previous = self._history.previous(status.name)
         entered = self._history.record(status, restarts, now)
-        self.spool.put(
-            telemetry_message(self._peer, TunnelChange(at=now, previous=previous, status=entered), traceparent)
-        )
+        trace = traceparent or self._awaited.trace_of(status.name, now)
+        self.spool.put(telemetry_message(self._peer, TunnelChange(at=now, previous=previous, status=entered), trace))
         return previous
 
     def removed(self, name: str, traceparent: str = "") -> None:
         """One tunnel is gone."""
+        self._awaited.forget(name)
         self.spool.put(telemetry_message(self._peer, self._history.remove(name, self._now()), traceparent))
 
     def reason(self, tunnel: str, code: ReasonCode, detail: str) -> None:
@@ -115,6 +126,8 @@ class TelemetryReporter:
         self._received = intent.revision
         if outcome.ok:
             self._applied = intent.revision
+        touched = [it.name for it in outcome.results if it.step in _TOUCHED]
+        self._awaited.applied(touched, intent.traceparent, intent.delivered_at)
         document = Applied(
             at=self._now(),
             epoch=intent.epoch,

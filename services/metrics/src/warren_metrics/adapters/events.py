@@ -12,7 +12,7 @@ from warren_bus.errors import NotStoredError
 from warren_bus.publisher import EventPublisher
 from warren_contracts import subjects
 from warren_contracts.events import TunnelChanged
-from warren_metrics.domain.fleet import Event
+from warren_metrics.domain.changes import Event
 from warren_metrics.ports import OutgoingEvent
 
 SOURCE = "/services/metrics"

@@ -7,18 +7,19 @@ cause: the stream stores one of two).
 A complete report (all its parts) also removes: a tunnel that it does not contain no longer exists.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from warren_contracts.events import PolicyApplied, TunnelChanged
+from warren_contracts.events import TunnelChanged
 from warren_contracts.status import IpsecStatus, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Applied, AttemptFailure, Presence, Report, TunnelChange
 from warren_contracts.token_bucket import TokenBucket
 from warren_metrics.domain.budget import MAX_WEIGHT, weight
 from warren_metrics.domain.causes import cause_at
 from warren_metrics.domain.changed_names import ChangedNames
+from warren_metrics.domain.changes import Changes, Event, TunnelKey, merged
 from warren_metrics.domain.flood import BURST, EVENT_WEIGHT, NEW_BURST, NEW_RATE, RATE
 from warren_metrics.domain.parse import Body, MessageSource, Observation, may_report
 from warren_metrics.domain.peers import PeerView, TunnelView
@@ -35,29 +36,6 @@ MAX_TUNNELS_OF_PEER = (
     10_000  # ten times the gateway that the agent is measured with; more is refused, so that memory is bounded
 )
 FORGET_AFTER = timedelta(days=7)  # without a message: a peer that was revoked or removed, and its tunnels
-
-Event = TunnelChanged | PolicyApplied
-TunnelKey = tuple[str, str]  # peer, tunnel
-
-
-@dataclass(slots=True)
-class Changes:
-    """The result of a message: events to publish, rows to write, and refusals."""
-
-    events: list[Event] = field(default_factory=list)
-    peers: set[str] = field(default_factory=set)
-    tunnels: set[TunnelKey] = field(default_factory=set)
-    counters: set[TunnelKey] = field(default_factory=set)  # tunnels in the same state, with newer counters and times
-    rejected: list[str] = field(default_factory=list)  # reasons
-    suppressed: int = 0  # events of a peer beyond its rate
-    applied_ms: list[float] = field(default_factory=list)
-    failed: int = 0  # applies that failed
-    broken: list[ReasonCode] = field(default_factory=list)  # tunnels that failed without an attempt
-    handshakes: list[float] = field(default_factory=list)  # s
-    rekeyings: list[float] = field(default_factory=list)  # s
-    converged: list[tuple[str, int]] = field(
-        default_factory=list
-    )  # peers and the newer revisions that they have applied
 
 
 @dataclass(slots=True)
@@ -194,10 +172,15 @@ class FleetTelemetry:
         if change.removed:
             self._removed(peer, place, change.status.name, changes, change.status)
         else:
-            self._status(peer, place, change.status, changes, report_sas=True)
+            self._status(peer, place, change.status, changes, change)
 
     def _status(
-        self, peer: str, place: MessageSource, status: TunnelStatus, changes: Changes, *, report_sas: bool = False
+        self,
+        peer: str,
+        place: MessageSource,
+        status: TunnelStatus,
+        changes: Changes,
+        change: TunnelChange | None = None,
     ) -> None:
         if not may_report(peer, status.name, self._ends):
             changes.rejected.append("foreign-tunnel")
@@ -213,7 +196,7 @@ class FleetTelemetry:
         self._put(peer, status.name, view)
         if (taken := rekey_seconds(before.rekeys if before is not None else None, status)) is not None:
             changes.rekeyings.append(taken)
-        if before is not None and not report_sas and (before.state, before.reason) == (view.state, view.reason):
+        if before is not None and change is None and (before.state, before.reason) == (view.state, view.reason):
             changes.counters.add((peer, status.name))
             return  # the regular report: no transition, so the former status need not be parsed
         changes.tunnels.add((peer, status.name))
@@ -222,9 +205,11 @@ class FleetTelemetry:
             changes.broken.append(status.reason)
         if (seconds := handshake_seconds(known, status)) is not None:
             changes.handshakes.append(seconds)
-        if is_change(known, status, with_sas=report_sas):
+        first_packet_at = None if change is None else change.first_packet_at
+        if first_packet_at is not None or is_change(known, status, with_sas=change is not None):
             found = cause_at(status.name, self.tunnels[status.name], self.peers, place.at)
-            self._emit(changes, place, tunnel_changed(peer, place, status, known, removed=False, found=found))
+            event = tunnel_changed(peer, place, status, known, removed=False, found=found)
+            self._emit(changes, place, event.model_copy(update={"first_packet_at": first_packet_at}))
 
     def _removed(
         self, peer: str, place: MessageSource, name: str, changes: Changes, last: TunnelStatus | None = None
@@ -326,22 +311,3 @@ def _seen(view: PeerView, place: MessageSource, body: Body) -> PeerView:
         if other is None or place.at > other:
             fields["stopped"] = False
     return view.model_copy(update={**fields, "last_seen_at": place.at if other is None else max(place.at, other)})
-
-
-def merged(parts: Iterable[Changes]) -> Changes:
-    """The changes of a batch, in order."""
-    total = Changes()
-    for part in parts:
-        total.events += part.events
-        total.peers |= part.peers
-        total.tunnels |= part.tunnels
-        total.counters |= part.counters
-        total.rejected += part.rejected
-        total.suppressed += part.suppressed
-        total.applied_ms += part.applied_ms
-        total.failed += part.failed
-        total.broken += part.broken
-        total.handshakes += part.handshakes
-        total.rekeyings += part.rekeyings
-        total.converged += part.converged
-    return total

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from warren_contracts.tunnel_history import EndCounters, TunnelCounters
-from warren_metrics.domain.fleet import TunnelKey
+from warren_metrics.domain.changes import TunnelKey
 
 MINUTES = 60
 STEP_SECONDS = 60
