@@ -17,13 +17,16 @@ from warren_ikev2.addresses import SocketAddress
 from warren_ikev2.events import IkeSaEstablished, NatSituation, NetworkAttributes, SessionId, SessionRole
 from warren_ikev2.identity import Identity
 from warren_ikev2.suites import ike_suite
+from warren_lab.lab import can_make_namespaces
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.parse import MessageSource, parse
 from warren_metrics.domain.views import list_tunnels
 from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.bus.accounts import Bus
 from warren_testkit.ikev2.proposals import parse_ike_proposal
+from warren_testkit.lab.vpn_bed import INSIDE, make_vpn_bed
 from warren_testkit.waiting import eventually
+from warren_trust.keys import KeyKind, KeyPair, write_seed
 from warren_vpn.server.accounts import Account, Traffic
 from warren_vpn.server.errors import ServerSettingError
 from warren_vpn.server.fleet import FleetIdentity, FleetReporter, tunnel_name
@@ -39,7 +42,7 @@ def account(user: str) -> Account:
         Identity.parse("192.168.1.7"), PATH, NatSituation(), "pubkey", "eap-gtc", user,
         NetworkAttributes((ip_address("10.66.0.9"),)),
     )  # fmt: skip
-    return Account(SessionId(1), info, datetime.now(UTC), ended=Traffic(700, 7, 800, 8))
+    return Account(SessionId(1), user, info, datetime.now(UTC), ended=Traffic(700, 7, 800, 8))
 
 
 def enrolled(server: RealServer, callout: GrantingCallout, folder: Path, peer: str) -> Path:
@@ -106,3 +109,22 @@ def test_a_folder_without_an_enrolment_is_named(tmp_path: Path) -> None:
     (tmp_path / "identity.json").write_text("{}")
     with pytest.raises(ServerSettingError, match=r"identity\.json is damaged"):
         FleetReporter(tmp_path, list)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities")
+def test_a_server_works_while_the_bus_of_its_fleet_is_unavailable() -> None:
+    with make_vpn_bed() as bed:
+        folder = bed.folder / "fleet"
+        folder.mkdir(mode=0o700)
+        write_seed(folder / "nkey.seed", KeyPair.generate(KeyKind.USER))
+        identity = FleetIdentity(peer="vpn1", servers=("nats://127.0.0.1:9",))
+        (folder / "identity.json").write_text(identity.model_dump_json())
+        bed.write_settings(users={"bob": ""})
+        bed.settings.write_text(f'fleet = "fleet"\n{bed.settings.read_text()}')
+        bed.start()
+        with bed.client("bob") as bob:
+            assert bed.status().sessions[0].user == "bob"
+            assert bob.namespace.run("ping", "-c", "1", "-W", "5", INSIDE[4])
+        assert bed.stop() == 0
+        assert "fleet.failed" not in bed.log

@@ -5,7 +5,7 @@ has had.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -61,6 +61,8 @@ class Account:
     """One session. `session` is the engine's view of it."""
 
     id: SessionId
+    user: str
+    """Its name, whatever identity the client has proved."""
     info: IkeSaEstablished
     since: datetime
     session: Session | None = None
@@ -69,11 +71,6 @@ class Account:
     """The last report of each CHILD_SA that is there, by inbound SPI."""
     ended: Traffic = Traffic()
     """Of CHILD_SAs that are gone."""
-
-    @property
-    def user(self) -> str:
-        """The name that the client proved."""
-        return user_of(self.info)
 
     @property
     def traffic(self) -> Traffic:
@@ -90,16 +87,21 @@ class Account:
             self.ended = self.ended.plus(child)
 
 
-def user_of(info: IkeSaEstablished) -> str:
+def proved_name(info: IkeSaEstablished) -> str:
     """The name that a client proved: the user's of EAP, else its identity."""
     return info.eap_identity or str(info.remote_identity)
 
 
 class Accounts:
-    """See the module. `now` is the wall clock; `later(seconds, call)` calls once after that time."""
+    """See the module. `now` is the wall clock; `later(seconds, call)` calls once after that time; `user_of` names a client."""
 
-    def __init__(self, now: Callable[[], datetime], later: Callable[[float, Callable[[], None]], object]) -> None:
-        self._now, self._later = now, later
+    def __init__(
+        self,
+        now: Callable[[], datetime],
+        later: Callable[[float, Callable[[], None]], object],
+        user_of: Callable[[IkeSaEstablished], str] = proved_name,
+    ) -> None:
+        self._now, self._later, self._user_of = now, later, user_of
         self.sessions: dict[SessionId, Account] = {}
         self.logins = 0
         self.refusals: Counter[str] = Counter()
@@ -116,7 +118,7 @@ class Accounts:
         """Take an event of the engine."""
         match event:
             case IkeSaEstablished():
-                self.sessions[event.session] = Account(event.session, event, self._now())
+                self.sessions[event.session] = Account(event.session, self._user_of(event), event, self._now())
                 self.logins += 1
             case ChildSaEstablished():
                 self._add(event.session, event.child.spi_in)
@@ -190,8 +192,3 @@ def kind_of_refusal(event: Event) -> str:
         case RequestRefused():
             kind = "request"
     return kind
-
-
-def used_addresses(accounts: Iterable[Account]) -> Sequence[str]:
-    """The addresses that clients have."""
-    return [str(address) for account in accounts for address in account.info.network.addresses]

@@ -50,7 +50,10 @@ def run_server(path: Path, *, as_json: bool = False, log_level: str = "info") ->
     path = path.absolute()
     settings, keys = load(path)
     setup_logs("vpn", "json" if as_json else "", log_level)
-    logging.getLogger("warren_ikev2").setLevel(logging.WARNING if log_level != "debug" else logging.DEBUG)
+    if log_level != "debug":
+        engine = logging.getLogger("warren_ikev2")
+        engine.setLevel(logging.WARNING)
+        engine.addFilter(lambda record: not hasattr(record, "event"))  # the server has a line of its own for each
     with _lock(path.parent), contextlib.ExitStack() as stack:
         network = NetworkSetup(settings.tunnel, path.parent)
         tun = network.install()

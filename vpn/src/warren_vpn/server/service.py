@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from warren_cli.errors import CliError
+from warren_contracts.token_bucket import TokenBucket
 from warren_ikev2.aio.offload import DataPlaneOptions, OffloadDriver
 from warren_ikev2.aio.session import Session
 from warren_ikev2.aio.udp import UdpPort
@@ -24,7 +25,7 @@ from warren_ikev2.events import ChildSaFailed, Event, IkeSaEstablished, SessionI
 from warren_vpn.login.audit import LoginAudit
 from warren_vpn.login.events import AuditedEvents
 from warren_vpn.login.verifier import PasswordLogins
-from warren_vpn.server.accounts import Account, Accounts, kind_of_refusal, used_addresses, user_of
+from warren_vpn.server.accounts import Account, Accounts, kind_of_refusal, proved_name
 from warren_vpn.server.connections import Connections, build_connections, engine_limits
 from warren_vpn.server.control import (
     Disconnected,
@@ -50,6 +51,8 @@ CLOSE_SECONDS = 1.0
 USERS_SECONDS = 2.0
 """Between looks at the user file: one stat(2)."""
 AUDIT_NAME = "logins.jsonl"
+REFUSAL_LINES, REFUSAL_LINES_RATE = 100, 2.0
+"""Log lines of refusals at once, and a second after that: whoever tries thousands does not fill the disk. All are counted."""
 _REFUSED_IDLE_SECONDS = 1.0
 """After which a client is disconnected whose CHILD_SA was refused: it has no address, so nothing can be done with its session."""
 
@@ -71,7 +74,7 @@ class VpnServer:
             self._connections.engine, settings.ike_port, settings.natt_port, limits=engine_limits(settings)
         )
         self._engine = Endpoint(configuration, os.urandom, lambda: datetime.now(UTC))
-        self.accounts = Accounts(lambda: datetime.now(UTC), loop.call_later)
+        self.accounts = Accounts(lambda: datetime.now(UTC), loop.call_later, self._user_of)
         self.accounts.on_closed = self._closed
         options = DataPlaneOptions(tun, rate_of=self._rate_of)
         self.driver = OffloadDriver(self._engine, ports, settings.ike_port, settings.tunnel.path_mtu, options)
@@ -83,6 +86,7 @@ class VpnServer:
         self._audited = AuditedEvents(self.logins.audit)
         self._poll = loop.call_later(USERS_SECONDS, self._follow_users)
         self._complaint = ""
+        self._lines = TokenBucket(REFUSAL_LINES, REFUSAL_LINES_RATE)
         self.on_session_change: Callable[[Account, bool], None] | None = None
         """Called with each session that begins, or is over (True)."""
 
@@ -100,8 +104,12 @@ class VpnServer:
             raise ServerSettingError(f"{self._path}: {error}") from None
 
     def _rate_of(self, info: IkeSaEstablished) -> int | None:
-        traits = self._connections.traits.get(user_of(info))
+        traits = self._connections.traits.get(proved_name(info))
         return None if traits is None else traits.rate
+
+    def _user_of(self, info: IkeSaEstablished) -> str:
+        traits = self._connections.traits.get(proved_name(info))
+        return proved_name(info) if traits is None else traits.user
 
     def _take_event(self, event: Event) -> None:
         self.accounts.take_event(event)
@@ -113,7 +121,7 @@ class VpnServer:
             if event.notify == NotifyType.INTERNAL_ADDRESS_FAILURE:
                 log.warning("pool.exhausted", session=event.session, pools=_texts(self.settings.tunnel.pools))
             asyncio.get_running_loop().call_later(_REFUSED_IDLE_SECONDS, self._end_if_idle, event.session)
-        elif kind := kind_of_refusal(event):
+        elif (kind := kind_of_refusal(event)) and self._lines.take(asyncio.get_running_loop().time()):
             log.warning("login.refused", kind=kind, reason=getattr(event, "reason", ""), peer=_peer_of(event))
 
     def _end_if_idle(self, session: SessionId) -> None:
@@ -256,12 +264,10 @@ class VpnServer:
         )
 
     def _pools(self, accounts: list[Account]) -> tuple[PoolStatus, ...]:
-        used = set(used_addresses(accounts))
         addresses = [address for account in accounts for address in account.info.network.addresses]
         return tuple(
             PoolStatus(network=str(pool), size=_usable(pool), used=sum(address in pool for address in addresses))
             for pool in self.settings.tunnel.pools
-            if used or pool
         )
 
     async def close(self) -> None:
