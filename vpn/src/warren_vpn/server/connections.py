@@ -104,6 +104,7 @@ def build_connections(settings: ServerSettings, keys: Keys, users: Users | None 
     traits = {name: traits_of(user, settings) for user in everybody for name in _names(user)}
     common = _common(settings, traits)
     local = Identity.parse(settings.identity)
+    authorities = CertificateTrust(keys.client_authorities) if keys.client_authorities and keys.chain else None
     made = [
         ConnectionConfiguration(
             f"{kind}-{name}",
@@ -114,7 +115,7 @@ def build_connections(settings: ServerSettings, keys: Keys, users: Users | None 
             **{**common, "remote_addresses": user.allow_from or settings.limits.allow_from},
         )
         for user in everybody
-        for kind, name, trust in _proofs(user, keys)
+        for kind, name, trust in _proofs(user, authorities)
     ]
     if any(user.password is not None for user in known):
         trust_in_passwords = EapTrust(mschapv2=any(user.nt_hash is not None for user in known))
@@ -145,14 +146,16 @@ def _names(user: KeyUser | User) -> Iterator[str]:
         yield from (str(Identity.parse(identity)) for identity in user.certificate_identities)
 
 
-def _proofs(user: KeyUser | User, keys: Keys) -> Iterator[tuple[str, str, RawKeyTrust | CertificateTrust]]:
+def _proofs(
+    user: KeyUser | User, authorities: CertificateTrust | None
+) -> Iterator[tuple[str, str, RawKeyTrust | CertificateTrust]]:
     """The kind of each proof but the password, the identity, and what is trusted."""
     if user.public_key is not None:
         key = Ed25519PublicKey.from_public_bytes(base64.b64decode(user.public_key))
         yield RAW_KEY, user.name, RawKeyTrust((key,))
-    if isinstance(user, User) and keys.client_authorities and keys.chain:
+    if isinstance(user, User) and authorities is not None:
         for identity in user.certificate_identities:
-            yield CERTIFICATE, identity, CertificateTrust(keys.client_authorities)
+            yield CERTIFICATE, identity, authorities
 
 
 def _own_proof(kind: str, keys: Keys) -> LocalAuth:

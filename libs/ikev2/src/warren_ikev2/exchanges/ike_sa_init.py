@@ -185,7 +185,7 @@ def _announce_answer(
         found.append(NotifyPayload(NotifyType.USE_PPK))
     if NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED in asked:
         found.append(NotifyPayload(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED))
-    trusts = [c.remote_auth for c in handshake.candidates if c.send_certificate_requests]
+    trusts = {id(c.remote_auth): c.remote_auth for c in handshake.candidates if c.send_certificate_requests}.values()
     return found + list(dict.fromkeys(request for trust in trusts for request in build_certificate_requests(trust)))
 
 
@@ -208,13 +208,17 @@ def _choose(
     if payloads.notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED) is None:
         offered = [_without_additional(proposal) for proposal in offered]
     reason = NoProposalChosenError("no connection is configured for this peer")
-    for connection in handshake.candidates:
+    # a server's connections, one for each of its users, share their proposals: each kind is looked at once
+    kinds = {id(connection.ike_proposals): connection.ike_proposals for connection in handshake.candidates}
+    for kind, proposals in kinds.items():
         try:
-            chosen = select(offered, connection.ike_proposals, Protocol.IKE)
+            chosen = select(offered, proposals, Protocol.IKE)
         except NoProposalChosenError as error:
             reason = error
             continue
-        handshake.candidates = tuple(c for c in handshake.candidates if _allows(c, chosen))
+        connection = next(c for c in handshake.candidates if id(c.ike_proposals) == kind)
+        suitable = {number for number, others in kinds.items() if _allows(others, chosen)}
+        handshake.candidates = tuple(c for c in handshake.candidates if id(c.ike_proposals) in suitable)
         return connection, chosen
     raise reason
 
@@ -224,9 +228,9 @@ def _without_additional(proposal: Proposal) -> Proposal:
     return Proposal(proposal.protocol, kept, proposal.number, proposal.spi)
 
 
-def _allows(connection: ConnectionConfiguration, chosen: Proposal) -> bool:
+def _allows(proposals: Sequence[Proposal], chosen: Proposal) -> bool:
     try:
-        select([chosen], connection.ike_proposals, Protocol.IKE)
+        select([chosen], proposals, Protocol.IKE)
     except NoProposalChosenError:
         return False
     return True
