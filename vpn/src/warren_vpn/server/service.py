@@ -52,7 +52,7 @@ USERS_SECONDS = 2.0
 """Between looks at the user file: one stat(2)."""
 AUDIT_NAME = "logins.jsonl"
 REFUSAL_LINES, REFUSAL_LINES_RATE = 100, 2.0
-"""Log lines of refusals at once, and a second after that: whoever tries thousands does not fill the disk. All are counted."""
+"""Log lines of refusals at once, and a second after that: thousands of attempts do not fill the disk. All are counted."""
 _REFUSED_IDLE_SECONDS = 1.0
 """After which a client is disconnected whose CHILD_SA was refused: it has no address, so nothing can be done with its session."""
 
