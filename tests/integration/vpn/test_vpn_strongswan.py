@@ -89,7 +89,7 @@ class StrongSwan:
 @pytest.fixture(scope="module")
 def bed() -> Iterator[VpnBed]:
     with make_vpn_bed(certificate=True) as made:
-        made.write_settings(limits="inactivity_s = 10")
+        made.write_settings()
         made.start()
         yield made
         assert made.stop() == 0
