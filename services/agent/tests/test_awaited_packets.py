@@ -40,8 +40,8 @@ class Reporting:
     async def send(self, message: Any) -> None:
         raise AssertionError("the spool does not run")
 
-    def apply(self, step: Any = "created", traceparent: str = TRACE) -> None:
-        wanted = intent(3)
+    def apply(self, step: Any = "created", traceparent: str = TRACE, revision: int = 3) -> None:
+        wanted = intent(revision)
         changed = type(wanted)(wanted.state, self.clock.now, traceparent)
         self.reporter.applied(changed, ApplyResult(results=[AppliedTunnel(name="t", step=step)]), 1.0)
 
@@ -109,3 +109,15 @@ def test_a_step_without_new_sas_or_without_a_trace_waits_for_nothing() -> None:
         agent.apply(step, trace)
         agent.report(10 * SECOND, up((2 * SECOND, 7), seen=9 * SECOND))
         assert agent.changes() == []
+
+
+def test_records_that_follow_a_new_revision_belong_to_its_change() -> None:
+    agent, other = Reporting(), TRACE.replace("a" * 32, "c" * 32)
+    agent.apply("unchanged")  # the policy came before the records of its peers
+    agent.clock.now = NOW + SECOND
+    agent.apply("created", other)
+    agent.report(10 * SECOND, up((2 * SECOND, 7), seen=9 * SECOND))
+    agent.clock.now = NOW + 60 * SECOND
+    agent.apply("updated-child", other)  # a peer moves: no longer of that revision
+    agent.report(70 * SECOND, up((62 * SECOND, 7), seen=69 * SECOND))
+    assert [trace for _, trace in agent.changes()] == ["a" * 32, "c" * 32]

@@ -16,7 +16,7 @@ from warren_contracts.cloudevents import structured
 from warren_contracts.events import PeerRevoked, PolicyApplied, PresenceChanged, TunnelChanged
 from warren_contracts.peers import PresenceState
 from warren_contracts.problems import InvalidInputError, NotFoundError
-from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Report, TunnelChange
 from warren_contracts.tunnel_history import FleetAtQuery, StateEntry, TunnelHistoryQuery
 from warren_metrics.adapters.postgres import make_store
@@ -162,6 +162,33 @@ def test_late_repeated_and_reordered_reports_give_the_history_of_those_in_order(
     assert _history_of(arriving) == in_order
 
 
+@pytest.mark.parametrize("off", [timedelta(days=-400), timedelta(hours=-1), timedelta(hours=1), timedelta(days=400)])
+@pytest.mark.parametrize("reports", [[True] * 8, [False] * 8])
+def test_an_agent_with_a_wrong_clock_has_the_history_of_the_bus(off: timedelta, reports: list[bool]) -> None:
+    states = ["connecting", "up", "down", "up"]
+
+    def by(clock: timedelta) -> list[StateEntry]:
+        found = []
+        for message in _messages(states, reports):
+            kind = message.subject.rsplit(".", 1)[1]
+            model = TunnelChange if kind == "tunnel" else Report
+            body = model.model_validate_json(message.payload)
+            changes: dict[str, Any] = {"at": body.at + clock}
+            if isinstance(body, TunnelChange):
+                changes["status"] = _dated(body.status, clock)
+            else:
+                changes["tunnels"] = tuple(_dated(it, clock) for it in body.tunnels)
+            payload = body.model_copy(update=changes).model_dump_json().encode()
+            found.append(Raw(message.subject, payload, message.place))
+        return _history_of(found)
+
+    assert by(off) == by(timedelta())
+
+
+def _dated(said: TunnelStatus, clock: timedelta) -> TunnelStatus:
+    return said.model_copy(update={"since": said.since + clock if said.since is not None else None})
+
+
 async def test_a_tunnel_has_its_transitions_presence_and_revisions_the_newest_first(world: World) -> None:
     at = [START - timedelta(minutes=60 - n) for n in range(8)]
     await world.write(
@@ -256,6 +283,8 @@ async def test_a_question_that_has_no_answer_names_its_field(world: World) -> No
         assert [it.field for it in refused.value.errors] == ["until"]
     with pytest.raises(InvalidInputError, match="at: is in the future"):
         await world.queries.fleet_at(FleetAtQuery(at=ahead))
+    with pytest.raises(InvalidInputError, match=r"at: is before .*, when the history begins: WARREN_HISTORY_DAYS"):
+        await world.queries.fleet_at(FleetAtQuery(at=START - 31 * DAY))
     with pytest.raises(InvalidInputError, match="before: "):
         await world.queries.tunnel(TunnelHistoryQuery(name="gw1+hub", before=f"{'9' * 18}-1"))
     with pytest.raises(NotFoundError, match="unknown tunnel nosuch"):

@@ -13,7 +13,7 @@ from warren_contracts.telemetry import AttemptFailure
 from warren_metrics.adapters.gzip_parts import assemble
 from warren_metrics.adapters.prometheus import FleetScraper
 from warren_metrics.domain import changed_names
-from warren_testkit.metrics import START, Talk, samples_of, status, text_of
+from warren_testkit.metrics import START, Talk, sample_of, samples_of, status, text_of
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 STATES = ("warren_tunnel_up", "warren_tunnel_degraded", "warren_tunnel_reason")
@@ -140,3 +140,14 @@ async def test_drift_is_counted_for_its_peer() -> None:
     for code in (ReasonCode.CONFIG_DRIFT, ReasonCode.CONFIG_DRIFT, ReasonCode.TS_MISMATCH):
         it.talk.say("gw1", "reason", AttemptFailure(at=START, tunnel="t", code=code))
     assert 'warren_peer_config_drifts_total{peer="gw1"} 2' in await it.lines()
+
+
+async def test_counters_that_begin_again_are_shown_as_they_are() -> None:
+    """A restarted agent counts from zero: Prometheus sees that as a reset, and loses nothing that was counted before."""
+    talk = Talk()
+    scraper = FleetScraper(talk.fleet, CollectorRegistry(), lambda: talk.now)
+    for received, rekeys in ((5_000, 9), (70, 0), (90, 1)):
+        talk.report("gw1", status("t", traffic={"bytes_in": received}, rekeys=rekeys, rekey_seconds=0.1))
+        labels = {"tunnel": "t", "peer": "gw1"}
+        assert await sample_of(scraper, "warren_tunnel_receive_bytes_total", **labels) == received
+        assert await sample_of(scraper, "warren_tunnel_rekeys_total", **labels) == rekeys

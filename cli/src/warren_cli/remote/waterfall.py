@@ -81,9 +81,9 @@ def _step(it: _Arrived, revision: int, trace_id: str, begin: datetime) -> Step |
         case TunnelChanged() as changed if trace_id and it.trace_id == trace_id:
             state = "removed" if changed.removed else changed.state.value
             before = f"{changed.previous.value} to " if changed.previous is not None else ""
-            return Step(
-                where=changed.peer, what=f"{changed.tunnel}: {before}{state}", start_ms=_since(begin, changed.at)
-            )
+            is_rekeyed = changed.previous is changed.state and not changed.removed
+            what = f"{changed.tunnel}: " + (f"{state}, new SAs" if is_rekeyed else f"{before}{state}")
+            return Step(where=changed.peer, what=what, start_ms=_since(begin, changed.at))
     return None
 
 

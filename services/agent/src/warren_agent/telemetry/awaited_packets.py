@@ -11,6 +11,9 @@ from typing import NamedTuple
 from warren_contracts.status import ChildSaStatus, TunnelStatus
 
 LIMIT = timedelta(minutes=10)  # without a packet: what happens later has other reasons
+FOLLOWS = timedelta(
+    seconds=30
+)  # in which the registry sends the records that a new policy makes readable, in a trace of its own
 ROUNDING = timedelta(seconds=1)  # charon counts the age of an SA in whole seconds
 
 
@@ -24,11 +27,18 @@ class AwaitedPackets:
 
     def __init__(self) -> None:
         self._changes: dict[str, _Change] = {}
+        self._revision = 0
+        self._of_revision: _Change | None = None  # the change that brought it
 
-    def applied(self, tunnels: Iterable[str], traceparent: str, at: datetime) -> None:
-        """A change that arrived at `at` has created or updated these tunnels."""
-        if traceparent:
-            self._changes.update(dict.fromkeys(tunnels, _Change(traceparent, at)))
+    def applied(self, tunnels: Iterable[str], revision: int, traceparent: str, at: datetime) -> None:
+        """A change that arrived at `at` has created or updated these tunnels. What follows a new revision soon belongs to it."""
+        change = _Change(traceparent, at)
+        if revision != self._revision:
+            self._revision, self._of_revision = revision, change
+        elif self._of_revision is not None and at - self._of_revision.at <= FOLLOWS:
+            change = self._of_revision
+        if change.traceparent:
+            self._changes.update(dict.fromkeys(tunnels, change))
 
     def trace_of(self, tunnel: str, now: datetime) -> str:
         """The trace of the change that a tunnel waits in; empty if it does not."""

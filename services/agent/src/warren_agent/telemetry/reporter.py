@@ -127,7 +127,7 @@ class TelemetryReporter:
         if outcome.ok:
             self._applied = intent.revision
         touched = [it.name for it in outcome.results if it.step in _TOUCHED]
-        self._awaited.applied(touched, intent.traceparent, intent.delivered_at)
+        self._awaited.applied(touched, intent.revision, intent.traceparent, intent.delivered_at)
         document = Applied(
             at=self._now(),
             epoch=intent.epoch,
