@@ -18,6 +18,15 @@ MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bu
 # Test processes side by side, two for each core, as tests wait for other processes half of their time; tests of one file stay in
 # one process.
 JOBS ?= $(shell echo $$((2 * $$(nproc))))
+# Unit tests in parts of about the same size, for make check: a process of its own for each part collects only that, where each
+# worker of xdist would collect everything.
+PARTS := engine packets agent services commands libs
+PART_engine := $(wildcard libs/ikev2/tests/test_ike_*.py)
+PART_packets := $(filter-out $(PART_engine),$(wildcard libs/ikev2/tests/test_*.py))
+PART_agent := services/agent services/guard
+PART_libs := $(filter-out libs/ikev2,$(wildcard libs/*))
+PART_services := $(filter-out $(PART_agent),$(wildcard services/*)) tests/contract
+PART_commands := cli vpn stack
 UNIT := libs services cli vpn stack tests/contract
 USUAL := not sid and not compose and not kernel and not promises and not browser and not fuzzing
 SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
@@ -102,7 +111,12 @@ ready: venv
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target $(LINTS) build/.compiled
 
 check: ready ## lint and unit tests without the slow ones, without root: in about a minute
-	WARREN_EXAMPLES=check $(PY) -m pytest -q -n $(JOBS) --dist loadfile -m '$(USUAL) and not slow' $(UNIT)
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going --output-sync=target $(CHECKS)
+
+CHECKS := $(PARTS:%=check-%)
+.PHONY: $(CHECKS)
+$(CHECKS): check-%:
+	@WARREN_EXAMPLES=check $(PY) -m pytest -q -o cache_dir=build/pytest-$* -m '$(USUAL) and not slow' $(PART_$*)
 
 test: setup venv ## everything that CI runs: make test, make test JOBS=4
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target node page & other=$$!; \

@@ -9,12 +9,17 @@ from warren_contracts import names, subjects
 
 HOSTILE = ["", ">", "*", "a.b", "a b", "A", "x" * 64, "tag=a", "ü", "a\n", "a>", "../a"]
 
+PEER_ID: TypeAdapter[str] = TypeAdapter(names.PeerId)
+TAG: TypeAdapter[str] = TypeAdapter(names.Tag)
+TUNNEL_NAME: TypeAdapter[str] = TypeAdapter(names.TunnelName)
+AUDIENCE: TypeAdapter[str] = TypeAdapter(subjects.Audience)
+
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_name_hostile_is_refused_everywhere(text: str) -> None:
     assert not names.is_name(text)
     with pytest.raises(ValidationError):
-        TypeAdapter(names.PeerId).validate_python(text)
+        PEER_ID.validate_python(text)
     for build in (subjects.tag_reader, subjects.peer_reader, subjects.secret):
         with pytest.raises(ValueError, match="invalid name"):
             build(text)
@@ -25,7 +30,7 @@ def test_name_hostile_is_refused_everywhere(text: str) -> None:
 @given(st.text(max_size=80))
 def test_name_and_type_agree(text: str) -> None:
     try:
-        TypeAdapter(names.Tag).validate_python(text)
+        TAG.validate_python(text)
         accepted = True
     except ValidationError:
         accepted = False
@@ -36,7 +41,7 @@ def test_name_and_type_agree(text: str) -> None:
 def test_reader_is_one_token(name: str) -> None:
     for reader in (subjects.tag_reader(name), subjects.peer_reader(name)):
         assert len(subjects.policy(reader).split(".")) == 4
-        TypeAdapter(subjects.Audience).validate_python(reader)
+        AUDIENCE.validate_python(reader)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +55,7 @@ def test_name_from_host(host: str, name: str) -> None:
 @given(st.from_regex(r"[a-z0-9_-]{1,63}", fullmatch=True), st.from_regex(r"[a-z0-9_-]{1,63}", fullmatch=True))
 def test_tunnel_name_is_the_same_at_both_ends(own: str, peer: str) -> None:
     assert names.tunnel_name(own, peer) == names.tunnel_name(peer, own)
-    TypeAdapter(names.TunnelName).validate_python(names.tunnel_name(own, peer))
+    TUNNEL_NAME.validate_python(names.tunnel_name(own, peer))
 
 
 def test_readers_of_a_peer() -> None:

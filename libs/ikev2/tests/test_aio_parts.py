@@ -142,8 +142,9 @@ async def test_long_packets_with_df_are_answered_by_icmp() -> None:
 
 async def test_a_full_queue_drops_the_newest() -> None:
     left, right, _ = make_pair()
+    one = packet()
     for _ in range(QUEUE + 10):
-        left.send_nowait(packet())
+        left.send_nowait(one)
     assert sum(1 for _ in iter(lambda: right._packets.empty() or right._packets.get_nowait(), True)) == QUEUE
 
 

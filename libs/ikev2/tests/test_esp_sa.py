@@ -105,8 +105,8 @@ def test_no_bytes_raise_anything_else(junk: bytes, cipher: str) -> None:
 @pytest.mark.parametrize("cipher", CIPHERS)
 def test_iv_never_repeats(cipher: str) -> None:
     sender, _ = pair(cipher)
-    length = sender.transform.iv_length
-    assert len({sender.seal(ipv4())[8 : 8 + length] for _ in range(300)}) == 300
+    length, packet = sender.transform.iv_length, ipv4()
+    assert len({sender.seal(packet)[8 : 8 + length] for _ in range(300)}) == 300
 
 
 def test_esn_high_half_is_authenticated_and_not_sent() -> None:

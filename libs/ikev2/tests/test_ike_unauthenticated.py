@@ -115,13 +115,13 @@ def test_endless_cookies_end_the_attempt() -> None:
 
 def flood(pair: Pair, count: int, host: Any = None, spread: int = 1) -> None:
     """IKE_SA_INITs whose handshakes are never completed."""
+    payloads: list[Payload] = [
+        SaPayload(parse_ike_proposals("aes256gcm16-prfsha384-x25519")),
+        KePayload(31, b"\x09" + bytes(31)),
+        NoncePayload(bytes(32)),
+    ]
     for number in range(count):
         header = Header(number.to_bytes(8, "big"), bytes(8), ExchangeType.IKE_SA_INIT, HeaderFlag.INITIATOR, 0)
-        payloads: list[Payload] = [
-            SaPayload(parse_ike_proposals("aes256gcm16-prfsha384-x25519")),
-            KePayload(31, b"\x09" + bytes(31)),
-            NoncePayload(bytes(32)),
-        ]
         source = SocketAddress((host or ATTACKER) + number % spread, 500)
         pair.sun.endpoint.receive_datagram(
             build_message(header, payloads), Path(pair.sun.address, source), pair.wire.now
@@ -144,7 +144,7 @@ def test_one_ipv6_network_is_one_address() -> None:
 def test_a_flood_with_forged_addresses_meets_cookies_and_a_good_client_gets_through() -> None:
     pair = make_pair()
     pair.wire.fate = lambda datagram: ()
-    flood(pair, 10_000, ip_address("10.0.0.1"), spread=10_000)
+    flood(pair, 3_000, ip_address("10.0.0.1"), spread=3_000)
     assert pair.sun.endpoint.size == 30
     pair.wire.collect()
     pair.wire.sent.clear()

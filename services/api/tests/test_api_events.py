@@ -12,7 +12,6 @@ import pytest
 import uvicorn
 
 from warren_api import sse
-from warren_api.app import build_app
 from warren_api.bootstrap import ApiServer
 from warren_api.ports import StoredEvent
 from warren_api.protocol import DeadlineProtocol
@@ -20,6 +19,7 @@ from warren_api.routes.system import MAX_OF_ACTOR
 from warren_contracts.commands import Role
 from warren_contracts.problems import UnauthorizedError, UnavailableError
 from warren_testkit.api import TOKENS, FakeBus
+from warren_testkit.api.application import build_test_app
 from warren_testkit.waiting import eventually
 
 TUNNEL = "warren.v1.event.metrics.tunnel.gw1"
@@ -29,7 +29,7 @@ POLICY = "warren.v1.event.policy.changed.mesh"
 @asynccontextmanager
 async def served(bus: FakeBus, keep_alive_s: int = 5) -> AsyncIterator[tuple[httpx.AsyncClient, ApiServer]]:
     """The application on a real socket."""
-    app = build_app(bus)
+    app = build_test_app(bus)
     config = uvicorn.Config(
         app, port=0, http=DeadlineProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=3,
         timeout_keep_alive=keep_alive_s,

@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from warren_api.app import build_app
 from warren_api.auth import CACHE_SECONDS
 from warren_api.sessions.credential import Credential, Method
 from warren_api.sessions.store import CODE_SECONDS, MAX_CODES, MAX_OF_PRINCIPAL, SessionStore
 from warren_contracts.commands import Role
 from warren_testkit.api import TOKENS, FakeBus
+from warren_testkit.api.application import build_test_app
 from warren_testkit.api.client import MESH, problem
 
 ORIGIN = {"origin": "https://api"}
@@ -26,7 +26,7 @@ class Browser(httpx.AsyncClient):
     def __init__(self, bus: FakeBus, base_url: str = "https://api") -> None:
         self.now = 1_000.0
         self.bus = bus
-        self.app = build_app(bus, sessions=SessionStore(43_200, 3_600, lambda: self.now))
+        self.app = build_test_app(bus, sessions=SessionStore(43_200, 3_600, lambda: self.now))
         super().__init__(transport=httpx.ASGITransport(app=self.app), base_url=base_url)
 
     async def sign_in(self, role: Role = Role.ADMIN) -> httpx.Response:

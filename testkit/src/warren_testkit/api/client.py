@@ -4,9 +4,9 @@ from typing import Any
 
 import httpx
 
-from warren_api.app import build_app
 from warren_contracts.commands import Role
 from warren_contracts.problems import CONTENT_TYPE
+from warren_testkit.api.application import build_test_app
 from warren_testkit.api.bus import FakeBus
 from warren_testkit.api.tokens import TOKENS
 
@@ -18,7 +18,7 @@ class Client(httpx.AsyncClient):
     """A client with a role; `bus` is what stands behind."""
 
     def __init__(self, bus: FakeBus) -> None:
-        super().__init__(transport=httpx.ASGITransport(app=build_app(bus)), base_url="http://api")
+        super().__init__(transport=httpx.ASGITransport(app=build_test_app(bus)), base_url="http://api")
         self.bus = bus
         self.role(Role.ADMIN)
 

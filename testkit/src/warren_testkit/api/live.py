@@ -8,9 +8,9 @@ from typing import Any
 
 import uvicorn
 
-from warren_api.app import build_app
 from warren_api.bootstrap import ApiServer
 from warren_service.server_certificate import ServerCertificate
+from warren_testkit.api.application import build_test_app
 from warren_testkit.api.bus import FakeBus
 from warren_testkit.waiting import eventually
 
@@ -50,7 +50,7 @@ class LiveApi:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        application = build_app(self.bus)
+        application = build_test_app(self.bus)
         config = uvicorn.Config(
             application, port=self.port, lifespan="off", log_config=None, timeout_graceful_shutdown=2
         )
