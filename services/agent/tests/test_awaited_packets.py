@@ -121,3 +121,12 @@ def test_records_that_follow_a_new_revision_belong_to_its_change() -> None:
     agent.apply("updated-child", other)  # a peer moves: no longer of that revision
     agent.report(70 * SECOND, up((62 * SECOND, 7), seen=69 * SECOND))
     assert [trace for _, trace in agent.changes()] == ["a" * 32, "c" * 32]
+
+
+def test_a_loss_after_the_tunnel_was_up_is_no_part_of_the_change() -> None:
+    agent = Reporting()
+    agent.apply()
+    for state in (TunnelState.CONNECTING, TunnelState.UP, TunnelState.DOWN, TunnelState.CONNECTING):
+        agent.reporter.changed(TunnelStatus(name="t", state=state), 0)
+    traces = [trace == "a" * 32 for _, trace in agent.changes()]
+    assert traces == [True, True, False, False]

@@ -18,6 +18,7 @@ from warren_contracts.status import DriverStatus, HostFacts, ReasonCode, TunnelS
 from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, TunnelChange
 
 _TOUCHED = frozenset({"created", "updated-child", "updated-ike"})  # steps that make new SAs
+_INSTALLED = frozenset({TunnelState.UP, TunnelState.DEGRADED})
 MAX_TEXT = 512  # characters, of contracts' ShortText
 
 
@@ -102,6 +103,8 @@ class TelemetryReporter:
         now = self._now()
         previous = self._history.previous(status.name)
         entered = self._history.record(status, restarts, now)
+        if previous in _INSTALLED and status.state not in _INSTALLED:
+            self._awaited.forget(status.name)  # it was up: that it is lost now has another cause than the change
         trace = traceparent or self._awaited.trace_of(status.name, now)
         self.spool.put(telemetry_message(self._peer, TunnelChange(at=now, previous=previous, status=entered), trace))
         return previous
