@@ -84,9 +84,9 @@ async def _report(agents: Agents, round_: int, states: dict[tuple[int, int], Tun
         await asyncio.sleep(0.1)
 
 
-async def _reports(agents: Agents, states: dict[tuple[int, int], TunnelState]) -> None:
+async def _reports(agents: Agents, states: dict[tuple[int, int], TunnelState], pause_s: float) -> None:
     for round_ in range(1, 1_000):
-        await asyncio.sleep(9.0)
+        await asyncio.sleep(pause_s)
         await _report(agents, round_, states)
 
 
@@ -122,7 +122,7 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-async def _messages(client: httpx.AsyncClient, url: str) -> AsyncGenerator[tuple[float, dict[str, Any]], None]:
+async def messages_of(client: httpx.AsyncClient, url: str) -> AsyncGenerator[tuple[float, dict[str, Any]], None]:
     """The messages of the live stream, each with its arrival."""
     headers = {"authorization": f"Bearer {TOKENS[Role.VIEWER]}"}
     async with client.stream("GET", f"{url}/api/live", headers=headers, timeout=60) as answer:
@@ -133,8 +133,10 @@ async def _messages(client: httpx.AsyncClient, url: str) -> AsyncGenerator[tuple
 
 
 @asynccontextmanager
-async def running_fleet(folder: Path, database: PostgresServer, hubs: int = HUBS) -> AsyncIterator[Fleet]:
-    """The metrics service and the API server, and gateways that report 1,000 tunnels each, every ten seconds."""
+async def running_fleet(
+    folder: Path, database: PostgresServer, hubs: int = HUBS, pause_s: float = 9.0
+) -> AsyncIterator[Fleet]:
+    """The metrics service and the API server, and gateways that report 1,000 tunnels each, with this pause between two rounds."""
     async with AsyncExitStack() as exits:
         bus = await exits.enter_async_context(RealServer(folder))
         await exits.enter_async_context(kept_streams(bus))
@@ -169,13 +171,13 @@ async def running_fleet(folder: Path, database: PostgresServer, hubs: int = HUBS
         url = f"http://127.0.0.1:{port}"
         client = await exits.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=60))
         await _until_listed(client, url, hubs)
-        reporting = asyncio.create_task(_reports(agents, states))
+        reporting = asyncio.create_task(_reports(agents, states, pause_s))
         exits.callback(reporting.cancel)
         yield Fleet(agents, url, client, states)
 
 
 async def _measure(folder: Path, database: PostgresServer) -> list[float]:
-    async with running_fleet(folder, database) as fleet, aclosing(_messages(fleet.client, fleet.url)) as messages:
+    async with running_fleet(folder, database) as fleet, aclosing(messages_of(fleet.client, fleet.url)) as messages:
         return await _latencies(fleet.agents, messages)
 
 
