@@ -20,7 +20,6 @@ from pydantic import BaseModel
 
 from warren_ikev2.aio import Client, OffloadTun, Session
 from warren_ikev2.aio.client import ClientBuilder
-from warren_ikev2.configuration import Retransmission
 from warren_ikev2.credentials import EapGtcAuth, RawKeyAuth, RawKeyTrust
 from warren_lab.lab import Lab
 from warren_lab.loop import NamespaceLoop
@@ -40,6 +39,8 @@ IDENTITY = "vpn.warren.test"
 CERTIFICATE_LINES = 'certificate = "server.crt"\ncertificate_key = "server-certificate.key"\nclient_ca = "ca.crt"\n'
 POOLS = ("10.66.0.0/24", "fd66::/64")
 LIMIT_SECONDS = 30.0
+GOODBYE_SECONDS = 1.0
+"""A server that was killed does not confirm the end of a session."""
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
@@ -177,7 +178,7 @@ class VpnBed:
             tun = loop.run(_open_tun())
             stack.callback(tun.close)
             client = self._builder(name, key, password).with_data_plane(tun).build()
-            stack.callback(lambda: loop.run(client.shutdown()))
+            stack.callback(lambda: loop.run(client.shutdown(GOODBYE_SECONDS)))
             session = loop.run(client.connect(SERVER, LIMIT_SECONDS), LIMIT_SECONDS + 5)
             made = VpnClient(name, space, loop, client, session, tun)
             _configure(made)
@@ -207,8 +208,6 @@ class VpnBed:
                 RawKeyTrust((server_key,)),
             )
             .with_virtual_address(4, 6)
-            .with_dpd(2.0)
-            .with_retransmission(Retransmission(0.5, 1.5, 5))
         )
 
 
