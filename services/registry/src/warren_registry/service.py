@@ -34,7 +34,6 @@ from warren_contracts.commands import (
     TunnelOrdered,
 )
 from warren_contracts.documents import (
-    MAX_PAGE_RECORDS,
     AnnounceReply,
     DirectoryPage,
     DirectoryPageRequest,
@@ -44,7 +43,6 @@ from warren_contracts.documents import (
     Whoami,
 )
 from warren_contracts.names import PeerId
-from warren_contracts.pages import fit_page
 from warren_contracts.peers import Announcement, JoinToken, PeerHost, PeerSummary
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError
 from warren_contracts.subjects import Audience
@@ -53,6 +51,7 @@ from warren_contracts.tokens import RandomBytes
 from warren_contracts.verdicts import identity_in_use
 from warren_intent.claims import PolicyClaims
 from warren_registry.audit.service import list_audit, record
+from warren_registry.directory.pages import read_page
 from warren_registry.enrolment import join_tokens
 from warren_registry.enrolment.service import enrol_peer
 from warren_registry.epoch.service import FIRST, advance
@@ -194,32 +193,17 @@ class Registry:
             found = await membership.find_member(tables, peer)
             if request.reader not in subjects.readers_of(peer, found.tags):
                 raise ForbiddenError(f"{peer} does not read {request.reader}")
-            return await self._page(tables, request)
+            return await read_page(tables, request)
 
     async def records(self, request: DirectoryPageRequest) -> DirectoryPage:
         """A page of any reader, for operators and other systems."""
         async with self._current() as tables:
-            return await self._page(tables, request)
+            return await read_page(tables, request)
 
     async def fleet_trust(self) -> FleetTrust:
         """The root's public key, and the trust document of now."""
         async with self._database.transaction() as tables:
             return FleetTrust(root=self._trust.root_key, trust=await self._trust.document(tables))
-
-    async def _page(self, tables: Tables, request: DirectoryPageRequest) -> DirectoryPage:
-        state = await tables.fleet.state()
-        found_records = await tables.directory.page(request.reader, request.after, MAX_PAGE_RECORDS)
-        records = fit_page(found_records)
-        more = len(records) < len(found_records) or len(found_records) == MAX_PAGE_RECORDS
-        last = records[-1].subject.rsplit(".", 1)[-1] if more else None
-        return DirectoryPage(
-            reader=request.reader,
-            after=request.after,
-            epoch=state.epoch,
-            revision=state.revision,
-            records=records,
-            next_after=last,
-        )
 
     async def peers(self, page: Page) -> PeerList:
         async with self._database.transaction() as tables:
