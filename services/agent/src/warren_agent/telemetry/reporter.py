@@ -18,6 +18,7 @@ from warren_contracts.status import DriverStatus, HostFacts, ReasonCode, TunnelS
 from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, TunnelChange
 
 _TOUCHED = frozenset({"created", "updated-child", "updated-ike"})  # steps that make new SAs
+FIRST_PACKETS_AT_ONCE = 32  # tunnels whose first packet is reported at once; a change of a hub touches thousands
 _INSTALLED = frozenset({TunnelState.UP, TunnelState.DEGRADED})
 MAX_TEXT = 512  # characters, of contracts' ShortText
 
@@ -85,14 +86,17 @@ class TelemetryReporter:
         entered = [self._history.record(status, restarts(status.name), now) for status in statuses]
         for part in in_parts(entered, now, sync_errors, self.dpd_failures):
             self.spool.put(telemetry_message(self._peer, part))
-        for status in entered:
-            self._first_packet(status, now)
+        self._first_packets(entered, now)
 
-    def _first_packet(self, status: TunnelStatus, now: datetime) -> None:
-        trace = self._awaited.trace_of(status.name, now)
-        if trace and (at := self._awaited.take(status)) is not None:
-            seen = TunnelChange(at=now, previous=status.state, status=status, first_packet_at=at)
-            self.spool.put(telemetry_message(self._peer, seen, trace))
+    def _first_packets(self, statuses: Sequence[TunnelStatus], now: datetime) -> None:
+        """What packets have come through first since a change, a few at once: the others are in the next report's."""
+        left = FIRST_PACKETS_AT_ONCE
+        for status in statuses:
+            trace = self._awaited.trace_of(status.name, now)
+            if left and trace and (at := self._awaited.take(status)) is not None:
+                left -= 1
+                seen = TunnelChange(at=now, previous=status.state, status=status, first_packet_at=at)
+                self.spool.put(telemetry_message(self._peer, seen, trace))
 
     def previous_state(self, tunnel: str) -> TunnelState | None:
         """The state that was last reported of a tunnel."""
