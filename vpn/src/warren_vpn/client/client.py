@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import errno
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -16,6 +16,7 @@ from warren_ikev2.credentials import EapGtcAuth
 from warren_ikev2.errors import AuthenticationError, CommandError, IkeError, PeerDeadError
 from warren_vpn.client.connection import Credentials, build_client, build_inquiry
 from warren_vpn.client.events import ClientEvent, Report
+from warren_vpn.client.inbox import Inbox
 from warren_vpn.client.monitor import NetworkMonitor
 from warren_vpn.client.reasons import explain, reason_of
 from warren_vpn.client.servers import Candidate, ServerOrder
@@ -59,16 +60,14 @@ class VpnClient:
         self._order, self._tunnel = order, tunnel
         self._send = report
         self._backoff = Backoff(FIRST_PAUSE_S, LIMIT_PAUSE_S, random.random)
-        self._events: asyncio.Queue[tuple[Event, str]] = asyncio.Queue()
+        self._inbox = Inbox()
         self._state = State.CONNECTING
         self._monitor = NetworkMonitor(
-            lambda: self._spawn(self._compare_network()), lambda: self._post(Event.TUN_REMOVED)
+            lambda: self._inbox.spawn(self._compare_network()), lambda: self._inbox.post(Event.TUN_REMOVED)
         )
         self._client: Client | None = None
         self._session: Session | None = None
         self._attempt: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: list[asyncio.TimerHandle] = []
         self._remove_kill_switch = options.kill_switch != "always"
         self._facts: TunnelFacts | None = None
         self._connected_to: Candidate | None = None
@@ -81,14 +80,14 @@ class VpnClient:
 
     async def run(self) -> int:
         """Connect, and stay connected until `stop`; returns 0, or 1 if the login or a change of the host was refused."""
-        self._spawn(self._monitor.run())
+        self._inbox.spawn(self._monitor.run())
         try:
             if self._options.kill_switch == "always":
                 await self._tunnel.apply_kill_switch(await self._tunnel.interfaces())
                 self._report("vpn.kill-switch", "the kill switch is in force until `warren vpn down`")
             await self._perform(Action.ATTEMPT)
             while self._state is not State.STOPPED:
-                event, detail = await self._events.get()
+                event, detail = await self._inbox.next()
                 await self._take(event, detail)
         except HostError as error:
             self._report("vpn.failed", f"stopped: {error}", reason=str(error))
@@ -103,7 +102,7 @@ class VpnClient:
     def stop(self, *, kill_switch: bool = False) -> None:
         """Stop; `kill_switch`: remove it even if it is to last."""
         self._remove_kill_switch = self._remove_kill_switch or kill_switch
-        self._post(Event.STOP)
+        self._inbox.post(Event.STOP)
 
     async def handle(self, command: str) -> dict[str, Any]:
         """Carry out a command of the control socket."""
@@ -131,9 +130,6 @@ class VpnClient:
 
     # ---- events
 
-    def _post(self, event: Event, detail: str = "") -> None:
-        self._events.put_nowait((event, detail))
-
     async def _take(self, event: Event, detail: str) -> None:
         before = self._state
         self._state, actions = transition(before, event)
@@ -153,7 +149,7 @@ class VpnClient:
     # ---- connecting
 
     def _begin_attempt(self) -> None:
-        self._cancel_timers()
+        self._inbox.cancel_timers()
         self._attempt = asyncio.create_task(self._try(self._order.current))
 
     async def _try(self, candidate: Candidate) -> None:
@@ -162,7 +158,7 @@ class VpnClient:
         try:
             facts = await self._connect(candidate)
         except HostError as error:
-            self._post(Event.HOST_REFUSED, str(error))
+            self._inbox.post(Event.HOST_REFUSED, str(error))
         except (IkeError, OSError) as error:
             self._failed(candidate, error)
         else:
@@ -174,7 +170,7 @@ class VpnClient:
                 "vpn.up", f"up: {candidate}, address {addresses}, mtu {facts.mtu}",
                 server=str(candidate), addresses=list(facts.addresses), dns=list(facts.dns), mtu=facts.mtu,
             )  # fmt: skip
-            self._post(Event.CONNECTED)
+            self._inbox.post(Event.CONNECTED)
 
     async def _connect(self, candidate: Candidate) -> TunnelFacts:
         tun = await self._tunnel.open()
@@ -193,9 +189,9 @@ class VpnClient:
         self._report("vpn.attempt-failed", reason, server=str(candidate), error=type(error).__name__)
         refused = isinstance(error, AuthenticationError) and error.by_peer
         if refused and isinstance(self._credentials.local, EapGtcAuth):
-            self._post(Event.LOGIN_REFUSED, "the login was refused; check user and password, then start again")
+            self._inbox.post(Event.LOGIN_REFUSED, "the login was refused; check user and password, then start again")
         else:
-            self._post(Event.ATTEMPT_FAILED)
+            self._inbox.post(Event.ATTEMPT_FAILED)
 
     def _next_server(self) -> None:
         if not self._order.advance():
@@ -203,13 +199,13 @@ class VpnClient:
             return
         pause = self._backoff.next_s()
         self._report("vpn.waiting", f"no server could be used; next attempt in {pause:.0f} s", seconds=round(pause, 1))
-        self._later(pause, Event.RETRY_DUE)
+        self._inbox.post_later(pause, Event.RETRY_DUE)
 
     def _other_server(self) -> None:
         self._order.advance()
 
     async def _cancel_attempt(self) -> None:
-        self._cancel_timers()
+        self._inbox.cancel_timers()
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.cancel()
@@ -220,9 +216,9 @@ class VpnClient:
     def _watch_session(self) -> None:
         assert self._session is not None
         self._backoff.reset()
-        self._spawn(self._watch(self._session))
+        self._inbox.spawn(self._watch(self._session))
         if self._order.current.rank > 0:
-            self._later(self._options.hold_down_s, Event.PREFERRED_DUE)
+            self._inbox.post_later(self._options.hold_down_s, Event.PREFERRED_DUE)
 
     async def _watch(self, session: Session) -> None:
         path = session.path
@@ -233,14 +229,16 @@ class VpnClient:
                 self._report("vpn.moved", f"now from {path.local.host} to {path.remote.host}", local=path.local.host)
         if self._session is session:
             reason = await session.wait_closed()
-            self._post(Event.SERVER_DEAD if isinstance(reason, PeerDeadError) else Event.SESSION_LOST, str(reason))
+            self._inbox.post(
+                Event.SERVER_DEAD if isinstance(reason, PeerDeadError) else Event.SESSION_LOST, str(reason)
+            )
 
     async def _compare_network(self) -> None:
         """Addresses or routes have come or gone; it matters if the host is connected in another way than before."""
         network = await self._tunnel.network(self._order.current.ike_address)
         if network != self._network:
             self._network = network
-            self._post(Event.NETWORK_CHANGED)
+            self._inbox.post(Event.NETWORK_CHANGED)
 
     async def _move(self) -> None:
         """Follow the host: announce its addresses, and send from the one that its routes choose (RFC 4555)."""
@@ -256,9 +254,9 @@ class VpnClient:
                 self._announced = network.hosts
                 client.set_addresses(*network.hosts)
             if str(session.path.local.host) in network.hosts[1:]:
-                self._spawn(self._migrate(client, network.hosts[0]))
+                self._inbox.spawn(self._migrate(client, network.hosts[0]))
         except CommandError as error:  # no MOBIKE, or no path from these addresses
-            self._post(Event.SESSION_LOST, f"the host's addresses have changed ({error})")
+            self._inbox.post(Event.SESSION_LOST, f"the host's addresses have changed ({error})")
 
     async def _migrate(self, client: Client, host: str) -> None:
         try:
@@ -267,10 +265,10 @@ class VpnClient:
             return
         except (IkeError, OSError) as error:
             if client is self._client:
-                self._post(Event.SESSION_LOST, f"the host's addresses have changed ({error})")
+                self._inbox.post(Event.SESSION_LOST, f"the host's addresses have changed ({error})")
 
     def _begin_question(self) -> None:
-        self._spawn(self._ask_preferred())
+        self._inbox.spawn(self._ask_preferred())
 
     async def _ask_preferred(self) -> None:
         preferred = self._order.preferred
@@ -278,12 +276,12 @@ class VpnClient:
             async with build_inquiry(self._profile, self._credentials, preferred) as inquiry:
                 await inquiry.connect(str(preferred.endpoint.address), self._options.connect_timeout_s)
         except (IkeError, OSError):
-            self._later(self._options.hold_down_s, Event.PREFERRED_DUE)
+            self._inbox.post_later(self._options.hold_down_s, Event.PREFERRED_DUE)
         else:
-            self._post(Event.PREFERRED_ANSWERS, f"the preferred server {preferred} is back")
+            self._inbox.post(Event.PREFERRED_ANSWERS, f"the preferred server {preferred} is back")
 
     async def _close_session(self) -> None:
-        self._cancel_timers()
+        self._inbox.cancel_timers()
         client, self._client = self._client, None
         if client is None:
             return
@@ -302,29 +300,13 @@ class VpnClient:
         self._report("vpn.stopped", "stopped; routes and DNS are put back" if not self._problems else "stopped")
 
     async def _end(self) -> None:
-        self._cancel_timers()
         self._monitor.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._inbox.close()
 
     # ---- helpers
 
     def _report(self, name: str, text: str, **fields: Any) -> None:
         self._send(ClientEvent(name, text, {"profile": self._profile.name, **fields}))
-
-    def _later(self, seconds: float, event: Event) -> None:
-        self._timers.append(asyncio.get_running_loop().call_later(seconds, self._post, event))
-
-    def _cancel_timers(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 _PERFORM: dict[Action, Callable[[VpnClient], Awaitable[None] | None]] = {
