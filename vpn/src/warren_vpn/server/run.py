@@ -72,7 +72,10 @@ def run_server(path: Path, *, as_json: bool = False, log_level: str = "info") ->
 
 async def _serve(path: Path, settings: ServerSettings, keys: Keys, tun: OffloadTun, ports: tuple[UdpPort, ...]) -> None:
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    server = VpnServer(path, settings, keys, tun, ports)
+    try:
+        server = VpnServer(path, settings, keys, tun, ports)
+    except OSError as error:
+        raise ServerError(f"the data process cannot be started: {error.strerror}: {error.filename}") from None
     control = ControlServer(path.parent / settings.control, server.answer)
     metrics = None if settings.metrics_port is None else MetricsServer(settings.metrics_port, server.status)
     try:
