@@ -50,3 +50,23 @@ async def test_an_unusable_key_and_a_defect_end_the_worker(error: Exception) -> 
     running, _ = failing_once(error)
     with pytest.raises(type(error)):
         await asyncio.wait_for(running.run(), 5)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_cancellation_that_a_step_swallows_ends_the_worker(fails: bool) -> None:
+    """As asyncio.wait_for of Python 3.11 does if a reply arrives in the same moment."""
+    begun = asyncio.Event()
+
+    async def step() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if fails:
+                raise TimeoutError from None
+
+    task = asyncio.create_task(Worker("test", step, interval=60.0).run())
+    await asyncio.wait_for(begun.wait(), 5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)

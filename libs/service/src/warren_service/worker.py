@@ -12,6 +12,7 @@ from contextlib import suppress
 import structlog
 from nats.errors import Error as NatsError
 
+from warren_bus.cancellation import keep_cancellation
 from warren_bus.errors import BusError, NotConnectedError
 from warren_contracts.backoff import Backoff
 from warren_contracts.problems import UnavailableError
@@ -53,7 +54,7 @@ class Worker:
         while True:
             self._wake.clear()
             try:
-                await self._step()
+                await keep_cancellation(self._step())
             except ExceptionGroup as group:
                 if group.split(is_retried)[1] is not None:
                     raise
