@@ -20,13 +20,14 @@ MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bu
 JOBS ?= $(shell echo $$((2 * $$(nproc))))
 # Unit tests in parts of about the same size, for make check: a process of its own for each part collects only that, where each
 # worker of xdist would collect everything.
-PARTS := engine packets agent services commands libs
+PARTS := cli services agent engine stack packets libs
 PART_engine := $(wildcard libs/ikev2/tests/test_ike_*.py)
 PART_packets := $(filter-out $(PART_engine),$(wildcard libs/ikev2/tests/test_*.py))
 PART_agent := services/agent services/guard
 PART_libs := $(filter-out libs/ikev2,$(wildcard libs/*))
 PART_services := $(filter-out $(PART_agent),$(wildcard services/*)) tests/contract
-PART_commands := cli vpn stack
+PART_cli := cli
+PART_stack := vpn stack
 UNIT := libs services cli vpn stack tests/contract
 USUAL := not sid and not compose and not kernel and not promises and not browser and not fuzzing
 SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
