@@ -1,10 +1,12 @@
 """The VICI client against a real charon."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
+from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.errors import (
     ViciClosedError,
     ViciCommandError,
@@ -13,7 +15,7 @@ from warren_agent.drivers.strongswan.errors import (
     ViciUnknownEventError,
 )
 from warren_agent.drivers.strongswan.vici_client import ViciClient, ViciConnection
-from warren_agent.drivers.strongswan.vici_codec import text, texts
+from warren_agent.drivers.strongswan.vici_codec import subsection, text, texts
 from warren_agent.errors import DriverUnavailableError
 from warren_testkit.lab.gateways import Gateway
 
@@ -100,3 +102,20 @@ async def test_charon_that_stops_and_returns(hub: Gateway) -> None:
     await hub.start()
     assert text(await client.request("version"), "daemon") == "charon"
     await client.close()
+
+
+async def test_run_of_a_charon_is_one_however_its_start_is_said(hub: Gateway) -> None:
+    """`since` moves by a second, unless the seconds of both clocks begin together; it is read through two beginnings of one."""
+    charon, client = Charon(hub.vici), ViciClient(hub.vici)
+    said, runs = [], set()
+    try:
+        began = time.monotonic()
+        while time.monotonic() - began < 1.5:
+            said.append(text(subsection(await client.request("stats"), "uptime"), "since"))
+            runs.add((await charon.abilities()).run)
+    finally:
+        await charon.close()
+        await client.close()
+    assert len(said) > 10
+    assert len(runs) == 1, set(said)
+    assert runs != {""}

@@ -88,7 +88,7 @@ async def test_rules_and_networks_that_others_change_are_followed_by_the_kernels
     await eventually(lambda: "10.2.0.0/24" in bed.rules(), LIMIT, "a rule for the own network")
     bed.spoke.namespace.run("ip", "rule", "flush", "protocol", "87")
     await eventually(lambda: "10.2.0.0/24" in bed.rules(), LIMIT, "the rule again")
-    assert "guard.rules_restored" in bed.spoke.guard.log
+    await eventually(lambda: "guard.rules_restored" in bed.spoke.guard.log, LIMIT, "the guard's line about it")
     bed.spoke.namespace.add_address("mgmt", ip_interface("203.0.113.2/24"))  # a network that appears now
     await eventually(lambda: "203.0.113.0/24" in bed.rules(), LIMIT, "a rule for the new network")
     await bed.bus_is_reached()

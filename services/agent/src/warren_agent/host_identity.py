@@ -1,4 +1,7 @@
-"""How an agent names its connection to the bus, so that the registry detects that a copy of its disk runs on another host."""
+"""What identifies this host and its present boot.
+
+An agent names its connection to the bus by it, so that the registry detects that a copy of its disk runs on another host.
+"""
 
 import hashlib
 import re
@@ -7,6 +10,7 @@ from pathlib import Path
 
 MACHINE_ID = Path("/etc/machine-id")
 DEVICES = Path("/sys/class/net")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NO_ADDRESS = "00:00:00:00:00:00"
 
 
@@ -25,6 +29,11 @@ def host_id(machine_id: Path = MACHINE_ID, devices: Path = DEVICES) -> str:
     for text in (_text(machine_id), *sorted(_card_addresses(devices))):
         digest.update(text.encode() + b"\n")
     return digest.hexdigest()[:16]
+
+
+def boot_id(path: Path = BOOT_ID) -> str:
+    """A random number that the kernel has drawn at its start; empty where there is none."""
+    return _text(path)
 
 
 def _card_addresses(devices: Path) -> set[str]:

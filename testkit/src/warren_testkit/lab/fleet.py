@@ -6,6 +6,7 @@ which no edit touches. Every site has routes in clear to the others.
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from ipaddress import IPv4Address
 from itertools import permutations
@@ -175,17 +176,22 @@ class FleetTraffic:
     def sent(self) -> int:
         return sum(ping.counts().sent for ping in self._pings.values())
 
-    def lost(self, *, without: str = "", edited: bool = False) -> int:
+    def lost(self, *, without: str = "", edited: bool = False) -> list[str]:
         """Requests without an answer on the tunnels that no edit touches and that do not end at `without`; of the edited one if so.
 
-        To be asked after the traffic has stopped: late replies have come then.
+        To be asked after the traffic has stopped: late replies have come then. Each as its ends and when it was sent.
         """
-        chosen = [
-            ping
+        chosen = {
+            ends: ping
             for ends, ping in self._pings.items()
             if ({*ends} == {"hub", "spoke"}) is edited and (edited or without not in ends)
+        }
+        return [
+            f"{source} to {target}, {datetime.fromtimestamp(echo.sent, UTC):%H:%M:%S.%f}"
+            for (source, target), ping in chosen.items()
+            for echo in ping.echoes()
+            if echo.received is None
         ]
-        return sum(ping.counts().lost for ping in chosen)
 
     def clear(self) -> list[ClearPacket]:
         return [packet for capture in self._captures for packet in capture.clear_packets()]

@@ -4,12 +4,11 @@ Options that a version lacks are refused by charon as "unknown option: X, config
 these tables refuse them before anything is sent, and say which field it was.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
 from itertools import takewhile
 
-from warren_agent.drivers.strongswan.vici_codec import Section, subsection, subsections, text, texts
+from warren_agent.drivers.strongswan.vici_codec import Section, subsections, text, texts
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.proposals import AEAD_CIPHERS, CIPHERS, GROUPS, INTEGRITIES, PRFS, Algorithms
 from warren_contracts.status import MAX_PLUGINS
@@ -135,9 +134,7 @@ def _cipher_name(keyword: str) -> str:
     return _CIPHER_NAMES.get(keyword) or _CIPHER_NAMES.get(keyword.rstrip("0123456789"), keyword.upper())
 
 
-def parse_abilities(version: Section, stats: Section, algorithms: Section) -> CharonAbilities:
+def parse_abilities(version: Section, stats: Section, algorithms: Section, run: str) -> CharonAbilities:
     """The answers of `version`, `stats` and `get-algorithms` as one value."""
     names = (name for kind in subsections(algorithms).values() for name in kind)
-    since = text(subsection(stats, "uptime"), "since")
-    run = hashlib.sha256(since.encode()).hexdigest()[:16] if since else ""
     return CharonAbilities(text(version, "version"), frozenset(texts(stats, "plugins")), frozenset(names), run)

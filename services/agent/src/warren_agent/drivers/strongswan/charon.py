@@ -1,11 +1,14 @@
 """The commands that the driver gives to charon, each as one typed call. No state of its own but the connection."""
 
+import asyncio
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities, parse_abilities
 from warren_agent.drivers.strongswan.connections import HandleName, build_private_key, is_marked, parse_handle
 from warren_agent.drivers.strongswan.convergence import Termination
+from warren_agent.drivers.strongswan.daemon_run import COARSE_S, HostClocks, parse_run
 from warren_agent.drivers.strongswan.errors import KeyRefusedError, ViciCommandError, ViciTimeoutError
 from warren_agent.drivers.strongswan.plugins import missing_for_key
 from warren_agent.drivers.strongswan.sas import GOING, IkeSa, parse_ike_sas
@@ -20,9 +23,11 @@ from warren_agent.drivers.strongswan.vici_codec import (
     texts,
 )
 from warren_agent.errors import ConfigRefusedError
+from warren_agent.host_identity import boot_id
 
 # Returns at once: a waiting command holds one of charon's threads, and eight of them stop it altogether (issue 2776).
 AT_ONCE = "-1"
+_READINGS = 5  # of the clocks next to `stats`; a second rarely begins in two that follow each other
 _GONE = ("not found", "no matching SAs to terminate found")
 
 
@@ -57,9 +62,22 @@ class Charon:
         self._owns = owns
 
     async def abilities(self) -> CharonAbilities:
-        """Its version, plugins and algorithms."""
+        """Its version, plugins, algorithms and run."""
         request = self._client.request
-        return parse_abilities(await request("version"), await request("stats"), await request("get-algorithms"))
+        stats, run = await self._stats()
+        return parse_abilities(await request("version"), stats, await request("get-algorithms"), run)
+
+    async def _stats(self) -> tuple[Section, str]:
+        """The answer of `stats`, and the run; empty if charon answers so late that it is not known."""
+        boot = boot_id()
+        for _ in range(_READINGS):
+            before = _read_clocks()
+            stats = await self._client.request("stats")
+            run = parse_run(text(subsection(stats, "uptime"), "since"), before, _read_clocks(), boot)
+            if run is not None:
+                return stats, run
+            await asyncio.sleep(COARSE_S)
+        return stats, ""
 
     async def load_key(self, seed: bytes, abilities: CharonAbilities) -> str:
         """Give it our raw Ed25519 private key; the same key twice is one key. Returns its id, as `get-keys` lists it.
@@ -190,3 +208,7 @@ class Charon:
             name = next(iter(message))
             remedy = "; load the plugin pubkey" if "pubkeys" in error.errmsg else ""
             raise ConfigRefusedError(f"{name}: charon says: {error.errmsg}{remedy}") from error
+
+
+def _read_clocks() -> HostClocks:
+    return HostClocks(time.time(), time.monotonic())
