@@ -33,7 +33,9 @@ def parse_run(since: str, before: HostClocks, after: HostClocks, boot: str) -> s
         month, day_of_month, time_of_day, year = since.split()
         hour, minute, second = map(int, time_of_day.split(":"))
         date = int(year), _MONTHS.index(month) + 1, int(day_of_month)
-        started = datetime(*date, hour, minute, second, tzinfo=UTC).timestamp()  # strptime is 0.3 MB of the agent's memory
+        started = datetime(
+            *date, hour, minute, second, tzinfo=UTC
+        ).timestamp()  # strptime is 0.3 MB of the agent's memory
     except ValueError:
         return ""
     day, monotonic = floor(after.time), floor(after.monotonic)
