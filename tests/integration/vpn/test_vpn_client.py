@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -29,7 +28,6 @@ from warren_testkit.lab.vpn_client_bed import (
     SERVERS,
     ClientProcess,
     VpnBed,
-    make_vpn_bed,
     server_builder,
 )
 from warren_vpn.client.commands import client_status
@@ -44,18 +42,6 @@ ROUTER = "192.0.2.1"
 VIRTUAL = ("10.77.0.1", "fd77::1")
 SPLIT = ["10.50.0.0/16", "192.168.0.0/16"]
 DATA = random.Random(1).randbytes(8 << 20)
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[VpnBed]:
-    with make_vpn_bed() as made:
-        yield made
-
-
-@pytest.fixture
-def bed(shared: VpnBed) -> Iterator[VpnBed]:
-    yield shared
-    shared.end_clients()
 
 
 def test_a_full_tunnel_carries_both_versions_and_is_put_back(bed: VpnBed) -> None:

@@ -1,6 +1,5 @@
 """`warren vpn client` and its servers: logins by certificate and password, and servers that lie or refuse."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from warren_testkit.lab.vpn_client_bed import (
     LIMIT_S,
     SERVERS,
     VpnBed,
-    make_vpn_bed,
     server_builder,
     with_defaults,
 )
@@ -26,18 +24,6 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities"),
 ]
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[VpnBed]:
-    with make_vpn_bed() as made:
-        yield made
-
-
-@pytest.fixture
-def bed(shared: VpnBed) -> Iterator[VpnBed]:
-    yield shared
-    shared.end_clients()
 
 
 def test_a_login_by_certificate(bed: VpnBed) -> None:

@@ -14,9 +14,10 @@ from warren_lab.charon_conf import charon_settings
 from warren_lab.errors import CommandFailedError
 from warren_lab.lab import can_make_namespaces
 from warren_testkit.lab.vpn_bed import INSIDE, SERVER, VpnBed, make_vpn_bed
+from warren_trust.certificates import private_key_pem
 from warren_vpn.commands import app
 from warren_vpn.server.control import Reloaded, ReloadRequest
-from warren_vpn.server.folder import private_pem, public_text
+from warren_vpn.server.folder import public_text
 
 pytestmark = [
     pytest.mark.root,
@@ -162,7 +163,7 @@ def test_strongswan_logs_in_by_raw_key(bed: VpnBed, swan: StrongSwan) -> None:
     key = Ed25519PrivateKey.generate()
     user(bed, "add", "carol", "--public-key", public_text(key.public_key()))
     reloaded(bed)
-    (bed.folder / "carol.key").write_bytes(private_pem(key))
+    (bed.folder / "carol.key").write_bytes(private_key_pem(key))
     swan.profile("carol", "--key", str(bed.folder / "carol.key"), "--with-key")
     carries(swan, bed, "carol", "raw-key")
     with swan.connected("carol"):

@@ -44,14 +44,15 @@ def new_key(path: Path) -> str:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from warren_contracts.atomic_file import write_atomically
+    from warren_trust.certificates import private_key_pem
     from warren_vpn.profiles.credentials import CredentialError
-    from warren_vpn.server.folder import private_pem, public_text
+    from warren_vpn.server.folder import public_text
 
     if path.exists():
         raise CredentialError(f"{path}: exists; a key is never replaced, choose another name")
     key = Ed25519PrivateKey.generate()
     try:
-        write_atomically(path, private_pem(key))
+        write_atomically(path, private_key_pem(key))
     except OSError as error:
         raise CredentialError(f"{path}: {error.strerror}") from None
     return public_text(key.public_key())

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -77,24 +78,44 @@ def issue(
 
     It ends before its CA does. `for_clients`: a server may show it to another one that it connects to, as routes of a cluster do.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
     alternatives = [general_name(name) for name in dict.fromkeys(names)]
     if not alternatives:
         raise ValueError("a certificate must name at least one address or host")
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if for_clients else [])]
+    certificate, key = issue_leaf(authority, common_name, alternatives, usages, now, lifetime)
+    return Issued(certificate_pem(certificate) + authority.pem, private_key_pem(key))
+
+
+def issue_leaf(
+    authority: Authority,
+    common_name: str,
+    alternatives: Iterable[x509.GeneralName],
+    usages: Iterable[x509.ObjectIdentifier],
+    now: datetime,
+    lifetime: timedelta,
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A certificate of an end entity for a new key, and the key. It ends before its CA does."""
+    key = ec.generate_private_key(ec.SECP256R1())
     lifetime = min(lifetime, authority.certificate.not_valid_after_utc - now)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    signer = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     certificate = (
         _builder(subject, authority.certificate.subject, key.public_key(), now, lifetime)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(signer), critical=False)
+        .add_extension(_key_id_of(authority), critical=False)
         .sign(authority.key, SHA256())
     )
-    return Issued(certificate_pem(certificate) + authority.pem, private_key_pem(key))
+    return certificate, key
+
+
+def _key_id_of(authority: Authority) -> x509.AuthorityKeyIdentifier:
+    try:
+        own = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:  # of a CA that is not ours
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
 def read_authority(certificate: bytes, key: bytes) -> Authority:
@@ -143,10 +164,12 @@ def renewal_due(certificate: x509.Certificate, now: datetime) -> bool:
 
 
 def certificate_pem(certificate: x509.Certificate) -> bytes:
+    """PEM of a certificate."""
     return certificate.public_bytes(Encoding.PEM)
 
 
-def private_key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def private_key_pem(key: PrivateKeyTypes) -> bytes:
+    """PKCS #8 in PEM, unencrypted."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

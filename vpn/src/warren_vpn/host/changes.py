@@ -76,34 +76,32 @@ class RuleChange(Input):
         return (self.kind, *map(str, parts))
 
 
-class ResolvedChange(Input):
-    """DNS servers of the TUN device in systemd-resolved (resolvectl(1))."""
+class DeviceDns(Input):
+    """DNS servers of the TUN device, in a program that knows those of each interface."""
+
+    kind: str
+    device: DeviceName
+    servers: tuple[Address, ...]
+    search: tuple[str, ...] = ()
+    everything: bool = False
+    """Whether every name is asked there, and no server of another interface, where the program can do that.
+    Otherwise systemd-resolved asks there for the names in `search`."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.device)
+
+
+class ResolvedChange(DeviceDns):
+    """In systemd-resolved (resolvectl(1))."""
 
     kind: Literal["dns-resolved"] = "dns-resolved"
-    device: DeviceName
-    servers: tuple[Address, ...]
-    search: tuple[str, ...] = ()
-    everything: bool = False
-    """Whether every name is asked there; otherwise only those in `search`."""
-
-    @property
-    def key(self) -> Key:
-        return (self.kind, self.device)
 
 
-class ResolvconfChange(Input):
-    """A record of resolvconf(8), named after the TUN device."""
+class ResolvconfChange(DeviceDns):
+    """In resolvconf(8), as a record named after the device; which names are asked there is its own choice."""
 
     kind: Literal["dns-resolvconf"] = "dns-resolvconf"
-    device: DeviceName
-    servers: tuple[Address, ...]
-    search: tuple[str, ...] = ()
-    everything: bool = False
-    """Whether the servers of other interfaces are not asked at all, where resolvconf can do that."""
-
-    @property
-    def key(self) -> Key:
-        return (self.kind, self.device)
 
 
 class Original(Input):

@@ -60,11 +60,15 @@ def local_auth(profile: ClientProfile, folder: Path, password: str | None = None
 def _private_key(login: KeyLogin | CertificateLogin, folder: Path) -> PrivateKey:
     if login.private_key is not None:
         return parse_private_key(login.private_key.get_secret_value().encode(), "login.private_key")
-    path = folder / str(login.key_file)
-    content = read_small(path, "the private key")
+    return read_private_key(folder / str(login.key_file), "login.key_file")
+
+
+def read_private_key(path: Path, setting: str) -> PrivateKey:
+    """Read a private key that nobody else can read. CredentialError names `setting`; CliError: the file cannot be read."""
+    content = read_small(path, "a private key")
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise CredentialError(f"login.key_file: {path} can be read by others; chmod 600 {path}")
-    return parse_private_key(content, f"login.key_file: {path}")
+        raise CredentialError(f"{setting}: {path} can be read by others; chmod 600 {path}")
+    return parse_private_key(content, f"{setting}: {path}")
 
 
 def parse_private_key(content: bytes, what: str) -> PrivateKey:

@@ -1,26 +1,19 @@
 """The server's folder: what `warren vpn server init` writes into it, and its keys when the server reads them."""
 
 import base64
-import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from warren_cli.files import read_small
 from warren_contracts.atomic_file import write_atomically
 from warren_ikev2.credentials import PrivateKey
-from warren_trust.certificates import issue, make_authority
+from warren_trust.certificates import certificate_pem, issue, make_authority, names_of, normal_name, private_key_pem
+from warren_vpn.profiles.credentials import CredentialError, read_private_key
 from warren_vpn.server.errors import ServerError, ServerSettingError
 from warren_vpn.server.settings import ServerSettings, parse_settings
 
@@ -129,7 +122,7 @@ def make_folder(folder: Path, identity: str, names: tuple[str, ...] = (), *, cer
         if certificate:
             authority = folder / "ca.crt"
             _make_certificate(folder, identity, names)
-        write_atomically(folder / settings.key, private_pem(raw))
+        write_atomically(folder / settings.key, private_key_pem(raw))
         write_atomically(path, text.encode())  # last: a folder with it is complete
     except OSError as error:
         raise ServerError(f"{folder}: {error.strerror}") from None
@@ -146,7 +139,7 @@ def _make_certificate(folder: Path, identity: str, names: tuple[str, ...]) -> No
     write_atomically(folder / "ca.key", authority.key_pem)
     write_atomically(folder / "ca.crt", authority.pem, 0o644)
     write_atomically(folder / "server-certificate.key", issued.key_pem)
-    write_atomically(folder / "server.crt", server.public_bytes(Encoding.PEM), 0o644)
+    write_atomically(folder / "server.crt", certificate_pem(server), 0o644)
 
 
 def read_keys(folder: Path, settings: ServerSettings) -> Keys:
@@ -168,19 +161,13 @@ def read_keys(folder: Path, settings: ServerSettings) -> Keys:
 
 def _check_identity(certificate: x509.Certificate, identity: str) -> None:
     """Clients of other vendors refuse a server whose certificate does not hold its identity (RFC 4945, 3.1)."""
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        raise ServerSettingError("certificate: has no subjectAltName, which clients compare with `identity`") from None
-    names = {name.lower() for name in found.get_values_for_type(x509.DNSName)}
-    addresses = set(found.get_values_for_type(x509.IPAddress))
-    try:
-        known = ip_address(identity) in addresses
-    except ValueError:
-        known = identity.lower() in names
-    if not known:
-        listed = ", ".join(sorted((*names, *map(str, addresses)))) or "none"
-        raise ServerSettingError(f"certificate: is not for identity {identity!r}; its names: {listed}")
+    names = names_of(certificate)
+    if not names:
+        raise ServerSettingError("certificate: has no subjectAltName, which clients compare with `identity`")
+    if normal_name(identity) not in names:
+        raise ServerSettingError(
+            f"certificate: is not for identity {identity!r}; its names: {', '.join(sorted(names))}"
+        )
 
 
 def _certificates(path: Path, setting: str) -> tuple[x509.Certificate, ...]:
@@ -191,21 +178,10 @@ def _certificates(path: Path, setting: str) -> tuple[x509.Certificate, ...]:
 
 
 def _private_key(path: Path, setting: str) -> PrivateKey:
-    content = read_small(path, "a private key")
-    if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise ServerSettingError(f"{setting}: {path} can be read by others; chmod 600 {path}")
     try:
-        key = load_pem_private_key(content, None)
-    except (ValueError, TypeError):
-        raise ServerSettingError(f"{setting}: {path}: no private key in PEM without a passphrase") from None
-    if not isinstance(key, ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        raise ServerSettingError(f"{setting}: {path}: must be an Ed25519, ECDSA or RSA key")
-    return key
-
-
-def private_pem(key: ed25519.Ed25519PrivateKey) -> bytes:
-    """PKCS #8, unencrypted."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return read_private_key(path, setting)
+    except CredentialError as error:
+        raise ServerSettingError(str(error)) from None
 
 
 def public_text(key: ed25519.Ed25519PublicKey) -> str:

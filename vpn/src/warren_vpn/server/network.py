@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from warren_contracts.host_command import first_reason
 from warren_ikev2.dataplane.tun import OffloadTun
 from warren_vpn.server.errors import NetworkError
 from warren_vpn.server.ruleset import build_table, remove_table
@@ -84,7 +85,5 @@ def run(*argv: str, stdin: str = "", package: str = "iproute2") -> str:
     except subprocess.TimeoutExpired:
         raise NetworkError(f"{' '.join(argv)}: no end within {_LIMIT_S:g} s") from None
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        reason = next((line for line in lines if "rror" in line or "not permitted" in line), lines[0] if lines else "")
-        raise NetworkError(f"{' '.join(argv[:4])}: {reason[:400] or f'exit code {done.returncode}'}")
+        raise NetworkError(f"{' '.join(argv[:4])}: {first_reason(done.stderr, done.returncode)}")
     return done.stdout

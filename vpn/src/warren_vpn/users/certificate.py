@@ -5,19 +5,14 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA1, SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    pkcs12,
-)
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from warren_trust.certificates import Authority, certificate_pem, issue_leaf, private_key_pem
 from warren_vpn.users.errors import UserError
 
 LIFETIME = timedelta(days=825)  # the longest that Apple's clients accept
-BACKDATED = timedelta(days=1)  # for hosts whose clock is slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +26,12 @@ class UserCertificate:
     @property
     def chain_pem(self) -> str:
         """The certificate; servers have the CA."""
-        return self.certificate.public_bytes(Encoding.PEM).decode()
+        return certificate_pem(self.certificate).decode()
 
     @property
     def key_pem(self) -> str:
         """PKCS #8, unencrypted."""
-        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        return private_key_pem(self.key).decode()
 
 
 def identities_of(user: str) -> tuple[str, str]:
@@ -48,34 +43,10 @@ def issue_certificate(
     user: str, authority: x509.Certificate, authority_key: ec.EllipticCurvePrivateKey, now: datetime
 ) -> UserCertificate:
     """Issue a certificate that proves both identities of a user, and nothing as a server (EKU clientAuth only)."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, user)])
     name: x509.GeneralName = x509.RFC822Name(user) if "@" in user else x509.DNSName(user)
-    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
-    certificate = (
-        x509.CertificateBuilder(authority.subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
-        .not_valid_after(min(now + LIFETIME, authority.not_valid_after_utc))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([name]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(_key_id_of(authority), critical=False)
-        .sign(authority_key, SHA256())
-    )
+    signer = Authority(authority, authority_key)
+    certificate, key = issue_leaf(signer, user, [name], [ExtendedKeyUsageOID.CLIENT_AUTH], now, LIFETIME)
     return UserCertificate(certificate, key, authority)
-
-
-def _key_id_of(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    try:
-        own = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    except x509.ExtensionNotFound:
-        key = authority.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise UserError("the CA of users must have an ECDSA key") from None
-        return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
 def read_certificate(certificate: bytes, key: bytes, authority: x509.Certificate) -> UserCertificate:

@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_interface
 
+from warren_contracts import host_command
 from warren_contracts.leftovers import Leftover
-from warren_guard.adapters import command
 from warren_guard.domain.interfaces import ALIAS, Link, Surroundings
 from warren_guard.domain.ip_xfrm import parse_policies, parse_routes, parse_states
 from warren_guard.domain.leftovers import ROUTING_TABLE, KernelIpsec, Route, removal
@@ -20,7 +20,7 @@ _EVERYTHING = {"-4": "0.0.0.0/0", "-6": "::/0"}
 
 async def run(*arguments: str, stdin: str = "") -> str:
     """The output of `ip`. IpError with its reason."""
-    return await command.run("ip", *arguments, package="iproute2", error=IpError, stdin=stdin)
+    return await host_command.run("ip", *arguments, package="iproute2", error=IpError, stdin=stdin)
 
 
 class HostIpsec:

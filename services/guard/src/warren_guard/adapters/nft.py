@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from warren_guard.adapters import command, netlink
+from warren_contracts import host_command
+from warren_guard.adapters import netlink
 from warren_guard.domain.ruleset import TABLE
 from warren_guard.errors import NftError
 
@@ -68,4 +69,4 @@ async def read_ruleset() -> list[dict[str, Any]]:
 
 
 async def _run(*arguments: str, stdin: str = "") -> str:
-    return await command.run("nft", *arguments, package="nftables", error=NftError, stdin=stdin)
+    return await host_command.run("nft", *arguments, package="nftables", error=NftError, stdin=stdin)
