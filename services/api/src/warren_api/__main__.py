@@ -1,5 +1,9 @@
 """`python -m warren_api`."""
 
+from warren_contracts.lean_start import without_pretty_tracebacks
+
+without_pretty_tracebacks()
+
 import uvloop
 
 from warren_api.bootstrap import NAME, run

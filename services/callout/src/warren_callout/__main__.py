@@ -1,5 +1,9 @@
 """`python -m warren_callout`."""
 
+from warren_contracts.lean_start import without_pretty_tracebacks
+
+without_pretty_tracebacks()
+
 from warren_callout.bootstrap import NAME, run
 from warren_callout.settings import CalloutSettings
 from warren_service.process import launch

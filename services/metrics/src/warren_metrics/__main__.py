@@ -1,5 +1,9 @@
 """`python -m warren_metrics`."""
 
+from warren_contracts.lean_start import without_pretty_tracebacks
+
+without_pretty_tracebacks()
+
 from warren_metrics.bootstrap import NAME, run
 from warren_metrics.settings import MetricsSettings
 from warren_service.process import launch

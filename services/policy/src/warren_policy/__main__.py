@@ -1,5 +1,9 @@
 """`python -m warren_policy`."""
 
+from warren_contracts.lean_start import without_pretty_tracebacks
+
+without_pretty_tracebacks()
+
 from warren_policy.bootstrap import NAME, run
 from warren_policy.settings import PolicySettings
 from warren_service.process import launch

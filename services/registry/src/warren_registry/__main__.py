@@ -1,5 +1,9 @@
 """`python -m warren_registry`."""
 
+from warren_contracts.lean_start import without_pretty_tracebacks
+
+without_pretty_tracebacks()
+
 from warren_registry.bootstrap import NAME, run
 from warren_registry.settings import RegistrySettings
 from warren_service.process import launch
