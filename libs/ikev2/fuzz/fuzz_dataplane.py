@@ -60,7 +60,7 @@ def fuzz_frames(data: bytes) -> None:
 
 def fuzz_trains(data: bytes) -> None:
     """Datagrams of an unauthenticated sender between authentic ones."""
-    feed = Feed("aes256gcm16", esn=bool(data[:1] and data[0] & 1))
+    feed = Feed("aes256gcm16", esn=bool(data[:1] and data[0] & 1), vectorised=not (data[:1] and data[0] & 4))
     sender = SaPair.of(child(esn=bool(data[:1] and data[0] & 1)), counting_random()).outbound
     rows = [sender.seal(tcp_packet(bytes(100), sequence=1 + 100 * number)) for number in range(6)]
     for number, piece in enumerate(pieces(data[1:])):
@@ -73,7 +73,7 @@ def fuzz_trains(data: bytes) -> None:
 
 def fuzz_inner(data: bytes) -> None:
     """A faulty or malicious peer: each piece overwrites the start of an inner packet."""
-    feed = Feed("aes256gcm16", esn=False)
+    feed = Feed("aes256gcm16", esn=False, vectorised=not (data[:1] and data[0] & 2))
     sender = SaPair.of(child(), counting_random()).outbound
     rows = []
     for number, piece in enumerate(pieces(data)):

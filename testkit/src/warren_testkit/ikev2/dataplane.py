@@ -6,7 +6,13 @@ from typing import Any
 
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.children import ChildSa, EspKeys
-from warren_ikev2.dataplane.checksum import complement, ones_complement_sum, pseudo_header, write_ipv4_checksum
+from warren_ikev2.dataplane.checksum import (
+    complement,
+    ipv4_header_is_valid,
+    ones_complement_sum,
+    pseudo_header,
+    write_ipv4_checksum,
+)
 from warren_ikev2.dataplane.counters import Counters
 from warren_ikev2.dataplane.inbound import Arrival, Inbound
 from warren_ikev2.dataplane.links import Links
@@ -123,9 +129,12 @@ class FakeTun:
 
 
 def comparable(packet: bytes) -> bytes:
-    """The packet without its IPv4 identification if that has no meaning (DF), and the checksum over it (RFC 6864, 4.1)."""
-    if packet[0] >> 4 == 4 and packet[6] & 0x40:
-        return packet[:4] + b"\0\0" + packet[6:10] + b"\0\0" + packet[12:]
+    """The packet without its IPv4 identification if that has no meaning (DF, RFC 6864, 4.1): instead of it and of the checksum
+    over it stands whether the checksum is right.
+    """
+    if packet[0] == 0x45 and packet[6] & 0x40:
+        valid = bytes((ipv4_header_is_valid(packet), 0))
+        return packet[:4] + b"\0\0" + packet[6:10] + valid + packet[12:]
     return packet
 
 

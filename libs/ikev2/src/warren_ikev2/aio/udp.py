@@ -9,7 +9,9 @@ from warren_ikev2.addresses import IPAddress, Path, SocketAddress
 
 _MAX_DATAGRAM = 65535
 _BUFFER = 4 * 1024 * 1024
-"""Bytes asked of the kernel each way: a second of 30 Mbit/s while the event loop is busy; the kernel may give less."""
+"""Bytes asked of the kernel each way: a second of 30 Mbit/s while the event loop is busy."""
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+"""Linux's numbers (socket(7)): beyond the limits net.core.wmem_max and rmem_max, with CAP_NET_ADMIN."""
 _PATHS = 4096
 """Paths whose objects are kept, so that not every packet builds one."""
 _IP_PKTINFO = 8
@@ -42,8 +44,12 @@ class UdpPort:
         self._paths: dict[tuple[object, bytes], Path] = {}
 
     def _configure(self) -> None:
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            self._sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+        for forced, option in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+            try:
+                # the default limit of 208 kB holds three trains of 64 KiB: a burst of TCP would lose some
+                self._sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER)
+            except PermissionError:
+                self._sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         if self._v6:
             self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)

@@ -12,14 +12,16 @@ from typing import Any, NamedTuple, Protocol
 from warren_ikev2.dataplane.counters import Counters
 from warren_ikev2.dataplane.links import Link, Links
 from warren_ikev2.dataplane.merge import Merger, Write
+from warren_ikev2.dataplane.plain import PlainMerger, PlainOpener
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
+from warren_ikev2.esp.sa import InboundSa
 from warren_ikev2.esp.table import SaPair
 from warren_ikev2.esp.udp import MIN_ESP, DatagramKind, classify
 
 try:
     from warren_ikev2.dataplane.open import TrainOpener
     from warren_ikev2.dataplane.runs import RunMerger
-except ImportError:  # no numpy: packets are opened one at a time
+except ImportError:  # no numpy
     TrainOpener = RunMerger = None  # type: ignore[assignment,misc]
 
 RECEIVE_SIZE = 2 * 65536
@@ -49,6 +51,23 @@ class ReceivePort(Protocol):
         ...
 
 
+class Opener(Protocol):
+    """Opens trains (see `open` and `plain`)."""
+
+    def open(self, sa: InboundSa, stride: int, count: int) -> Any | None:
+        """Open `count` packets at the start of the receive buffer; `None`, with nothing changed, if they are to be opened one
+        at a time."""
+        ...
+
+
+class Runs(Protocol):
+    """Delivers what an opener has opened."""
+
+    def deliver(self, sa: InboundSa, train: Any, outer_tos: int) -> None:
+        """Deliver all packets of a train in order; what is dropped is counted."""
+        ...
+
+
 class Inbound:
     """Takes what arrives. `packets` is the buffer to receive into."""
 
@@ -72,8 +91,12 @@ class Inbound:
         self._on_ike = on_ike
         self._on_source = on_source
         self.merger = Merger(write)
-        self._opener = TrainOpener(self.packets) if vectorised and TrainOpener is not None else None
-        self._runs = RunMerger(self.merger, counters.drops) if vectorised and RunMerger is not None else None
+        self._opener: Opener
+        self._runs: Runs
+        if vectorised and TrainOpener is not None:
+            self._opener, self._runs = TrainOpener(self.packets), RunMerger(self.merger, counters.drops)
+        else:
+            self._opener, self._runs = PlainOpener(self.packets), PlainMerger(self.merger, counters.drops)
 
     def drain(self, port: ReceivePort, limit: int) -> None:
         """Receive until there is nothing more, but at most `limit` trains or single datagrams."""
@@ -120,18 +143,19 @@ class Inbound:
 
     def _take_train(self, port: Any, arrival: Arrival) -> None:
         length, stride, tos, source = arrival
-        full, view = length // stride, self._view
+        full = length // stride
         done = 0
-        pair = self._links.table.pair_for(bytes(view[:4]))
-        if pair is not None and self._opener is not None and self._runs is not None:
-            train = self._opener.open(pair.inbound, stride, full)
+        link = self._links.by_spi.get(bytes(self._view[:4]))
+        pair = None if link is None else link.pair
+        if link is not None:
+            inbound = link.pair.inbound
+            train = self._opener.open(inbound, stride, full)
             if train is not None:
                 self._counters.trains_opened += 1
-                link = self._links.by_spi[bytes(view[:4])]
                 if link.policer is None or link.policer.inbound.take(full * stride):
-                    before = pair.inbound.packets
-                    self._runs.deliver(pair.inbound, train, tos)
-                    self._counters.packets_in += pair.inbound.packets - before
+                    before = inbound.packets
+                    self._runs.deliver(inbound, train, tos)
+                    self._counters.packets_in += inbound.packets - before
                 else:
                     self._counters.drops[DropReason.RATE] += full
                 self._authentic(link, source)

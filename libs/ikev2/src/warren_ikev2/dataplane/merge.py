@@ -19,7 +19,7 @@ from warren_ikev2.dataplane.checksum import (
     transport_is_valid,
     write_ipv4_checksum,
 )
-from warren_ikev2.dataplane.vnet import GSO_ECN, GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM, NO_OFFLOAD, VnetHeader
+from warren_ikev2.dataplane.vnet import GSO_ECN, GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM, NO_OFFLOAD, build_vnet
 
 Buffer = bytes | bytearray | memoryview
 Write = Callable[[Sequence[Buffer]], None]
@@ -30,16 +30,18 @@ MERGEABLE_FLAGS = 0xD8
 """CWR, ECE, ACK and PSH: a segment with any other bit begins no run."""
 ENDS_RUN, STARTS_RUN = 0x09, 0x80
 """PSH or FIN: the last segment of a run. CWR: the first."""
+LONGEST_HEADERS = 100
+"""Bytes of an IPv6 header and the longest TCP header."""
 _DF = 0x40
 _VARIES = ENDS_RUN | STARTS_RUN
 
 
-def tcp_header_length(packet: Buffer) -> int:
-    """The length of all headers if the packet is one that may be merged, with payload; else 0.
+def tcp_header_length(packet: Buffer, length: int) -> int:
+    """The length of all headers if the packet of `length` bytes is one that may be merged, with payload; else 0.
 
-    IPv4 without options that is no fragment, or IPv6 without extension headers; ACK and no SYN, RST, URG or FIN.
+    IPv4 without options that is no fragment, or IPv6 without extension headers; ACK and no SYN, RST, URG or FIN. The first
+    LONGEST_HEADERS bytes are enough of it.
     """
-    length = len(packet)
     if length < 41:
         return 0
     if packet[0] == 0x45:
@@ -79,7 +81,7 @@ def build_merged_header(header: bytearray, tcp: int, total: int, flags: int, mss
     pseudo = pseudo_header(header, PROTO_TCP, total - tcp) % MODULUS
     header[tcp + 16 : tcp + 18] = pseudo.to_bytes(2, "big")
     kind |= GSO_ECN if flags & STARTS_RUN else 0
-    return VnetHeader(NEEDS_CSUM, kind, len(header), mss, tcp, 16).build() + header
+    return build_vnet(NEEDS_CSUM, kind, len(header), mss, tcp, 16) + header
 
 
 class Merger:
@@ -96,7 +98,7 @@ class Merger:
 
     def add(self, packet: bytes) -> None:
         """Take an inner packet that passed all checks of ESP."""
-        header = tcp_header_length(packet)
+        header = tcp_header_length(packet, len(packet))
         if not header or not _checksums_are_valid(packet):
             self.flush()
             self._write((NO_OFFLOAD, packet))

@@ -7,24 +7,13 @@ scalar path opens its packets one at a time.
 
 from typing import NamedTuple
 
+import numpy as np
 from cryptography.exceptions import InvalidTag
 
-from warren_ikev2.dataplane.layout import (
-    HEAD,
-    MAX_SEGMENTS,
-    ROW_NUMBERS,
-    TAG,
-    Cache,
-    Numbers,
-    TrainBuffers,
-    TrainLayout,
-)
+from warren_ikev2.dataplane.layout import ROW_NUMBERS, Cache, Numbers, TrainBuffers, TrainLayout
+from warren_ikev2.dataplane.trains import first_sequence, may_be_opened
 from warren_ikev2.esp.sa import InboundSa
 from warren_ikev2.esp.transforms import AeadTransform
-
-_LOW = 0xFFFFFFFF
-_SMALLEST_STRIDE = HEAD + 48 + TAG
-"""Bytes: an ESP packet with less carries no TCP segment with payload; a row a packet costs more than it saves."""
 
 
 class OpenedTrain(NamedTuple):
@@ -40,8 +29,29 @@ class ReceiveLayout(TrainLayout):
 
     def __init__(self, buffers: TrainBuffers, stride: int, esn: bool) -> None:
         super().__init__(buffers, stride, esn=esn, sealing=False)
+        self._buffers = buffers
+        self._first = ReceiveRows(self, buffers, self.capacity)
         self.runs: dict[tuple[int, int, int], object] = {}
         """Of `runs`: what depends on the inner packets' shape as well."""
+
+    def first(self, count: int) -> "ReceiveRows":
+        """The first `count` rows."""
+        if count != self._first.count:
+            self._first = ReceiveRows(self, self._buffers, count)
+        return self._first
+
+
+class ReceiveRows:
+    """The columns of the first `count` rows of a layout."""
+
+    def __init__(self, layout: ReceiveLayout, buffers: TrainBuffers, count: int) -> None:
+        self.count = count
+        self.numbers = ROW_NUMBERS[:count]
+        self.sequence = layout.sequence[:count]
+        self.starts: Numbers = np.empty(count, np.uint32)
+        self.iv = layout.iv[:count]
+        self.nonce_iv = buffers.nonces[:count, 1:]
+        self.arguments = layout.rows[:count]
 
 
 class TrainOpener:
@@ -56,44 +66,42 @@ class TrainOpener:
 
     def open(self, sa: InboundSa, stride: int, count: int) -> OpenedTrain | None:
         """Open `count` packets from the start of the buffer; `None` if the scalar path is to do it."""
-        transform = sa.transform
-        if not isinstance(transform, AeadTransform) or stride & 3 or not stride >= _SMALLEST_STRIDE:
-            return None
-        if not 2 <= count <= min(MAX_SEGMENTS, sa.replay.size):
+        transform = may_be_opened(sa, stride, count)
+        if transform is None:
             return None
         layout = self._layouts.get(stride, transform.esn)
-        if count > layout.capacity:
-            return None
-        first = self._first_sequence(sa, layout, count)
+        rows = layout.first(count)
+        first = self._first_sequence(sa, rows)
         if first is None:
             return None
-        self._prepare(sa, transform, layout, count, first)
+        self._prepare(sa, transform, layout, rows, first)
         decrypt = transform.cipher.decrypt_into
         try:
-            for nonce, source, associated, target in layout.rows[:count]:
-                decrypt(nonce, source, associated, target)
+            for arguments in rows.arguments:
+                decrypt(*arguments)
         except InvalidTag:
             return None
         sa.replay.update_run(first, count)
         return OpenedTrain(layout, self._buffers.plain_view, count)
 
     @staticmethod
-    def _first_sequence(sa: InboundSa, layout: ReceiveLayout, count: int) -> int | None:
+    def _first_sequence(sa: InboundSa, rows: ReceiveRows) -> int | None:
         """The first packet's number, if the others follow it and all are new."""
-        starts: Numbers = layout.sequence[:count] - ROW_NUMBERS[:count]
-        low = int(starts[0])
-        if low + count > _LOW or starts.tobytes() != starts[:1].tobytes() * count:
+        np.subtract(rows.sequence, rows.numbers, rows.starts)
+        starts = rows.starts.tobytes()
+        if starts != starts[:4] * rows.count:
             return None
-        first = sa.replay.infer(low)
-        return first if first > sa.replay.top and sa.replay.infer(low + count - 1) == first + count - 1 else None
+        return first_sequence(sa, int.from_bytes(starts[:4], "little"), rows.count)
 
-    def _prepare(self, sa: InboundSa, transform: AeadTransform, layout: ReceiveLayout, count: int, first: int) -> None:
-        buffers = self._buffers
+    def _prepare(
+        self, sa: InboundSa, transform: AeadTransform, layout: ReceiveLayout, rows: ReceiveRows, first: int
+    ) -> None:
+        buffers, count = self._buffers, rows.count
         if buffers.owner is not sa:
             buffers.owner = sa
             buffers.nonces[:, 0] = int.from_bytes(transform.salt, "big")
-        buffers.nonces[:count, 1:] = layout.iv[:count]
+        rows.nonce_iv[...] = rows.iv
         if transform.esn:
             buffers.associated[:count, 0] = layout.spi[:count]
             buffers.associated[:count, 1] = first >> 32
-            buffers.associated[:count, 2] = layout.sequence[:count]
+            buffers.associated[:count, 2] = rows.sequence

@@ -13,6 +13,7 @@ from warren_ikev2.dataplane.counters import Counters
 from warren_ikev2.dataplane.links import Link, Links
 from warren_ikev2.dataplane.merge import Buffer, Write
 from warren_ikev2.dataplane.segment import TransportShape, segment, transport_shape
+from warren_ikev2.dataplane.trains import MAX_SEGMENTS, MAX_TRAIN
 from warren_ikev2.dataplane.vnet import GSO_NONE, GSO_UDP_L4, HEADER_SIZE, NEEDS_CSUM, NO_OFFLOAD, VnetHeader
 from warren_ikev2.esp import pmtu
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
@@ -25,8 +26,6 @@ except ImportError:  # no numpy: the kernel segments, see `tun`
 
 VECTORISED = TcpSealer is not None
 """Whether numpy is there."""
-MAX_SEGMENTS, MAX_TRAIN = 64, 65507
-"""Packets and bytes of one send (see `layout`, which needs numpy)."""
 FRAME_OFFSET = 2
 """Where the vnet header stands in the frame buffer, so that the IP header is at a multiple of 4 bytes."""
 FRAME_SIZE = FRAME_OFFSET + HEADER_SIZE + 65535

@@ -7,7 +7,7 @@ batches of each in turn; without traffic it sleeps.
 
 import gc
 import os
-import selectors
+import select
 import signal
 import socket
 import sys
@@ -33,6 +33,7 @@ REPLACED_SECONDS = 2.0
 STATISTICS_SECONDS = 1.0
 """Between two reports while there is traffic: the precision of lifetimes by bytes and packets."""
 _CONTROL_AT_A_TIME = 64
+_EVENTS_AT_A_TIME = 16
 
 
 class DataProcess:
@@ -40,7 +41,9 @@ class DataProcess:
 
     def __init__(self, channel: socket.socket, start: control.Start, descriptors: list[int]) -> None:
         self._channel = channel
-        self._selector = selectors.DefaultSelector()
+        self._poll = select.epoll()
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._control = channel.fileno()
         self._report_at: float | None = None
         self._running = True
         self._replaced: list[tuple[float, OffloadPort]] = []
@@ -51,8 +54,8 @@ class DataProcess:
         links = Links(os.urandom, start.path_mtu)
         self._path = DataPath(tun, ports, links, self, vectorised=start.vectorised)
         self._offloads = tun.offloads
-        self._selector.register(channel, selectors.EVENT_READ, self._control_readable)
-        self._selector.register(tun, selectors.EVENT_READ, self._path.tun_readable)
+        self._watch_for(channel.fileno(), self._control_readable)
+        self._watch_for(tun.fileno(), self._path.tun_readable)
         for port in ports:
             self._watch(port)
 
@@ -60,7 +63,12 @@ class DataProcess:
         return OffloadPort(socket.socket(fileno=descriptor), gso=self._udp_gso)
 
     def _watch(self, port: OffloadPort) -> None:
-        self._selector.register(port, selectors.EVENT_READ, lambda: self._path.port_readable(port))
+        self._watch_for(port.fileno(), lambda: self._path.port_readable(port))
+
+    def _watch_for(self, descriptor: int, handle: Callable[[], None]) -> None:
+        """Call `handle` when there is something to read. An epoll object of our own: `selectors` costs 2 µs a turn."""
+        self._handlers[descriptor] = handle
+        self._poll.register(descriptor, select.EPOLLIN)
 
     def run(self, *, vectorised: bool) -> None:
         """Move packets until the control ends or asks for the end."""
@@ -74,14 +82,14 @@ class DataProcess:
     def _turn(self) -> None:
         closing = self._replaced[0][0] if self._replaced else None
         times = [at for at in (self._path.links.get_timer(), self._report_at, closing) if at is not None]
-        timeout = max(0.0, min(times) - time.monotonic()) if times else None
+        ready = self._poll.poll(max(0.0, min(times) - time.monotonic()) if times else None, _EVENTS_AT_A_TIME)
         traffic = False
-        # The control comes first: it installs CHILD_SAs whose first packets may be waiting in a socket.
-        ready = sorted(self._selector.select(timeout), key=lambda it: it[0].fileobj is not self._channel)
-        for key, _ in ready:
-            handle: Callable[[], None] = key.data
-            handle()
-            traffic = traffic or key.fileobj is not self._channel
+        if len(ready) > 1:
+            # The control comes first: it installs CHILD_SAs whose first packets may be waiting in a socket.
+            ready.sort(key=lambda it: it[0] != self._control)
+        for descriptor, _ in ready:
+            self._handlers[descriptor]()
+            traffic = traffic or descriptor != self._control
         now = time.monotonic()
         if traffic and self._report_at is None:
             self._report_at = now + STATISTICS_SECONDS
@@ -92,7 +100,9 @@ class DataProcess:
         self._path.links.handle_timer(now)
         while self._replaced and self._replaced[0][0] <= now:
             _, port = self._replaced.pop(0)
-            self._selector.unregister(port)
+            descriptor = port.fileno()
+            self._poll.unregister(descriptor)
+            del self._handlers[descriptor]
             port.close()
 
     def stop(self) -> None:

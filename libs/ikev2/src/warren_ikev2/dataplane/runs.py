@@ -1,28 +1,27 @@
 """The batched way in, second half: the packets of an opened train are split into runs, checked and merged (numpy).
 
-One comparison of each row with the row before finds where a run ends; sums over the rows verify all checksums; then each run
-is one write to the TUN device. A run passes the selectors once, since its addresses, ports and protocol are equal. Rows
-that are not TCP, have other trailers or sizes, or need a changed ECN codepoint, go through `InboundSa.accept` one at
-a time, in their place in the order.
+One comparison of each row with the first, or else with the row before, finds where a run ends; sums over the rows verify all
+checksums; then each run is one write to the TUN device. Rows that are not TCP, have other trailers or sizes, or need a
+changed ECN codepoint, go through `InboundSa.accept` one at a time, in their place in the order.
 """
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, pseudo_header
-from warren_ikev2.dataplane.layout import ENDINGS, ROW_NUMBERS, Bytes, Numbers, trailer_sum
-from warren_ikev2.dataplane.merge import ENDS_RUN, STARTS_RUN, Merger, tcp_header_length
+from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, ipv4_header_is_valid, pseudo_header
+from warren_ikev2.dataplane.delivery import Delivery, may_be_run
+from warren_ikev2.dataplane.layout import ROW_NUMBERS, Bytes, Numbers, trailer_sum
+from warren_ikev2.dataplane.merge import ENDS_RUN, LONGEST_HEADERS, STARTS_RUN, Merger, tcp_header_length
 from warren_ikev2.dataplane.open import OpenedTrain, ReceiveLayout
-from warren_ikev2.esp.drops import DropReason, PacketDroppedError
-from warren_ikev2.esp.ecn import is_unchanged
-from warren_ikev2.esp.inner import tos_of
+from warren_ikev2.dataplane.trains import ENDINGS
+from warren_ikev2.esp.drops import DropReason
 from warren_ikev2.esp.sa import InboundSa
 
-_DF = 0x40
 _MODULUS = np.uint64(MODULUS)
 
 
@@ -53,12 +52,15 @@ class RunLayout:
         self.packet_length = layout.plain_length - len(self.ending)
         self.mss = self.packet_length - header
         mask = bytearray(b"\xff" * header)
-        if tcp == 20:
-            mask[4:6] = mask[10:12] = b"\0\0"
         mask[tcp + 4 : tcp + 8] = bytes(4)
         mask[tcp + 13] = 0xFF & ~(ENDS_RUN | STARTS_RUN)
         mask[tcp + 16 : tcp + 18] = b"\0\0"
+        self.same_mask: Numbers = np.frombuffer(bytes(mask), "<u4")
+        """What is equal in all packets of a run, with the IPv4 identification, which senders may keep (RFC 6864, 4.1)."""
+        if tcp == 20:
+            mask[4:6] = mask[10:12] = b"\0\0"
         self.mask: Numbers = np.frombuffer(bytes(mask), "<u4")
+        """What must be equal."""
         self.headers = layout.plain32[:, : header // 4]
         self.sequence = layout.plain32_wire[:, tcp // 4 + 1]
         self.flags: Bytes = layout.plain8[:, tcp + 13]
@@ -71,49 +73,80 @@ class RunLayout:
             layout.plain_view[at + header : at + self.packet_length]
             for at in range(0, layout.capacity * self.row_length, self.row_length)
         ]
+        self._first = RunRows(self, layout.capacity)
 
-    def breaks(self, count: int) -> list[int]:
-        """The rows that begin a run, and `count`.
+    def first(self, count: int) -> "RunRows":
+        """The first `count` rows."""
+        if count != self._first.count:
+            self._first = RunRows(self, count)
+        return self._first
+
+    def expected_sum(self, first: bytes) -> bytes:
+        """What `RunRows.sums` gives for a segment with a correct checksum; `first` holds its headers."""
+        pseudo = pseudo_header(first, PROTO_TCP, self.packet_length - self.shape.tcp) % MODULUS
+        little = (pseudo >> 8 | (pseudo & 0xFF) << 8) + MODULUS - self.trailer
+        return (-little % MODULUS).to_bytes(8, "little")
+
+
+class RunRows:
+    """The columns of the first `count` rows of a layout."""
+
+    def __init__(self, columns: RunLayout, count: int) -> None:
+        self.count = count
+        self._columns = columns
+        self._headers = columns.headers[:count]
+        self._masked: Numbers = np.empty(self._headers.shape, "<u4")
+        self._sequence = columns.sequence[:count]
+        self._steps = columns.steps[:count]
+        self._anchors: Numbers = np.empty(count, np.uint32)
+        self._flags = columns.flags[:count]
+        self._summed = columns.summed[:count]
+        self._sums: Numbers = np.empty(count, np.uint64)
+        self._ip_header = None if columns.ip_header is None else columns.ip_header[:count]
+        self._endings = columns.endings[:count]
+        self._expected_endings = columns.ending * count
+
+    def have_their_endings(self) -> bool:
+        """Whether all rows have the trailer of the shape."""
+        return bool(self._endings.tobytes() == self._expected_endings)
+
+    def breaks(self) -> tuple[list[int], bool]:
+        """The rows that begin a run, and the count of rows; and whether all IP headers are equal.
 
         Nearly every train is one run: equal bytes say so faster than a comparison by rows does.
         """
-        headers = self.headers[:count]
-        masked = (headers & self.mask).tobytes()
-        anchors = self.sequence[:count] - self.steps[:count]
-        flags = self.flags[:count]
-        plain_flags = flags.tobytes()
-        if (
-            masked == masked[: self.shape.header] * count
-            and _are_equal(anchors, count)
-            and not _ENDS.search(plain_flags, 0, count - 1)
-            and not _STARTS.search(plain_flags, 1)
-        ):
-            return [0, count]
-        starts = ((headers[1:] ^ headers[:-1]) & self.mask).any(axis=1)
+        count, flags = self.count, self._flags.tobytes()
+        np.subtract(self._sequence, self._steps, self._anchors)
+        if _are_equal(self._anchors, count) and not _ENDS.search(flags, 0, count - 1) and not _STARTS.search(flags, 1):
+            if self._equal_headers(self._columns.same_mask):
+                return [0, count], True
+            if self._equal_headers(self._columns.mask):
+                return [0, count], False
+        headers, numbers, anchors = self._headers, self._flags, self._anchors
+        starts = ((headers[1:] ^ headers[:-1]) & self._columns.mask).any(axis=1)
         starts |= anchors[1:] != anchors[:-1]
-        starts |= (flags[:-1] & ENDS_RUN) != 0
-        starts |= (flags[1:] & STARTS_RUN) != 0
-        return [0, *(np.flatnonzero(starts) + 1).tolist(), count]
+        starts |= (numbers[:-1] & ENDS_RUN) != 0
+        starts |= (numbers[1:] & STARTS_RUN) != 0
+        return [0, *(np.flatnonzero(starts) + 1).tolist(), count], False
 
-    def sums(self, count: int) -> tuple[Numbers, Numbers | None]:
-        """The sums, modulo 65,535, of the TCP segments with their trailers, and for IPv4 of the IP headers, of each row."""
-        segments = self.summed[:count].sum(axis=1, dtype=np.uint64)
-        segments %= _MODULUS
-        if self.ip_header is None:
-            return segments, None
-        ip_headers = self.ip_header[:count].sum(axis=1, dtype=np.uint64)
-        ip_headers %= _MODULUS
-        return segments, ip_headers
+    def _equal_headers(self, mask: Numbers) -> bool:
+        np.bitwise_and(self._headers, mask, self._masked)
+        masked = self._masked.tobytes()
+        return bool(masked == masked[: self._columns.shape.header] * self.count)
 
-    def are_valid(self, segments: Numbers, ip_headers: Numbers | None, first: bytes) -> bool:
-        """Whether the checksums of a run are right; `first` holds its first packet's headers."""
-        pseudo = pseudo_header(first, PROTO_TCP, self.packet_length - self.shape.tcp) % MODULUS
-        little = (pseudo >> 8 | (pseudo & 0xFF) << 8) + MODULUS - self.trailer
-        expected = (-little % MODULUS).to_bytes(8, "little")
-        count = len(segments)
-        return segments.tobytes() == expected * count and (
-            ip_headers is None or ip_headers.tobytes() == bytes(8 * count)
-        )
+    def sums(self) -> bytes:
+        """The sums, modulo 65,535, of the TCP segments with their trailers, eight bytes a row."""
+        np.add.reduce(self._summed, 1, np.uint64, out=self._sums)
+        np.remainder(self._sums, _MODULUS, self._sums)
+        return self._sums.tobytes()
+
+    def ip_sums(self) -> bytes:
+        """The same of IPv4 headers; empty for IPv6."""
+        if self._ip_header is None:
+            return b""
+        np.add.reduce(self._ip_header, 1, np.uint64, out=self._sums)
+        np.remainder(self._sums, _MODULUS, self._sums)
+        return self._sums.tobytes()
 
 
 def _are_equal(numbers: Numbers, count: int) -> bool:
@@ -124,32 +157,39 @@ class RunMerger:
     """Delivers opened trains to `merger`, whose caller flushes it before the next train is opened."""
 
     def __init__(self, merger: Merger, drops: Counter[DropReason]) -> None:
-        self._merger = merger
-        self._drops = drops
+        self._delivery = Delivery(merger, drops)
 
     def deliver(self, sa: InboundSa, train: OpenedTrain, outer_tos: int) -> None:
         """Deliver all packets of a train in order; what is dropped is counted."""
         columns = self._columns(train)
-        if columns is None:
-            self._one_at_a_time(sa, train, 0, train.packets, outer_tos)
+        rows = columns.first(train.packets) if columns is not None else None
+        if columns is None or rows is None or not rows.have_their_endings():
+            self._delivery.one_at_a_time(sa, _plaintexts(train, 0, train.packets), outer_tos)
             return
-        starts = columns.breaks(train.packets)
-        segments, ip_headers = columns.sums(train.packets)
+        starts, same_ip_header = rows.breaks()
+        sums = rows.sums()
+        ip_sums = b"" if same_ip_header else rows.ip_sums()
+        flag_at, plain = columns.shape.tcp + 13, train.plain
         for begin, end in pairwise(starts):
             first = self._first_header(columns, train, begin, end, outer_tos)
-            rows = slice(begin, end)
-            if first and columns.are_valid(segments[rows], None if ip_headers is None else ip_headers[rows], first):
-                self._deliver_run(sa, train, columns, first, begin, end)
+            if (
+                first
+                and sums[8 * begin : 8 * end] == columns.expected_sum(first) * (end - begin)
+                and not ip_sums[8 * begin : 8 * end].strip(b"\0")
+                and (not same_ip_header or columns.shape.tcp != 20 or ipv4_header_is_valid(first))
+            ):
+                flags = first[flag_at] | plain[(end - 1) * columns.row_length + flag_at]
+                self._delivery.run(sa, first, columns.payloads[begin:end], flags)
             else:
-                self._one_at_a_time(sa, train, begin, end, outer_tos)
+                self._delivery.one_at_a_time(sa, _plaintexts(train, begin, end), outer_tos)
 
     @staticmethod
     def _columns(train: OpenedTrain) -> RunLayout | None:
-        """The columns for the shape of the first packet, if it is TCP and all trailers are those of its shape."""
-        layout, plain, count = train
+        """The columns for the shape of the first packet, if it is TCP."""
+        layout, plain, _ = train
         length = layout.plain_length
         pad = plain[length - 2]
-        header = tcp_header_length(plain[: length - 2 - pad]) if pad <= 3 else 0
+        header = tcp_header_length(bytes(plain[: min(length, LONGEST_HEADERS)]), length - 2 - pad) if pad <= 3 else 0
         if not header:
             return None
         shape = Shape(header, 20 if plain[0] >> 4 == 4 else 40, pad)
@@ -157,7 +197,7 @@ class RunMerger:
         if columns is None:
             columns = layout.runs[shape] = RunLayout(layout, shape)
         assert isinstance(columns, RunLayout)
-        return columns if columns.endings[:count].tobytes() == columns.ending * count else None
+        return columns
 
     @staticmethod
     def _first_header(columns: RunLayout, train: OpenedTrain, begin: int, end: int, outer_tos: int) -> bytes:
@@ -166,34 +206,15 @@ class RunMerger:
             return b""
         header, tcp, _ = columns.shape
         at = begin * columns.row_length
-        packet = train.plain[at : at + columns.packet_length]
-        if packet[0] >> 4 != (4 if tcp == 20 else 6) or tcp_header_length(packet) != header:
+        first = bytes(train.plain[at : at + header])
+        if begin and (
+            first[0] >> 4 != (4 if tcp == 20 else 6) or tcp_header_length(first, columns.packet_length) != header
+        ):  # the train's first packet was looked at for the columns
             return b""
-        first = bytes(packet[:header])
-        if (tcp == 20 and not first[6] & _DF) or not is_unchanged(tos_of(first), outer_tos):
-            return b""
-        return first
+        return first if may_be_run(first, outer_tos) else b""
 
-    def _deliver_run(
-        self, sa: InboundSa, train: OpenedTrain, columns: RunLayout, first: bytes, begin: int, end: int
-    ) -> None:
-        count = end - begin
-        if not sa.selectors.allows(first):
-            self._drops[DropReason.SELECTOR] += count
-            return
-        sa.packets += count
-        sa.octets += count * columns.packet_length
-        tcp = columns.shape.tcp
-        length, plain = columns.row_length, train.plain
-        flags = first[tcp + 13] | plain[(end - 1) * length + tcp + 13]
-        self._merger.add_run(first, columns.payloads[begin:end], flags, int.from_bytes(first[tcp + 4 : tcp + 8], "big"))
 
-    def _one_at_a_time(self, sa: InboundSa, train: OpenedTrain, begin: int, end: int, outer_tos: int) -> None:
-        length = train.layout.plain_length
-        for at in range(begin * length, end * length, length):
-            try:
-                inner = sa.accept(bytes(train.plain[at : at + length]), outer_tos)
-            except PacketDroppedError as dropped:
-                self._drops[dropped.reason] += 1
-            else:
-                self._merger.add(inner)
+def _plaintexts(train: OpenedTrain, begin: int, end: int) -> Iterator[bytes]:
+    length = train.layout.plain_length
+    for at in range(begin * length, end * length, length):
+        yield bytes(train.plain[at : at + length])

@@ -11,19 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, complement, ones_complement_sum, pseudo_header
-from warren_ikev2.dataplane.layout import (
-    ENDINGS,
-    HEAD,
-    MAX_TRAIN,
-    ROW_NUMBERS,
-    TAG,
-    Cache,
-    TrainBuffers,
-    TrainLayout,
-    trailer_sum,
-)
+from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, ones_complement_sum
+from warren_ikev2.dataplane.layout import ROW_NUMBERS, Cache, Numbers, TrainBuffers, TrainLayout, trailer_sum
 from warren_ikev2.dataplane.segment import TCP_CWR, TCP_FIN_PSH, TransportShape, segment
+from warren_ikev2.dataplane.trains import ENDINGS, HEAD, MAX_TRAIN, TAG
 from warren_ikev2.dataplane.vnet import VnetHeader
 from warren_ikev2.esp.sa import OutboundSa
 from warren_ikev2.esp.transforms import AeadTransform
@@ -60,15 +51,42 @@ class SendLayout(TrainLayout):
         self.tcp_checksum = self.plain16[:, (tcp + 16) // 2]
         self.summed = self.plain32[:, tcp // 4 :]
         self.offsets = ROW_NUMBERS * np.uint32(mss)
+        self._buffers = buffers
+        self._first = SendRows(self, buffers, self.capacity)
+
+    def first(self, count: int) -> "SendRows":
+        """The first `count` rows."""
+        if count != self._first.count:
+            self._first = SendRows(self, self._buffers, count)
+        return self._first
+
+
+class SendRows:
+    """The columns of the first `count` rows of a layout, and what is computed for them."""
+
+    def __init__(self, layout: SendLayout, buffers: TrainBuffers, count: int) -> None:
+        self.count = count
+        self.headers = layout.headers[:count]
+        self.payloads = layout.payloads[:count]
+        self.tcp_sequence = layout.tcp_sequence[:count]
+        self.offsets = layout.offsets[:count]
+        self.summed = layout.summed[:count]
+        self.sums: Numbers = np.empty(count, np.uint64)
+        self.tcp_checksum = layout.tcp_checksum[:count]
+        self.row_numbers = ROW_NUMBERS[:count]
+        self.scratch: Numbers = np.empty(count, np.uint32)
+        self.column = self.scratch[:, np.newaxis]
+        self.numbers = layout.numbers[:count]
+        self.nonce_numbers = buffers.nonces[:count, 2]
+        self.arguments = layout.rows[:count]
+        self.train = buffers.packets_view[: count * layout.stride]
 
 
 class TcpSealer:
     """Segments and seals TSO packets. One for a process: its buffers are shared by all SAs."""
 
     def __init__(self) -> None:
-        packets = bytearray(MAX_TRAIN + 64)
-        self._buffers = TrainBuffers(packets)
-        self._packets = memoryview(packets)
+        self._buffers = TrainBuffers(bytearray(MAX_TRAIN + 64))
         self._layouts = Cache(self._make)
 
     def _make(self, header: int, mss: int, tcp: int, version: int, esn: bool) -> SendLayout:
@@ -95,23 +113,23 @@ class TcpSealer:
         done = 0
         while done < full:
             count = min(layout.capacity, full - done)
-            layout.headers[:count] = headers
+            rows = layout.first(count)
+            rows.headers[...] = headers
             start = payload + done * mss
-            layout.payloads[:count] = packet_row[start : start + count * mss].reshape(count, mss)
-            layout.tcp_sequence[:count] = layout.offsets[:count] + np.uint32((first + done * mss) & _LOW)
+            rows.payloads[...] = packet_row[start : start + count * mss].reshape(count, mss)
+            rows.tcp_sequence[...] = np.add(rows.offsets, (first + done * mss) & _LOW, rows.scratch)
             if distinct:
                 _write_identifications(layout, packet, shape, done, count)
             if not done:
                 layout.tcp_flags[0] |= flags & TCP_CWR
             if done + count == full and not rest:
                 layout.tcp_flags[count - 1] |= flags & TCP_FIN_PSH
-            self._encrypt(layout, sa, transform, count, mss + payload)
+            self._encrypt(layout, rows, sa, transform, mss + payload)
             done += count
-            train = self._packets[: count * layout.stride]
             if done == full and tail is not None and count < layout.capacity:
-                yield Train((train, sa.seal(tail)), layout.stride, count + 1)
+                yield Train((rows.train, sa.seal(tail)), layout.stride, count + 1)
                 return
-            yield Train((train,), layout.stride, count)
+            yield Train((rows.train,), layout.stride, count)
         if tail is not None:
             sealed = sa.seal(tail)
             yield Train((sealed,), len(sealed), 1)
@@ -137,29 +155,33 @@ class TcpSealer:
         if high is not None:
             layout.iv[:, 0] = buffers.nonces[:, 1] = high
 
-    def _encrypt(self, layout: SendLayout, sa: OutboundSa, transform: AeadTransform, count: int, length: int) -> None:
+    def _encrypt(
+        self, layout: SendLayout, rows: SendRows, sa: OutboundSa, transform: AeadTransform, length: int
+    ) -> None:
         """Complete the checksums, number the packets and encrypt them."""
+        count = rows.count
         sequence = sa.reserve(count, count * length)
         wraps = (sequence & _LOW) + count > _LOW
         self._write_constants(layout, sa, transform, None if wraps else sequence >> 32)
-        sums = layout.summed[:count].sum(axis=1, dtype=np.uint64)
-        sums %= _MODULUS
-        layout.tcp_checksum[:count] = _LARGEST_SUM - sums
+        sums = rows.sums
+        np.add.reduce(rows.summed, 1, np.uint64, out=sums)
+        np.remainder(sums, _MODULUS, sums)
+        np.subtract(_LARGEST_SUM, sums, sums)
+        rows.tcp_checksum[...] = sums
         buffers = self._buffers
         if not wraps:
-            numbers = ROW_NUMBERS[:count] + np.uint32(sequence & _LOW)
-            layout.numbers[:count] = numbers[:, np.newaxis]
-            buffers.nonces[:count, 2] = numbers
+            rows.nonce_numbers[...] = np.add(rows.row_numbers, sequence & _LOW, rows.scratch)
+            rows.numbers[...] = rows.column
         else:  # the low half wraps within the train
             wide = np.arange(sequence, sequence + count, dtype=np.uint64)
             low, high = (wide & np.uint64(_LOW)).astype(np.uint32), (wide >> np.uint64(32)).astype(np.uint32)
-            layout.sequence[:count] = layout.iv[:count, 1] = buffers.nonces[:count, 2] = low
+            layout.sequence[:count] = layout.iv[:count, 1] = rows.nonce_numbers[...] = low
             layout.iv[:count, 0] = buffers.nonces[:count, 1] = high
         if transform.esn:
             buffers.associated[:count, 1:] = buffers.nonces[:count, 1:]
         encrypt = transform.cipher.encrypt_into
-        for nonce, source, associated, target in layout.rows[:count]:
-            encrypt(nonce, source, associated, target)
+        for arguments in rows.arguments:
+            encrypt(*arguments)
 
     @staticmethod
     def _last_segment(
@@ -196,11 +218,14 @@ def _write_common(packet: memoryview, shape: TransportShape, mss: int, trailer: 
     packet[tcp + 13] &= ~(TCP_CWR | TCP_FIN_PSH) & 0xFF
     if shape.version == 6:
         packet[4:6] = (length - 40).to_bytes(2, "big")
+        addresses = packet[8:40]
     else:
         packet[2:4] = length.to_bytes(2, "big")
         packet[10:12] = b"\0\0"
-        packet[10:12] = complement(ones_complement_sum(packet[:tcp])).to_bytes(2, "big")
-    pseudo = pseudo_header(packet, PROTO_TCP, length - tcp) % MODULUS
+        # the sum of a header is not zero, so its remainder is the sum
+        packet[10:12] = (MODULUS - (int.from_bytes(packet[:tcp], "big") % MODULUS or MODULUS)).to_bytes(2, "big")
+        addresses = packet[12:20]
+    pseudo = (int.from_bytes(addresses, "big") + PROTO_TCP + length - tcp) % MODULUS
     little = (pseudo >> 8 | (pseudo & 0xFF) << 8) + MODULUS - trailer - 1
     packet[tcp + 16 : tcp + 18] = (little % MODULUS).to_bytes(2, "little")
 

@@ -24,13 +24,14 @@ class ReplayWindow:
     `check` refuses before the costly decryption, `update` records after the packet proved authentic.
     """
 
-    __slots__ = ("_esn", "_mask", "_ring", "size", "top")
+    __slots__ = ("_begin", "_esn", "_mask", "_ring", "size", "top")
 
     def __init__(self, size: int = DEFAULT_WINDOW, *, esn: bool = False) -> None:
         if size < MIN_WINDOW or size & (size - 1):
             raise ValueError(f"the replay window must be a power of two of at least {MIN_WINDOW} packets, not {size}")
         self.size = size
         self.top = 0
+        self._begin = 1
         self._esn = esn
         self._mask = size - 1
         self._ring = array("Q", bytes(8 * size))
@@ -54,21 +55,38 @@ class ReplayWindow:
         """Raise `PacketDroppedError(REPLAY)` unless `sequence` may still be accepted."""
         if sequence > self.top:
             return
-        if sequence <= self.top - self.size or sequence <= 0 or self._ring[sequence & self._mask] == sequence:
+        if (
+            sequence >= self._begin
+            or sequence <= self.top - self.size
+            or sequence <= 0
+            or self._ring[sequence & self._mask] == sequence
+        ):
             raise PacketDroppedError(DropReason.REPLAY)
 
     def update(self, sequence: int) -> None:
         """Record an authentic packet's `sequence`."""
-        self._ring[sequence & self._mask] = sequence
-        if sequence > self.top:
+        if sequence == self.top + 1:
             self.top = sequence
+        elif sequence > self.top:
+            self._store()
+            self.top = self._begin = sequence
+        elif sequence < self._begin:
+            self._ring[sequence & self._mask] = sequence
 
     def update_run(self, first: int, count: int) -> None:
-        """Record `count` consecutive authentic packets, all right of the top and no more than the window holds."""
+        """Record `count` consecutive authentic packets, all right of the top."""
+        if first != self.top + 1:
+            self._store()
+            self._begin = first
+        self.top = first + count - 1
+
+    def _store(self) -> None:
+        """Write the numbers from `_begin` to the top into the ring, as far as the window reaches."""
         mask, ring = self._mask, self._ring
+        first = max(self._begin, self.top - mask)
+        count = self.top - first + 1
         slot = first & mask
         before_end = min(count, self.size - slot)
         ring[slot : slot + before_end] = array("Q", range(first, first + before_end))
         if before_end < count:
             ring[: count - before_end] = array("Q", range(first + before_end, first + count))
-        self.top = first + count - 1
