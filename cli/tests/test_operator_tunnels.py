@@ -106,10 +106,14 @@ def test_rekey_and_restart_order_the_agent_of_one_end(run: Run, fleet: LiveApi) 
     assert "add --yes" in run("tunnels", "restart", name, code=2).stderr
     assert json.loads(run("tunnels", "restart", name, "--yes", "--json").stdout)["action"] == "restart"
     assert "not an end" in run("tunnels", "rekey", name, "--peer", "elsewhere", code=1).stderr
+    assert "to rekey its IKE_SA" in run("tunnels", "rekey", name, "--ike").stdout
+    assert "has no CHILD_SA of odd" in run("tunnels", "restart", name, "--child", "odd", "--yes", code=1).stderr
+    assert "give --child or --ike" in run("tunnels", "rekey", name, "--child", "net", "--ike", code=2).stderr
     ordered = [request for _, verb, request in fleet.bus.calls if verb == "order_tunnel"]
     assert [(it.peer, it.action.value) for it in ordered if isinstance(it, OrderTunnel)] == [
         (peer, "rekey"),
         (peer, "restart"),
+        (peer, "rekey"),
     ]
 
 

@@ -20,8 +20,10 @@ LATE = timedelta(seconds=ORDER_SECONDS + 1)
 TUNNEL = "hub+s1"
 
 
-def order(number: int, action: str = "restart", tunnel: str = TUNNEL, at: datetime | None = None) -> TunnelOrder:
-    return TunnelOrder(id=number, tunnel=tunnel, action=action, at=at or datetime.now(UTC))
+def order(
+    number: int, action: str = "restart", tunnel: str = TUNNEL, at: datetime | None = None, sa: str = ""
+) -> TunnelOrder:
+    return TunnelOrder(id=number, tunnel=tunnel, action=action, at=at or datetime.now(UTC), sa=sa)
 
 
 def ordered(revision: int, given: TunnelOrder | None) -> Intent:
@@ -73,15 +75,26 @@ async def test_a_rekeying_closes_nothing(running: Running) -> None:
     assert ("stop", TUNNEL) not in calls
 
 
+async def test_an_order_may_mean_one_sa(running: Running) -> None:
+    running.source.give(ordered(1, None))
+    await running.tunnel(TunnelState.UP)
+    assert ("rekey net", TUNNEL) in await calls_after(running, order(7, "rekey", sa="child=net"), 2)
+    assert ("rekey ike", TUNNEL) in await calls_after(running, order(8, "rekey", sa="ike"), 3)
+    before = running.driver.tunnels[TUNNEL].spi
+    assert ("stop net", TUNNEL) in await calls_after(running, order(9, sa="child=net"), 4)
+    await eventually(lambda: running.driver.tunnels[TUNNEL].spi > before)
+    assert ("stop", TUNNEL) in await calls_after(running, order(10, sa="ike"), 5)
+
+
 @pytest.mark.parametrize(
     "given",
-    [order(7, "erase"), order(7, tunnel="hub+s2"), order(7, at=NOW)],
-    ids=["unknown action", "tunnel of another peer", "of another time"],
+    [order(7, "erase"), order(7, tunnel="hub+s2"), order(7, at=NOW), order(7, sa="child=a b"), order(7, sa="esp=net")],
+    ids=["unknown action", "tunnel of another peer", "of another time", "invalid child", "unknown SA"],
 )
 async def test_what_is_not_for_this_agent_now_is_left_alone(running: Running, given: TunnelOrder) -> None:
     running.source.give(ordered(1, None))
     await running.tunnel(TunnelState.UP)
-    assert not {"stop", "rekey"} & {call for call, _ in await calls_after(running, given, 2)}
+    assert not {"stop", "rekey"} & {call.split()[0] for call, _ in await calls_after(running, given, 2)}
     assert running.driver.tunnels[TUNNEL].running is not None
 
 

@@ -5,15 +5,21 @@ import pytest
 from warren_api.orders import executing_end
 from warren_contracts.commands import OrderTunnel, Role
 from warren_contracts.problems import ConflictError, NotFoundError
-from warren_contracts.status import FleetTunnel, TunnelState, TunnelStatus
+from warren_contracts.status import ChildSaStatus, FleetTunnel, IpsecStatus, TunnelState, TunnelStatus
 from warren_testkit.api.client import Client, problem
 
 NAME = "hub+s1"
 
 
 def tunnel(*reporting: str, stale: tuple[str, ...] = ()) -> FleetTunnel:
+    link = IpsecStatus(
+        children=tuple(
+            ChildSaStatus(child=it, spi_in="c0ffee01", spi_out="c0ffee02", cipher="aes256gcm16") for it in ("net", "voice")
+        )
+    )
     ends = {
-        peer: TunnelStatus(name=NAME, state=TunnelState.UP, initiator=peer == "s1") for peer in (*reporting, *stale)
+        peer: TunnelStatus(name=NAME, state=TunnelState.UP, initiator=peer == "s1", link=link)
+        for peer in (*reporting, *stale)
     }
     return FleetTunnel(name=NAME, state=TunnelState.UP, peers=("hub", "s1"), ends=ends, stale=stale)
 
@@ -50,6 +56,19 @@ async def test_an_order_reaches_the_registry_with_its_operator(api: Client) -> N
     orders = [request for _, _, request in api.bus.calls if isinstance(request, OrderTunnel)]
     assert [(it.peer, it.tunnel, it.action.value) for it in orders] == [("s1", NAME, "rekey"), ("hub", NAME, "restart")]
     assert orders[0].actor == "the-operator"
+
+
+async def test_an_order_may_name_one_sa_that_the_end_has(api: Client) -> None:
+    api.bus.tunnels[NAME] = tunnel("hub", "s1")
+    api.role(Role.OPERATOR)
+    assert (await api.post("/api/tunnels/hub%2Bs1/rekey?sa=child%3Dnet")).json()["sa"] == "child=net"
+    assert (await api.post("/api/tunnels/hub%2Bs1/rekey?sa=ike")).json()["sa"] == "ike"
+    missing = await api.post("/api/tunnels/hub%2Bs1/restart?sa=child%3Dnat")
+    problem(missing, 404, "not-found")
+    assert "those of net, voice" in missing.json()["detail"]
+    problem(await api.post("/api/tunnels/hub%2Bs1/rekey?sa=net"), 422, "invalid-input")
+    orders = [request for _, _, request in api.bus.calls if isinstance(request, OrderTunnel)]
+    assert [it.sa for it in orders] == ["child=net", "ike"]
 
 
 async def test_an_order_needs_an_operator_and_a_tunnel(api: Client) -> None:

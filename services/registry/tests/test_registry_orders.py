@@ -15,8 +15,8 @@ from warren_registry.ports import Database
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def command(action: TunnelAction, peer: str = "s1") -> OrderTunnel:
-    return OrderTunnel(peer=peer, tunnel="hub+s1", action=action, actor="ann", client="192.0.2.7")
+def command(action: TunnelAction, peer: str = "s1", sa: str | None = None) -> OrderTunnel:
+    return OrderTunnel(peer=peer, tunnel="hub+s1", action=action, sa=sa, actor="ann", client="192.0.2.7")
 
 
 async def test_an_order_is_the_last_one_of_the_record_until_the_next(database: Database) -> None:
@@ -34,18 +34,14 @@ async def test_an_order_is_the_last_one_of_the_record_until_the_next(database: D
     later = NOW + ORDER_INTERVAL
     async with database.transaction() as tables:
         (first,) = await tables.peers.changed_since(version)
-        await order_tunnel(tables, command(TunnelAction.RESTART), later)
+        await order_tunnel(tables, command(TunnelAction.RESTART, sa="child=net"), later)
     async with database.transaction() as tables:
         held = await membership.find(tables, "s1")
         order = record_of(held, 1, 1).order
         assert order is not None
         assert first.tunnel_order is not None
-        assert (first.tunnel_order.action, order.action, order.tunnel, order.at) == (
-            "rekey",
-            "restart",
-            "hub+s1",
-            later,
-        )
+        assert (first.tunnel_order.action, first.tunnel_order.sa) == ("rekey", "")
+        assert (order.action, order.tunnel, order.sa, order.at) == ("restart", "hub+s1", "child=net", later)
         assert order.id == held.version > first.tunnel_order.id
         await membership.revoke(tables, "s1", "ann", later)
     async with database.transaction() as tables:

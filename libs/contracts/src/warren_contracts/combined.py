@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from warren_contracts.base import assembled
 from warren_contracts.names import PeerId, TunnelName
 from warren_contracts.status import FleetTunnel, TunnelState, TunnelStatus
 
@@ -13,6 +14,7 @@ WORST_FIRST = (
     TunnelState.UP,
 )  # fmt: skip
 MAX_DISAGREEMENT = 512  # characters, of FleetTunnel.disagreement
+_GIVEN = set(FleetTunnel.model_fields)
 _INSTALLED = frozenset({TunnelState.UP, TunnelState.DEGRADED})
 
 
@@ -55,17 +57,14 @@ def combine(
     unconfirmed: Collection[PeerId] = (),
 ) -> FleetTunnel:
     """The tunnel as shown to operators. `offline` as for `combined_state`; `unconfirmed`: those that miss the registry's digests."""
-    found = combined_state(ends, offline)
-    return FleetTunnel(
-        name=name,
-        state=found.state,
-        disagreement=found.disagreement,
-        peers=found.peers,
-        ends={peer: ends[peer] for peer in sorted(ends)},
-        stale=found.stale,
-        unconfirmed=tuple(peer for peer in sorted(ends) if peer in unconfirmed and peer not in found.stale),
-        reported_at={peer: reported_at[peer] for peer in sorted(ends) if peer in reported_at},
-    )
+    found, reporting = combined_state(ends, offline), sorted(ends)
+    values = {
+        "name": name, "state": found.state, "disagreement": found.disagreement, "peers": found.peers,
+        "ends": {peer: ends[peer] for peer in reporting}, "stale": found.stale,
+        "unconfirmed": tuple([peer for peer in reporting if peer in unconfirmed and peer not in found.stale]),
+        "reported_at": {peer: reported_at[peer] for peer in reporting if peer in reported_at},
+    }  # fmt: skip
+    return assembled(FleetTunnel, _GIVEN, values)  # all of it was validated when it arrived
 
 
 def states_of(ends: Mapping[PeerId, EndState], offline: Collection[PeerId]) -> dict[PeerId, TunnelState]:

@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints
 from warren_contracts.addresses import IPNetwork
 from warren_contracts.base import STRICT_INT, Document, Input, StrictBool, Whole
 from warren_contracts.documents import SignedDocument
-from warren_contracts.names import PeerId, PolicyId, Tag, TunnelName
+from warren_contracts.names import PeerId, PolicyId, SaReference, Tag, TunnelName
 from warren_contracts.peers import JoinTokenRequest, PeerRecord, PeerSummary, Priority
 from warren_contracts.plan_mark import PlanMark
 from warren_contracts.policy import Policy
@@ -156,11 +156,15 @@ class TunnelAction(StrEnum):
 
 
 class OrderTunnel(OperatorCommand):
-    """Have the agent of a peer rekey or restart one of its tunnels. One order of a peer in five seconds."""
+    """Have the agent of a peer rekey or restart one of its tunnels, or one of its SAs. One order of a peer in five seconds.
+
+    `sa`: `ike` or `child=<name>`. To restart the IKE_SA is to restart the tunnel: its CHILD_SAs end with it (RFC 7296, 1.4.1).
+    """
 
     peer: PeerId
     tunnel: TunnelName
     action: TunnelAction
+    sa: SaReference | None = None
 
 
 class TunnelOrdered(Document):
@@ -169,6 +173,7 @@ class TunnelOrdered(Document):
     peer: PeerId
     tunnel: TunnelName
     action: TunnelAction
+    sa: SaReference | None = None  # the one SA that is meant
     at: datetime
 
 
@@ -177,14 +182,27 @@ class PeerList(Document):
     next_after: str | None = None
 
 
+class ReadDirectory(Page):
+    """A page of the directory; or, of a caller that has all of it at `since` in `epoch`, what has changed after that."""
+
+    epoch: int = 0
+    since: Annotated[int, Field(ge=0)] = 0  # the revision of the first page, or of the last changes, that the caller has
+
+
 class FleetDirectory(Document):
-    """Input of a policy check: all records, and the tags that a peer or a join token has."""
+    """Input of a policy check: all records, and the tags that a peer or a join token has.
+
+    With `since`, `peers` and `removed` are only what has changed after that revision, up to `revision`; with `more`, not all of it.
+    """
 
     epoch: int
     revision: int
     peers: tuple[PeerRecord, ...]
     tags: tuple[Tag, ...]
     next_after: str | None = None
+    since: int = 0  # 0: a page of all records
+    removed: tuple[PeerId, ...] = ()
+    more: bool = False
 
 
 class CreateJoinToken(OperatorCommand):
@@ -296,10 +314,13 @@ class Authenticated(Document):
 
 
 class ListTunnels(Input):
+    """A page of the tunnels, by name. `lean`: without SAs, counters and evidence, a fifth of the size."""
+
     after: str = ""
     limit: Annotated[int, Field(ge=1, le=500)] = 200
     peer: PeerId | None = None
     state: TunnelState | None = None
+    lean: bool = False
 
 
 class TunnelList(Document):

@@ -26,6 +26,11 @@ TunnelName = Annotated[str, StringConstraints(pattern=TUNNEL_NAME_PATTERN)]
 CHILD_NAME_PATTERN = r"^[a-z0-9_-]{1,31}$"
 ChildName = Annotated[str, StringConstraints(pattern=CHILD_NAME_PATTERN)]
 
+# One SA of a tunnel: its IKE_SA, or the CHILD_SAs of one child.
+IKE_SA = "ike"
+SA_PATTERN = r"^(ike|child=[a-z0-9_-]{1,31})$"
+SaReference = Annotated[str, StringConstraints(pattern=SA_PATTERN)]
+
 # A secret or an authority, as policies refer to it.
 SecretName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
@@ -43,6 +48,17 @@ Spi = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]  # an ESP SPI 
 def is_name(text: str) -> bool:
     """Whether `text` may be a peer id, a tag or a policy id."""
     return _NAME.match(text) is not None and not text.endswith("\n")
+
+
+def child_sa(child: str) -> SaReference:
+    """The reference to the CHILD_SAs of a child."""
+    return f"child={child}"
+
+
+def child_of(reference: SaReference) -> str | None:
+    """The child whose CHILD_SAs a reference names; None for any other text."""
+    child = reference.removeprefix("child=")
+    return child if child != reference and re.fullmatch(SA_PATTERN, reference) else None
 
 
 def name_from_host(hostname: str) -> str:

@@ -73,13 +73,14 @@ class Announcement(Input):
 class TunnelOrder(Document):
     """What an operator asks of one running tunnel: `rekey` (new keys, no interruption) or `restart` (closed, then negotiated again).
 
-    The agent whose own record has it executes it once, in the seconds after `at`; an action that it does not know it leaves.
+    The agent whose own record has it executes it once, in the seconds after `at`; an action or an SA that it does not know it leaves.
     """
 
     id: int  # grows with every order of the fleet
     tunnel: TunnelName
     action: Annotated[str, StringConstraints(max_length=32)]
     at: datetime
+    sa: Annotated[str, StringConstraints(max_length=64)] = ""  # the SA that is meant, a SaReference; empty: all of the tunnel
 
 
 class PeerRecord(Document):

@@ -200,7 +200,7 @@ class TunnelStatus(Document):
     link: LinkStatus = IpsecStatus()
     traffic: TrafficStats = TrafficStats()
     rekeys: Annotated[int, Field(ge=0)] = 0
-    # How long the last rekeying took, from its first request; None: the peer began it, or the driver does not report it (charon).
+    # How long the last rekeying took, from its first request; None: the peer began it, or charon did by itself.
     rekey_seconds: Annotated[float, Field(ge=0)] | None = None
     restarts: Annotated[int, Field(ge=0)] = 0
     reason: ReasonCode = ReasonCode.NONE

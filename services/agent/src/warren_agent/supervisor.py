@@ -8,6 +8,7 @@ import structlog
 from warren_agent.clocks import Clocks
 from warren_agent.domain import watchdog
 from warren_agent.domain.health import Finding, assessed
+from warren_agent.domain.orders import ordered_sas
 from warren_agent.domain.peer_runs import with_peer_daemon_lost
 from warren_agent.domain.slots import schedule
 from warren_agent.domain.watchdog import Watch
@@ -114,15 +115,17 @@ class Supervisor:
 
     async def execute(self, order: TunnelOrder) -> None:
         """Do what an operator wants of a tunnel of this host. One that is not applied here, or not in use, is left alone."""
-        name = order.tunnel
-        actions = {"rekey": self._drivers.rekey_tunnel, "restart": self._drivers.stop_tunnel}
-        act = actions.get(order.action)
-        if act is None or name not in self._watches or not self._drivers.is_up_for(name) or self.paths.is_held(name):
-            log.warning("tunnel.order_ignored", tunnel=name, action=order.action)
+        name, sas = order.tunnel, ordered_sas(order)
+        in_use = name in self._watches and self._drivers.is_up_for(name) and not self.paths.is_held(name)
+        if sas is None or order.action not in ("rekey", "restart") or not in_use:
+            log.warning("tunnel.order_ignored", tunnel=name, action=order.action, sa=order.sa)
             return
-        log.info("tunnel.order_executed", tunnel=name, action=order.action)
+        log.info("tunnel.order_executed", tunnel=name, action=order.action, sa=order.sa)
         try:
-            await act(name)
+            if order.action == "rekey":
+                await self._drivers.rekey_tunnel(name, ike=sas.ike, children=sas.children)
+            else:  # without its IKE_SA, no CHILD_SA stays
+                await self._drivers.stop_tunnel(name, children=None if sas.ike else sas.children)
         except DriverError as error:
             log.warning("tunnel.order_failed", tunnel=name, action=order.action, error=str(error))
         # What was closed starts again once the driver reports it; what was down already is due now.

@@ -2,18 +2,36 @@
 
 from warren_api.ports import Bus
 from warren_contracts.commands import GetTunnel, OrderTunnel, TunnelAction, TunnelOrdered
-from warren_contracts.names import PeerId, TunnelName
+from warren_contracts.names import PeerId, SaReference, TunnelName, child_of
 from warren_contracts.problems import ConflictError, NotFoundError
 from warren_contracts.status import FleetTunnel
 
 
 async def order_tunnel(
-    bus: Bus, name: TunnelName, peer: PeerId | None, action: TunnelAction, *, actor: str, client: str
-) -> TunnelOrdered:
-    """Order a tunnel to rekey or restart. Raises NotFoundError for an unknown tunnel or end, ConflictError if no agent can receive it."""
+    bus: Bus, name: TunnelName, peer: PeerId | None, action: TunnelAction, sa: SaReference | None = None, *,
+    actor: str, client: str,
+) -> TunnelOrdered:  # fmt: skip
+    """Order a tunnel, or one of its SAs, to rekey or restart.
+
+    Raises:
+        NotFoundError: the tunnel, the end or the SA is unknown.
+        ConflictError: no agent can receive it.
+    """
     tunnel = await bus.call("metrics", "tunnel", GetTunnel(name=name), FleetTunnel)
-    command = OrderTunnel(peer=executing_end(tunnel, peer), tunnel=name, action=action, actor=actor, client=client)
+    end = executing_end(tunnel, peer)
+    if sa is not None:
+        check_sa(tunnel, end, sa)
+    command = OrderTunnel(peer=end, tunnel=name, action=action, sa=sa, actor=actor, client=client)
     return await bus.call("registry", "order_tunnel", command, TunnelOrdered)
+
+
+def check_sa(tunnel: FleetTunnel, end: PeerId, sa: SaReference) -> None:
+    """NotFoundError unless the last report of an end has CHILD_SAs of the child that is named."""
+    reported = sorted({child.child for child in tunnel.ends[end].link.children})
+    wanted = child_of(sa)
+    if wanted is not None and wanted not in reported:
+        known = f"it has those of {', '.join(reported)}" if reported else "it has none at the moment"
+        raise NotFoundError(f"{tunnel.name} has no CHILD_SA of {wanted} at {end}: {known}")
 
 
 def executing_end(tunnel: FleetTunnel, peer: PeerId | None) -> PeerId:

@@ -24,6 +24,7 @@ from warren_contracts.commands import (
     OrderTunnel,
     Page,
     PeerChange,
+    ReadDirectory,
     RemoveJoinToken,
     RemoveOperatorToken,
     RevokePeer,
@@ -107,7 +108,7 @@ def register_services(verbs: VerbServer, registry: Registry, signer: Signer) -> 
     _subscribe(verbs, "set_priority", SetPriority, registry.set_priority)
     _subscribe(verbs, "revoke", RevokePeer, registry.revoke)
     _subscribe(verbs, "order_tunnel", OrderTunnel, registry.order_tunnel)
-    _subscribe(verbs, "directory", Page, registry.fleet_directory)
+    _subscribe(verbs, "directory", ReadDirectory, registry.fleet_directory)
     _subscribe(verbs, "create_join_token", CreateJoinToken, registry.create_join_token)
     _subscribe(verbs, "join_tokens", Page, registry.join_tokens)
     _subscribe(verbs, "remove_join_token", RemoveJoinToken, registry.remove_join_token)

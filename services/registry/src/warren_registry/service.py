@@ -27,6 +27,7 @@ from warren_contracts.commands import (
     Page,
     PeerChange,
     PeerList,
+    ReadDirectory,
     RemoveJoinToken,
     RemoveOperatorToken,
     RevokePeer,
@@ -241,9 +242,10 @@ class Registry:
             await record(tables, f"{command.action}_tunnel", command.tunnel, command, now)
         self._work.committed()
         log.info(
-            "tunnel.ordered", peer=command.peer, tunnel=command.tunnel, action=command.action.value, actor=command.actor
-        )
-        return TunnelOrdered(peer=command.peer, tunnel=command.tunnel, action=command.action, at=now)
+            "tunnel.ordered", peer=command.peer, tunnel=command.tunnel, action=command.action.value, sa=command.sa or "",
+            actor=command.actor,
+        )  # fmt: skip
+        return TunnelOrdered(peer=command.peer, tunnel=command.tunnel, action=command.action, sa=command.sa, at=now)
 
     async def revoke(self, command: RevokePeer) -> PeerSummary:
         async with self._current() as tables:
@@ -256,7 +258,7 @@ class Registry:
         log.info("peer.revoked", peer=found.id, actor=command.actor)
         return queries.summary_of(found, epoch, self._presence)
 
-    async def fleet_directory(self, page: Page) -> FleetDirectory:
+    async def fleet_directory(self, page: ReadDirectory) -> FleetDirectory:
         async with self._database.transaction() as tables:
             return await queries.fleet_directory(tables, page, self._clock())
 

@@ -13,6 +13,7 @@ from warren_agent.drivers.port import Driver, DriverEvent, Effect, TunnelChanged
 from warren_agent.errors import ConfigRefusedError, UnknownTunnelError
 from warren_contracts.status import TunnelState
 from warren_contracts.tunnel import Tunnel
+from warren_testkit.waiting import eventually
 
 
 class Bench(Protocol):
@@ -121,6 +122,31 @@ class DriverContract:
             return bool({sa.spi_in for sa in event.status.link.children} - before)
 
         await bench.wait_for(has_new_keys)
+
+    async def test_one_child_is_rekeyed_then_closed_and_comes_up_again(self, bench: Bench) -> None:
+        name, children = bench.accepted.name, frozenset({bench.accepted.link.children[0].name})
+        await bench.driver.create_tunnel(bench.accepted)
+        await bench.driver.start_tunnel(name)
+        await bench.wait_for(_is(name, TunnelState.UP, converged=True))
+        seen = {sa.spi_in for sa in await bench.driver.sa_info(name)}
+
+        def is_new(event: DriverEvent) -> bool:
+            if not isinstance(event, TunnelChanged) or not event.converged:
+                return False
+            return bool({sa.spi_in for sa in event.status.link.children} - seen)
+
+        await bench.driver.rekey_tunnel(name, ike=False, children=children)
+        event = await bench.wait_for(is_new)
+        assert isinstance(event, TunnelChanged)
+        seen |= {sa.spi_in for sa in event.status.link.children}
+        await bench.driver.stop_tunnel(name, children=children)
+
+        async def is_closed() -> bool:
+            return not await bench.driver.sa_info(name)
+
+        await eventually(is_closed)
+        await bench.driver.start_tunnel(name)
+        await bench.wait_for(is_new)
 
     async def test_stopped_tunnel_is_down_and_stays_configured(self, bench: Bench) -> None:
         await self.test_started_tunnel_comes_up_and_is_reported(bench)

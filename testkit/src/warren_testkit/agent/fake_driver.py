@@ -4,7 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from warren_agent.drivers.port import AttemptFailed, Bypassed, DaemonDown, DaemonUp, DriverEvent, Effect, TunnelChanged
+from warren_agent.drivers.port import (
+    AttemptFailed,
+    Bypassed,
+    Children,
+    DaemonDown,
+    DaemonUp,
+    DriverEvent,
+    Effect,
+    TunnelChanged,
+)
 from warren_agent.errors import (
     ConfigRefusedError,
     DriverUnavailableError,
@@ -111,6 +120,11 @@ class FakeDaemon:
         self._events.put_nowait(TunnelChanged(tunnel.config.name, tunnel.status(), tunnel.is_converged))
 
 
+def _of_sas(call: str, ike: bool, children: Children) -> str:
+    """A call as it is recorded: with the SAs that it means, unless it means all."""
+    return call if children is None else " ".join([call, *(["ike"] if ike else []), *sorted(children)])
+
+
 class FakeDriver(FakeDaemon):
     """The driver of a daemon in memory."""
 
@@ -183,9 +197,9 @@ class FakeDriver(FakeDaemon):
             tunnel.renewing = True
             self._report(tunnel)
 
-    async def rekey_tunnel(self, name: str) -> None:
+    async def rekey_tunnel(self, name: str, *, ike: bool = True, children: Children = None) -> None:
         tunnel = self._known(name)
-        self.calls.append(("rekey", name))
+        self.calls.append((_of_sas("rekey", ike, children), name))
         if tunnel.running is not None:
             self._spi += 1
             tunnel.spi = self._spi
@@ -194,9 +208,9 @@ class FakeDriver(FakeDaemon):
     async def adopt(self, connection: str) -> str:
         raise UnknownTunnelError(f"{connection}: the fake daemon has no connection of others")
 
-    async def stop_tunnel(self, name: str, *, force: bool = False) -> None:
+    async def stop_tunnel(self, name: str, *, force: bool = False, children: Children = None) -> None:
         tunnel = self._known(name)
-        self.calls.append(("stop", name))
+        self.calls.append((_of_sas("stop", children is None, children), name))
         tunnel.running = None
         self._report(tunnel)
 

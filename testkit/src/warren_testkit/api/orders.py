@@ -10,4 +10,4 @@ class FakeOrders:
 
     def _registry_order_tunnel(self, command: OrderTunnel) -> TunnelOrdered:
         at = datetime(2026, 1, 1, tzinfo=UTC)
-        return TunnelOrdered(peer=command.peer, tunnel=command.tunnel, action=command.action, at=at)
+        return TunnelOrdered(peer=command.peer, tunnel=command.tunnel, action=command.action, sa=command.sa, at=at)

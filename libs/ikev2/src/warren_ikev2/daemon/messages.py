@@ -112,6 +112,23 @@ class StopTunnel:
 
 
 @dataclass(frozen=True, slots=True)
+class Rekey:
+    """Give the IKE_SA of a tunnel new keys, or the CHILD_SAs of some children, as far as they are up."""
+
+    name: str
+    ike: bool
+    children: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseChildren:
+    """Close the CHILD_SAs of some children of a tunnel; its IKE_SA stays."""
+
+    name: str
+    children: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class List:
     """Report every tunnel."""
 
@@ -184,7 +201,7 @@ class TunnelReport:
     """How long the last of them took; None: the peer began it, or there was none."""
 
 
-Command = Hello | Put | Remove | StartTunnel | Renew | GiveUp | StopTunnel | List | Shutdown
+Command = Hello | Put | Remove | StartTunnel | Renew | GiveUp | StopTunnel | Rekey | CloseChildren | List | Shutdown
 Answer = Done | Refused
 Message = Command | Answer | TunnelReport
 _CODEC = MessageCodec(*typing.get_args(Command), *typing.get_args(Answer), TunnelReport)

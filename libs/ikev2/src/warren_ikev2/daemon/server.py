@@ -115,6 +115,10 @@ class ControlServer:
                 await tunnels.stop(name)
             case messages.Renew(name):
                 tunnels.renew(name)
+            case messages.Rekey(name, ike, children):
+                tunnels.rekey(name, ike=ike, children=children)
+            case messages.CloseChildren(name, children):
+                tunnels.close_children(name, children)
             case _:
                 raise messages.DaemonMessageError(f"{type(message).__name__} is not a command")
 

@@ -6,8 +6,7 @@ started: then the new generation is brought up first, and after that the older s
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -16,113 +15,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.aio.driver import Driver
-from warren_ikev2.aio.handshakes import PendingHandshake
 from warren_ikev2.aio.session import Session
 from warren_ikev2.aio.udp import local_address_for
-from warren_ikev2.children import ChildSa, ChildUsage
 from warren_ikev2.daemon.build import build_connection, tunnel_of
-from warren_ikev2.daemon.messages import ChildReport, TunnelReport, TunnelSpecification
+from warren_ikev2.daemon.messages import TunnelReport, TunnelSpecification
 from warren_ikev2.daemon.routes import Routes
+from warren_ikev2.daemon.tunnel import Tunnel
 from warren_ikev2.endpoint import Endpoint
-from warren_ikev2.errors import AuthenticationError, CommandError, IkeError, PeerNotRespondingError
+from warren_ikev2.errors import CommandError, IkeError, PeerNotRespondingError
 
-_NOTHING = ChildUsage()
 _SILENCE_SECONDS = 5.0
 """Without an answer for so long, and one retransmission, the peer is reported as unreachable while it is still tried."""
 
 
 class UnknownTunnelError(IkeError):
     """There is no tunnel of this name. Put it first."""
-
-
-@dataclass(eq=False)
-class Tunnel:
-    """One tunnel."""
-
-    specification: TunnelSpecification
-    generation: int = 1
-    sessions: dict[Session, float] = field(default_factory=dict)
-    """When each was seen first; monotonic seconds."""
-    handshake: PendingHandshake | None = None
-    attempt: asyncio.Task[None] | None = None
-    attempts: int = 0
-    failure: IkeError | None = None
-    children_since: dict[int, float] = field(default_factory=dict)
-    usage: dict[int, ChildUsage] = field(default_factory=dict)
-    former: ChildUsage = _NOTHING
-    """What CHILD_SAs that are gone have carried."""
-    rekeys: int = 0
-
-    @property
-    def newest(self) -> list[Session]:
-        """The sessions of the newest generation."""
-        return [session for session in self.sessions if tunnel_of(session.info.connection)[1] == self.generation]
-
-    @property
-    def converged(self) -> bool:
-        """Whether it is up on its newest specification and on nothing else."""
-        wanted = {child.name for child in self.specification.children}
-        newest = self.newest
-        return len(newest) == len(self.sessions) > 0 and any(
-            wanted <= {child.name for child in session.children.values()} for session in newest
-        )
-
-    @property
-    def state(self) -> str:
-        """`up`, `connecting`, `error` or `down`."""
-        if any(session.children for session in self.sessions):
-            return "up"
-        if self.attempt is not None:
-            return "connecting"
-        return "error" if self.failure is not None else "down"
-
-    def count(self) -> None:
-        """Take over the counters of the present CHILD_SAs; those that are gone are former ones from now on."""
-        present: dict[int, ChildUsage] = {}
-        for session in self.sessions:
-            present |= dict.fromkeys(session.children, _NOTHING) | session.usage()
-        now = monotonic()
-        for spi in self.usage.keys() - present.keys():
-            self.former = _add(self.former, self.usage[spi])
-            self.children_since.pop(spi, None)
-        for spi in present:
-            self.children_since.setdefault(spi, now)
-        self.usage = present
-
-    def report(self) -> TunnelReport:
-        """What is reported of it."""
-        self.count()
-        best = max(self.sessions, key=lambda session: (bool(session.children), self.sessions[session]), default=None)
-        children = tuple(self._child(child) for session in self.sessions for child in session.children.values())
-        total = self.former
-        for usage in self.usage.values():
-            total = _add(total, usage)
-        failure = self.failure
-        return TunnelReport(
-            self.specification.name, self.state, self.converged,
-            failure.error_code if failure else "", isinstance(failure, AuthenticationError) and failure.by_peer,
-            str(failure)[:250] if failure else "",
-            str(best.info.suite) if best else "", monotonic() - self.sessions[best] if best else None,
-            str(best.path.local.host) if best else "", str(best.path.remote.host) if best else "",
-            children, total.bytes_in, total.bytes_out, total.packets_in, total.packets_out,
-            self.rekeys + sum(session.ike_rekeys for session in self.sessions), best.rekey_seconds if best else None,
-        )  # fmt: skip
-
-    def _child(self, child: ChildSa) -> ChildReport:
-        usage, suite = self.usage[child.spi_in], child.suite
-        cipher, _, exchange = str(suite).removesuffix("-esn").partition("-") if suite.group else (str(suite), "", "")
-        return ChildReport(
-            child.name, child.spi_in, child.spi_out, cipher.removesuffix("-esn"), exchange, suite.esn,
-            monotonic() - self.children_since[child.spi_in], child.local_ts, child.remote_ts,
-            usage.bytes_in, usage.bytes_out, usage.packets_in, usage.packets_out,
-        )  # fmt: skip
-
-
-def _add(one: ChildUsage, other: ChildUsage) -> ChildUsage:
-    return ChildUsage(
-        one.bytes_in + other.bytes_in, one.packets_in + other.packets_in,
-        one.bytes_out + other.bytes_out, one.packets_out + other.packets_out,
-    )  # fmt: skip
 
 
 class Tunnels:
@@ -195,6 +102,19 @@ class Tunnels:
             tunnel.generation += 1
             self._set_connections()
             self._changed(tunnel)
+
+    def rekey(self, name: str, *, ike: bool, children: Collection[str]) -> None:
+        """Begin to rekey the IKE_SA, and the CHILD_SAs of these children. Raises `UnknownTunnelError`, `CommandError`."""
+        commands, tunnel = self._engine.commands, self._known(name)
+        for session, spi_in in tunnel.children_of(children):
+            self._driver.command(partial(commands.rekey_child, session.id, spi_in))
+        for session in list(tunnel.sessions) if ike else ():
+            self._driver.command(partial(commands.rekey_ike, session.id))
+
+    def close_children(self, name: str, children: Collection[str]) -> None:
+        """Begin to close the CHILD_SAs of these children. Raises `UnknownTunnelError`, `CommandError`."""
+        for session, spi_in in self._known(name).children_of(children):
+            self._driver.command(partial(self._engine.commands.delete_child, session.id, spi_in))
 
     def give_up(self, name: str, *, force: bool) -> bool:
         """Give up the attempt under way; False if the peer has answered in it, unless `force`. Raises `UnknownTunnelError`."""

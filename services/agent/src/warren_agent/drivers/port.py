@@ -22,6 +22,9 @@ from warren_contracts.tunnel import Tunnel
 TAKEOVER_AFTER = 30.0
 
 
+# The names of children of a tunnel; None: all.
+Children = frozenset[str] | None
+
 Reply = TypeVar("Reply", bound=BaseModel)
 
 
@@ -164,8 +167,11 @@ class Driver(Protocol):
         TunnelChanged follows if there was anything; it is not converged.
         """
 
-    async def rekey_tunnel(self, name: str) -> None:
-        """Give whatever is up of the tunnel new keys, without an interruption; returns once that has begun. Harmless when it is down."""
+    async def rekey_tunnel(self, name: str, *, ike: bool = True, children: Children = None) -> None:
+        """Give whatever is up of the tunnel new keys, without an interruption; returns once that has begun. Harmless when it is down.
+
+        `ike` says whether its IKE_SA is meant, `children` whose CHILD_SAs are.
+        """
 
     async def adopt(self, connection: str) -> str:
         """Take over a connection that somebody else made in the daemon and that equals a tunnel; returns the tunnel's name.
@@ -174,10 +180,11 @@ class Driver(Protocol):
         none, UnknownTunnelError when there is no such connection.
         """
 
-    async def stop_tunnel(self, name: str, *, force: bool = False) -> None:
+    async def stop_tunnel(self, name: str, *, force: bool = False, children: Children = None) -> None:
         """Close the tunnel's SAs; its configuration stays, and the peer may bring it up again.
 
-        `force` removes them at once, whether or not the peer answers: another tunnel is to carry their traffic.
+        `force` removes them at once, whether or not the peer answers: another tunnel is to carry their traffic. With `children` only
+        the CHILD_SAs of these are closed, and their IKE_SA stays.
         """
 
     async def tunnel_status(self, name: str) -> TunnelStatus:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from warren_agent.drivers.port import Bypassed, DaemonDown, DaemonUp, Driver, DriverEvent, Effect
+from warren_agent.drivers.port import Bypassed, Children, DaemonDown, DaemonUp, Driver, DriverEvent, Effect
 from warren_agent.errors import ConfigRefusedError, DriverError, DriverUnavailableError, UnknownTunnelError
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import DriverState, DriverStatus, TunnelStatus
@@ -167,11 +167,11 @@ class DriverSet:
             raise UnknownTunnelError(f"{name}: no such tunnel")
         await self._drivers[kind].driver.renew_tunnel(name)
 
-    async def rekey_tunnel(self, name: str) -> None:
-        """Give what is up of a tunnel new keys. UnknownTunnelError if no driver has it."""
+    async def rekey_tunnel(self, name: str, *, ike: bool = True, children: Children = None) -> None:
+        """Give what is up of a tunnel, or of these SAs, new keys. UnknownTunnelError if no driver has it."""
         if (kind := self._kind_of.get(name)) is None:
             raise UnknownTunnelError(f"{name}: no such tunnel")
-        await self._drivers[kind].driver.rekey_tunnel(name)
+        await self._drivers[kind].driver.rekey_tunnel(name, ike=ike, children=children)
 
     async def adopt(self, connection: str) -> str:
         """Take over a connection of others; returns the tunnel's name. The error of the last driver if none can.
@@ -187,10 +187,10 @@ class DriverSet:
                 errors.append(error)
         raise errors[-1]
 
-    async def stop_tunnel(self, name: str, *, force: bool = False) -> None:
-        """Close a tunnel's SAs; harmless if no driver has it."""
+    async def stop_tunnel(self, name: str, *, force: bool = False, children: Children = None) -> None:
+        """Close a tunnel's SAs, or the CHILD_SAs of some children; harmless if no driver has it."""
         if (kind := self._kind_of.get(name)) is not None:
-            await self._drivers[kind].driver.stop_tunnel(name, force=force)
+            await self._drivers[kind].driver.stop_tunnel(name, force=force, children=children)
 
     async def list_tunnels(self) -> tuple[TunnelStatus, ...]:
         """All tunnels of the drivers whose daemons answer, with fresh counters."""

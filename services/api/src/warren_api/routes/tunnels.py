@@ -22,7 +22,7 @@ from warren_api.routes.common import (
 )
 from warren_contracts.commands import GetTunnel, ListTunnels, TunnelAction, TunnelList, TunnelOrdered
 from warren_contracts.explanation import Explanation
-from warren_contracts.names import TUNNEL_NAME_PATTERN
+from warren_contracts.names import TUNNEL_NAME_PATTERN, SaReference
 from warren_contracts.status import FleetTunnel, TunnelState
 
 router = APIRouter(prefix="/api", route_class=AuthenticateFirstRoute, tags=["tunnels"])
@@ -31,6 +31,10 @@ TunnelName = Annotated[str, StringConstraints(pattern=TUNNEL_NAME_PATTERN)]
 End = Annotated[
     Name | None,
     Query(description="The end whose agent does it. None: the initiator's, if it is online, else the other's."),
+]
+Sa = Annotated[
+    SaReference | None,
+    Query(description="Only this SA: `ike`, the IKE_SA, or `child=NAME`, the CHILD_SAs of one child. None: all of the tunnel."),
 ]
 ORDERS = problems(401, 403, 404, 409, 422, 429, 503)
 
@@ -60,15 +64,18 @@ async def explain_tunnel(parts: PartsOf, principal: Viewer, name: TunnelName) ->
 
 @router.post("/tunnels/{name}/rekey", status_code=202, responses=ORDERS)
 async def rekey_tunnel(
-    parts: PartsOf, principal: Operator, client: Client, name: TunnelName, peer: End = None
+    parts: PartsOf, principal: Operator, client: Client, name: TunnelName, peer: End = None, sa: Sa = None
 ) -> TunnelOrdered:
     """Have the agent of one end give the tunnel's SAs new keys, without an interruption. At most once in five seconds for each end."""
-    return await order_tunnel(parts.bus, name, peer, TunnelAction.REKEY, actor=principal.name, client=client)
+    return await order_tunnel(parts.bus, name, peer, TunnelAction.REKEY, sa, actor=principal.name, client=client)
 
 
 @router.post("/tunnels/{name}/restart", status_code=202, responses=ORDERS)
 async def restart_tunnel(
-    parts: PartsOf, principal: Operator, client: Client, name: TunnelName, peer: End = None
+    parts: PartsOf, principal: Operator, client: Client, name: TunnelName, peer: End = None, sa: Sa = None
 ) -> TunnelOrdered:
-    """Have the agent of one end close the tunnel's SAs and negotiate again: traffic stops for that long."""
-    return await order_tunnel(parts.bus, name, peer, TunnelAction.RESTART, actor=principal.name, client=client)
+    """Have the agent of one end close the tunnel's SAs and negotiate again: traffic stops for that long.
+
+    The CHILD_SAs end with their IKE_SA, so `sa=ike` restarts the tunnel.
+    """
+    return await order_tunnel(parts.bus, name, peer, TunnelAction.RESTART, sa, actor=principal.name, client=client)

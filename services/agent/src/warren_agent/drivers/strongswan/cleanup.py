@@ -52,6 +52,15 @@ class SaCloser:
             await self._charon.terminate(Termination("ike", sa.unique_id), force=force or not sa.up)
         self._refresher.mark(name, after=DELETE_LIMIT)
 
+    async def close_children(
+        self, name: str, sas: Iterable[IkeSa], children: Collection[str], *, force: bool = False
+    ) -> None:
+        """Close the CHILD_SAs of these children; their IKE_SAs stay."""
+        for sa in sas:
+            for child in sa.carrying_of(children):
+                await self._charon.terminate(Termination("child", child.unique_id), force=force or not sa.up)
+        self._refresher.mark(name)
+
     async def force(self, removed: Collection[str]) -> None:
         """Close IKE_SAs of removed tunnels whose peer has not answered the DELETE."""
         for sa in await self._charon.sas() if removed else []:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import structlog
 
 from warren_agent.drivers.addresses import Owns, host_owns
-from warren_agent.drivers.port import Bypassed, DriverEvent, Effect, KernelGuard
+from warren_agent.drivers.port import Bypassed, Children, DriverEvent, Effect, KernelGuard
 from warren_agent.drivers.strongswan.adopter import Adopter
 from warren_agent.drivers.strongswan.auditor import Auditor, Repairs, run_audits
 from warren_agent.drivers.strongswan.charon import Charon
@@ -140,14 +140,17 @@ class StrongswanDriver:
             await self._tunnels.renew_lost(name)
         await self._refresh({name})
 
-    async def rekey_tunnel(self, name: str) -> None:
+    async def rekey_tunnel(self, name: str, *, ike: bool = True, children: Children = None) -> None:
         self._presence.present()
         await self._refresh({name})
-        for sa in self._tunnels.known(name).sas:
-            for child in [child for child in sa.children if child.carries]:
-                await self._charon.rekey("child", child.unique_id)
-            if sa.up:
-                await self._charon.rekey("ike", sa.unique_id)
+        record = self._tunnels.known(name)
+        due = [("child", child.unique_id) for sa in record.sas for child in sa.carrying_of(children)]
+        due += [("ike", sa.unique_id) for sa in record.sas if ike and sa.up]
+        record.ordered = dict.fromkeys(due)
+        for place, (kind, unique_id) in enumerate(due):
+            if place == 0:
+                record.ordered[kind, unique_id] = self._table.clock()
+            await self._charon.rekey(kind, unique_id)
         self._refresher.mark(name)
 
     async def adopt(self, connection: str) -> str:
@@ -167,9 +170,13 @@ class StrongswanDriver:
         self._refresher.mark(name)
         return True
 
-    async def stop_tunnel(self, name: str, *, force: bool = False) -> None:
+    async def stop_tunnel(self, name: str, *, force: bool = False, children: Children = None) -> None:
         self._presence.present()
-        self._tunnels.known(name).clear_reason()
+        record = self._tunnels.known(name)
+        if children is not None:
+            await self._closer.close_children(name, await self._reader.of(name), children, force=force)
+            return
+        record.clear_reason()
         await self._closer.close_all(name, await self._reader.of(name), force=force)
         self._refresher.mark(name)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -103,6 +103,11 @@ class IkeSa:
     def carrying(self, child: HandleName) -> list[ChildSa]:
         """Its CHILD_SAs of one configuration that carry traffic."""
         return [sa for sa in self.children if sa.handle == child and sa.carries]
+
+    def carrying_of(self, names: Collection[str] | None) -> list[ChildSa]:
+        """Its CHILD_SAs of these children, or of all, that carry traffic, of whatever configuration."""
+        carrying = [sa for sa in self.children if sa.carries]
+        return carrying if names is None else [sa for sa in carrying if sa.handle and sa.handle.child in names]
 
 
 def parse_ike_sas(event: Section) -> list[IkeSa]:

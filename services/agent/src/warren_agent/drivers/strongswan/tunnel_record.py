@@ -87,6 +87,9 @@ class TunnelRecord:
     sas: list[IkeSa] = field(default_factory=list)
     counters: Counters = field(default_factory=Counters)
     rekeys: int = 0
+    rekey_seconds: float | None = None  # of the last rekeying, if this end has ordered it
+    # The SAs whose rekeying this end has ordered last, by kind and unique id, and when (monotonic s). None: behind another one.
+    ordered: dict[tuple[str, int], float | None] = field(default_factory=dict)
     reason: ReasonCode = ReasonCode.NONE
     detail: str = ""
     attempt_explained: bool = False  # the present attempt has its reason
@@ -141,6 +144,16 @@ class TunnelRecord:
         idle = [child.idle_in for child in carrying_children(self.sas) if child.traffic.packets_in]
         if (least := min((it for it in idle if it is not None), default=None)) is not None:
             self.traffic_at = now - timedelta(seconds=least)  # not the maximum: the clock may have been set back
+
+    def rekeyed(self, kind: str, unique_id: int, clock: float) -> None:
+        """An SA was rekeyed. charon tells the end of a rekeying only: how long it took is known of the first one that was ordered,
+        which nothing else of the tunnel was in front of."""
+        self.rekeys += 1
+        begun = self.ordered.get((kind, unique_id))
+        if begun is not None:
+            self.rekey_seconds = max(0.0, clock - begun)
+        elif (kind, unique_id) not in self.ordered:
+            self.rekey_seconds = None
 
     def suspect(self, detail: str, final: bool, clock: float, now: datetime) -> None:
         """A peer does not answer while the tunnel is converged; `judge_silence` decides after the next reading."""
@@ -213,6 +226,7 @@ class TunnelRecord:
             link=_link_status(ike, carrying_children(self.sas), now),
             traffic=self.counters.total,
             rekeys=self.rekeys,
+            rekey_seconds=self.rekey_seconds,
             reason=self.reason,
             detail=self.detail,
             evidence=Evidence(kind=EvidenceKind.TRAFFIC, at=self.traffic_at) if self.traffic_at else Evidence(),

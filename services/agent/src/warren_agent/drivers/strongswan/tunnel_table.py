@@ -13,7 +13,7 @@ from warren_agent.drivers.strongswan.reasons import parse_log_line
 from warren_agent.drivers.strongswan.refresher import Refresher
 from warren_agent.drivers.strongswan.sas import CONNECTING, IkeSa
 from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord, is_final
-from warren_agent.drivers.strongswan.vici_codec import Section, number, subsections, text
+from warren_agent.drivers.strongswan.vici_codec import Section, number, subsection, subsections, text
 from warren_contracts.status import ReasonCode
 
 # s; ike-updown comes by another socket than the record that says why
@@ -35,13 +35,13 @@ class TunnelTable:
         self.tunnels: dict[str, TunnelRecord] = {}
         self.events: asyncio.Queue[DriverEvent | BaseException] = asyncio.Queue()
         self._refresher = refresher
-        self._clock = clock
+        self.clock = clock
         self._now = now
 
     def all_unreachable(self, detail: str) -> None:
         """charon is unreachable, and with it every SA."""
         for record in self.tunnels.values():
-            record.observe([], self._clock())
+            record.observe([], self.clock())
             record.clear_reason()
             record.silence = None
             record.explain(ReasonCode.DAEMON_UNREACHABLE, detail)
@@ -56,8 +56,8 @@ class TunnelTable:
             record = self.tunnels.get(handle.tunnel) if handle else None
             if record is None:
                 continue
-            if event == "child-rekey":
-                record.rekeys += 1
+            for kind, unique_id in _rekeyed(event, section):
+                record.rekeyed(kind, unique_id, self.clock())
             if event == "ike-updown" and "up" not in message and text(section, "state") in CONNECTING:
                 if number(section, "uniqueid") in record.given_up:
                     record.given_up.discard(number(section, "uniqueid"))  # its end is no result of the next attempt
@@ -111,7 +111,7 @@ class TunnelTable:
     def _failed(self, record: TunnelRecord, code: ReasonCode, detail: str, final: bool = True) -> None:
         record.doubtful |= code in _REFUSED_PROPOSALS
         if code in _SILENT and record.converged:
-            record.suspect(detail, final, self._clock(), self._now())
+            record.suspect(detail, final, self.clock(), self._now())
         elif record.explain(*record.silence_of_attempt(detail) if code in _SILENT else (code, detail), over=final):
             self.events.put_nowait(AttemptFailed(record.name, record.reason, record.detail, final))
             self._report_change(record)
@@ -144,9 +144,9 @@ class TunnelTable:
                 self.observe(record, found)
 
     def observe(self, record: TunnelRecord, sas: list[IkeSa]) -> None:
-        record.observe(sas, self._clock())
+        record.observe(sas, self.clock())
         record.note_traffic(self._now())
-        if record.judge_silence(self._clock()):
+        if record.judge_silence(self.clock()):
             self.events.put_nowait(AttemptFailed(record.name, record.reason, record.detail, record.attempt_over))
         self._report_change(record)
         if has_surplus(record.sas, record.desired):
@@ -157,6 +157,16 @@ class TunnelTable:
         if facts != record.last_reported:
             record.last_reported = facts
             self.events.put_nowait(TunnelChanged(record.name, record.status(self._now()), record.converged))
+
+
+def _rekeyed(event: str, section: Section) -> list[tuple[str, int]]:
+    """The kinds and unique ids of the SAs that an event says were replaced (vici's README, "ike-rekey" and "child-rekey")."""
+    if event == "ike-rekey":
+        return [("ike", number(subsection(section, "old"), "uniqueid"))]
+    if event == "child-rekey":
+        children = subsections(subsection(section, "child-sas")).values()
+        return [("child", number(subsection(child, "old"), "uniqueid")) for child in children]
+    return []
 
 
 def _in_full(code: ReasonCode, detail: str, record: TunnelRecord) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from warren_agent.drivers.addresses import Owns, host_owns, with_own_addresses
-from warren_agent.drivers.port import Bypassed, DriverEvent, Effect
+from warren_agent.drivers.port import Bypassed, Children, DriverEvent, Effect
 from warren_agent.drivers.userspace.checks import capabilities, check
 from warren_agent.drivers.userspace.link import DaemonLink
 from warren_agent.drivers.userspace.specification import build_specification
@@ -73,13 +73,17 @@ class UserspaceDriver:
     async def renew_tunnel(self, name: str) -> None:
         await self._link.present().call(messages.Renew(name))
 
-    async def rekey_tunnel(self, name: str) -> None:
+    async def rekey_tunnel(self, name: str, *, ike: bool = True, children: Children = None) -> None:
         channel = self._link.present()
-        if (
-            await self.tunnel_status(name)
-        ).link.children:  # new SAs next to the old ones, which end once those carry traffic
+        present = {child.child for child in (await self.tunnel_status(name)).link.children}
+        if not present:
+            return
+        if ike and children is None:  # new SAs next to the old ones, which end once those carry traffic
             await channel.call(messages.Renew(name))
             await channel.call(messages.StartTunnel(name))
+        else:
+            meant = present if children is None else present & children
+            await channel.call(messages.Rekey(name, ike, tuple(sorted(meant))))
 
     async def adopt(self, connection: str) -> str:
         raise UnknownTunnelError(f"{connection}: the userspace daemon has no connections of others")
@@ -87,9 +91,10 @@ class UserspaceDriver:
     async def give_up(self, name: str, force: bool = False) -> bool:
         return await self._link.present().call(messages.GiveUp(name, force)) == "yes"
 
-    async def stop_tunnel(self, name: str, *, force: bool = False) -> None:
+    async def stop_tunnel(self, name: str, *, force: bool = False, children: Children = None) -> None:
         del force  # the daemon waits a second for the peer and then removes the SAs in any case
-        await self._link.present().call(messages.StopTunnel(name))
+        command = messages.StopTunnel(name) if children is None else messages.CloseChildren(name, tuple(sorted(children)))
+        await self._link.present().call(command)
 
     async def tunnel_status(self, name: str) -> TunnelStatus:
         await self._link.present().call(messages.List())
