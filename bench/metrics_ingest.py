@@ -43,13 +43,13 @@ WARM_UP_S = 300.0
 CORE = 0
 
 
-def _payload(peer: str, template: bytes, round_: int) -> bytes:
-    """A report of a peer: the template with its name, and counters that have grown."""
-    at = datetime.now(UTC).isoformat().encode()
+def _payload(number: int, template: bytes, round_: int) -> bytes:
+    """A report of a peer: the template with its name and its network, and counters that have grown."""
     return (
-        template.replace(b"@peer@", peer.encode())
+        template.replace(b"@peer@", f"branch-{number}".encode())
+        .replace(b"10.1.0.0/16", f"10.{number >> 8}.{number & 255}.0/24".encode())
         .replace(b"111111", str(100_000 + round_).encode())
-        .replace(b"@at@", at)
+        .replace(b"@at@", datetime.now(UTC).isoformat().encode())
     )
 
 
@@ -60,11 +60,12 @@ def _template() -> bytes:
     traffic = {"bytes_in": 111_111, "bytes_out": 111_111, "packets_in": 111_111, "packets_out": 111_111}
     sa = {
         "child": "net", "spi_in": "c0ffee01", "spi_out": "c0ffee02", "cipher": "aes256gcm16", "established_at": start,
-        "rekey_in": 3_000, "expires_in": 3_600, "local_ts": ["10.1.0.0/16"], "remote_ts": ["10.2.0.0/16"], "traffic": traffic,
+        "rekey_in": 3_000, "expires_in": 3_600, "local_ts": ["10.1.0.0/16"], "traffic": traffic,
     }  # fmt: skip
-    link = {"ike_cipher": "aes256gcm16-prfsha384-ecp384", "ike_established_at": start, "children": [sa]}
+    link = {"ike_cipher": "aes256gcm16-prfsha384-ecp384", "ike_established_at": start}
+    links = [{**link, "children": [{**sa, "remote_ts": [f"172.16.{n}.0/24"]}]} for n in range(10)]
     tunnels = [
-        {"name": f"peer-name+hub-{n}", "state": "up", "link": link, "traffic": traffic, "since": start}
+        {"name": f"peer-name+hub-{n}", "state": "up", "link": links[n], "traffic": traffic, "since": start}
         for n in range(10)
     ]
     text = Report.model_validate({"at": start, "tunnels": tunnels}).model_dump_json()
@@ -86,7 +87,7 @@ async def _publish(agent: Connection, first: int, count: int) -> None:
                 "ce-type": cloudevents.TELEMETRY_TYPES["report"],
                 "ce-source": f"/peers/{peer}",
             }
-            await client.publish(subject, _payload(peer, template, sent // PEERS), headers=headers)
+            await client.publish(subject, _payload(sent % PEERS, template, sent // PEERS), headers=headers)
             sent += 1
         await client.flush(30)
         await asyncio.sleep(BATCH_S)

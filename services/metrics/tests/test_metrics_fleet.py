@@ -4,12 +4,12 @@ from typing import Any
 import pytest
 
 from warren_contracts.events import PolicyApplied, TunnelChanged
-from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
 from warren_metrics.domain import fleet as fleet_module
-from warren_metrics.domain.budget import weight
 from warren_metrics.domain.changes import Changes
 from warren_metrics.domain.fleet import FORGET_AFTER, FleetTelemetry
+from warren_metrics.domain.peers import TunnelView
 from warren_testkit.metrics import START, Talk, observed, place, status
 
 SA: dict[str, Any] = {"spi_out": "00000002", "cipher": "aes256gcm16"}
@@ -224,8 +224,13 @@ def test_messages_before_the_restored_state_take_precedence() -> None:
     assert set(after.fleet.peers) == {"gw1", "gw2"}
 
 
+def weight(status: TunnelStatus) -> int:
+    """What one end of a tunnel weighs in the budget of its peer."""
+    return TunnelView.of(status, START).weight
+
+
 def test_a_full_budget_lets_tunnels_shrink_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    fat = status("t", link={"children": [{**SA, "spi_in": "0000000a"}] * 3})
+    fat = status("t", link={"children": [{**SA, "spi_in": "0000000a"}] * 9})
     monkeypatch.setattr(fleet_module, "MAX_WEIGHT", weight(fat) + weight(status("u")))
     talk = Talk()
     assert talk.report("gw1", fat, status("u")).rejected == []

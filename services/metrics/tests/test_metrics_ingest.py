@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,8 @@ from warren_metrics import memory
 from warren_metrics.adapters.postgres import PostgresFleetStore, make_store
 from warren_metrics.adapters.prometheus import FleetScraper
 from warren_metrics.counters import IngestCounters
-from warren_metrics.domain.budget import MAX_WEIGHT, SA
+from warren_metrics.domain import fleet as fleet_module
+from warren_metrics.domain.budget import MAX_WEIGHT
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.flood import NEW_BURST, NEW_RATE
 from warren_metrics.ingest import Ingest, Raw
@@ -250,16 +252,22 @@ FAT_SAS = tuple({"spi_in": f"{n:08x}", "spi_out": f"{n:08x}", "cipher": "aes256g
 
 
 @pytest.mark.slow
-async def test_a_peer_past_its_budget_is_counted_as_rejected_and_no_other_is() -> None:
+@pytest.mark.parametrize("spaces", ["", " "], ids=["as agents write it", "in other words"])
+async def test_a_peer_past_its_budget_is_counted_as_rejected_and_no_other_is(
+    monkeypatch: pytest.MonkeyPatch, spaces: str
+) -> None:
     """Each report has 25 tunnels with 64 SAs; 120 of nearly twice as many took 470 MB of a service without the budget."""
-    service = Service(MemoryFleet())
-    for sequence in range(1, 121):
+    monkeypatch.setattr(fleet_module, "MAX_WEIGHT", MAX_WEIGHT // 16)
+    service, reports = Service(MemoryFleet()), 1 + MAX_WEIGHT // 16 // (25 * 8_000)
+    for sequence in range(1, reports + 1):
         fat = [status(f"t{sequence}-{n}", link={"children": FAT_SAS}) for n in range(25)]
-        await service.ingest.batch([compact(sequence, "evil", *fat, part=sequence % 2, parts=128)])
+        sent = compact(sequence, "evil", *fat, part=sequence % 2, parts=128)
+        await service.ingest.batch([replace(sent, payload=sent.payload.replace(b'{"name"', b'{%s"name"' % spaces.encode()))])
     await service.ingest.batch([report(121, "gw1", status("mine", link={"children": FAT_SAS}))])
     held = service.fleet.names_of("evil")
-    assert 0 < len(held) <= MAX_WEIGHT // (64 * SA)
-    assert await service.sample("warren_telemetry_rejected_total", reason="over-budget") == 3_000 - len(held)
+    assert len(held) > 25
+    assert sum(len(service.fleet.tunnels[name]["evil"].encoded) for name in held) <= MAX_WEIGHT // 16
+    assert await service.sample("warren_telemetry_rejected_total", reason="over-budget") == 25 * reports - len(held)
     assert service.fleet.names_of("gw1") == ("mine",)
 
 

@@ -2,13 +2,18 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from warren_contracts.base import read
 from warren_contracts.telemetry import Presence, Report
+from warren_metrics.domain.bounds import BoundedReport, BoundedTunnel
 from warren_metrics.domain.parse import MAX_PAYLOAD, MessageSource, may_report, parse
 from warren_metrics.errors import TelemetryRejectedError
 from warren_metrics.handlers import BATCH, HEARTBEAT_BATCH
 from warren_service.streams import PRESENCE, TELEMETRY
-from warren_testkit.metrics import START, place
+from warren_testkit.metrics import START, place, status
 
 AT = "2026-01-02T03:04:05Z"
 
@@ -99,6 +104,39 @@ def test_a_duration_that_is_not_a_number_is_rejected(duration: bytes) -> None:
 def test_a_report_within_its_bounds_is_accepted() -> None:
     payload = json.dumps({"at": AT, "tunnels": [{**TUNNEL, "link": {"kind": "ipsec", "children": [SA]}}]}).encode()
     assert isinstance(parse(subject("report"), payload, place(1)).body, Report)
+
+
+TEXTS = st.sampled_from(['},{"name":', '"tunnels":[', "}]", "\\", "plain", "\u00fc", '{"'])
+UNKNOWN = st.sampled_from([
+    {}, {"more": [{"name": "x"}, {"name": "y", "state": "up"}]}, {"tunnels": [{"name": "evil", "state": "up"}]},
+    {"x": {"tunnels": [{"name": "evil", "state": "up"}]}}, {"detail": "longer than it may be" * 40},
+])  # fmt: skip
+
+
+@given(st.lists(st.tuples(TEXTS, UNKNOWN), max_size=3), UNKNOWN, UNKNOWN, st.sampled_from([(",", ":"), (", ", ": ")]), st.booleans())
+def test_a_report_that_is_taken_apart_is_read_as_the_whole_is(
+    tunnels: list[tuple[str, dict[str, Any]]], before: dict[str, Any], after: dict[str, Any], marks: tuple[str, str], twice: bool
+) -> None:
+    listed = [{"name": f"t{n}", "state": "down", "detail": text, **more} for n, (text, more) in enumerate(tunnels)]
+    body = {**before, "at": AT, "tunnels": listed} | {key: value for key, value in after.items() if key != "tunnels"}
+    payload = json.dumps(body, separators=marks, ensure_ascii=False).encode()
+    if twice:  # a key that is there twice: the last one counts
+        payload = payload[:-1] + b',"tunnels":[{"name":"last","state":"up"}]}'
+    try:
+        whole = read(BoundedReport, payload)
+    except ValidationError:
+        assert reject(subject("report"), payload) in ("malformed", "out-of-bounds")
+        return
+    found = parse(subject("report"), payload, place(1))
+    assert found.body == whole
+    if found.encoded:
+        assert tuple(BoundedTunnel.model_validate_json(it) for it in found.encoded) == whole.tunnels
+
+
+def test_a_report_as_agents_write_it_is_taken_apart() -> None:
+    sent = Report(at=START, tunnels=(status("a", link={"children": [SA, SA]}), status("b", "down", detail='"}]')))
+    found = parse(subject("report"), sent.model_dump_json().encode(), place(1))
+    assert found.encoded == tuple(it.model_dump_json().encode() for it in sent.tunnels)
 
 
 def test_a_pull_is_far_below_the_servers_max_pending() -> None:

@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from warren_contracts.commands import ListTunnels
-from warren_contracts.status import FleetTunnel, HostFacts, ReasonCode, TunnelState
+from warren_contracts.commands import ListTunnels, TunnelList
+from warren_contracts.status import FleetTunnel, HostFacts, IpsecStatus, ReasonCode, TunnelState
 from warren_contracts.telemetry import TunnelChange
 from warren_metrics.domain.views import fleet_tunnel, list_tunnels
 from warren_testkit.metrics import START, Talk, status
@@ -109,3 +109,17 @@ def test_an_end_whose_agent_misses_the_digests_is_named() -> None:
     assert (shown(talk).state, shown(talk).unconfirmed) == (TunnelState.UP, ("gw1",))
     talk.presence("gw1", host=HostFacts(intent_unconfirmed_s=1.0))
     assert shown(talk).unconfirmed == ()
+
+
+def test_a_lean_page_has_everything_but_sas_counters_and_evidence() -> None:
+    talk = Talk()
+    sa = {"spi_in": "00000001", "spi_out": "00000002", "cipher": "aes256gcm16"}
+    talk.report("gw1", status("gw1+hub", "up", peer="hub", policy="p", since=START, rekeys=3, link={"children": [sa]}))
+    talk.report("hub", status("gw1+hub", "error", reason=ReasonCode.TS_MISMATCH, detail="text", initiator=True))
+    (full,) = list_tunnels(talk.fleet, ListTunnels(), talk.now).tunnels
+    page = list_tunnels(talk.fleet, ListTunnels(lean=True), talk.now)
+    (lean,) = TunnelList.model_validate_json(page.model_dump_json(exclude_defaults=True)).tunnels
+    without = {"link": IpsecStatus(), "rekeys": 0}
+    assert lean == full.model_copy(
+        update={"ends": {peer: end.model_copy(update=without) for peer, end in full.ends.items()}}
+    )

@@ -1,5 +1,6 @@
 """Pull subscribers of a service's broker while the server is unavailable."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from warren_bus.connection import Connection
 from warren_contracts.subjects import TELEMETRY_STREAM, telemetry
 from warren_service import streams
 from warren_service.broker import Broker, build_broker
+from warren_service.pull import fetch
 from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.waiting import eventually
 
@@ -58,6 +60,27 @@ async def test_a_pull_subscriber_leaves_nothing_in_the_buffer_while_the_server_i
         await eventually(lambda: broker.client.is_connected)
     finally:
         await broker.stop()
+
+
+async def test_a_pull_takes_what_waits_at_once_and_the_rest_when_it_comes(bus: RealServer, connect: Any) -> None:
+    link = await connect("metrics")
+    js = link.client.jetstream()
+    await streams.wait_for(js, TELEMETRY_STREAM)
+    pull = await js.pull_subscribe("warren.v1.telemetry.>", "metrics", TELEMETRY_STREAM, inbox_prefix=f"{inbox('metrics')}.".encode())
+    with pytest.raises(NatsTimeout):
+        await fetch(pull, 10, 0.1)
+    async with GrantingCallout(bus) as callout:
+        settings, nkey = bus.new_agent("gw1")
+        callout.enrol(nkey, "gw1", ())
+        async with Connection(settings, name="gw1", inbox_prefix=inbox("gw1")) as agent:
+            client = await agent.wait_connected()
+            for _ in range(5):
+                await client.jetstream().publish(telemetry("gw1", "report"), b"{}")
+            assert len(await fetch(pull, 3, 5.0)) == 3
+            waiting = asyncio.create_task(fetch(pull, 3, 60.0))
+            await client.jetstream().publish(telemetry("gw1", "report"), b"{}")
+            assert len(await waiting) == 3
+    assert pull.pending_msgs == pull.pending_bytes == 0
 
 
 async def test_a_pull_that_runs_out_of_time_loses_nothing_of_its_batch(bus: RealServer, connect: Any) -> None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -42,6 +43,7 @@ from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, Unavailab
 from warren_service.call_gate import CallGate, is_call
 from warren_service.callers import require_operator
 from warren_service.otel import build_tracer, span
+from warren_service.pull import fetch
 from warren_service.service_callers import ServiceCallers
 
 log = structlog.get_logger("warren_bus")
@@ -116,15 +118,14 @@ class Broker(NatsBroker):
         for subscriber in self.subscribers:
             pull = getattr(subscriber, "subscription", None)
             if isinstance(pull, JetStreamContext.PullSubscription):
-                pull.fetch = self._guard_pull(pull.fetch)  # type: ignore[method-assign]  # there is no hook
+                pull.fetch = self._guard_pull(partial(fetch, pull))  # type: ignore[method-assign]  # there is no hook
 
     def _guard_pull(self, fetch: Fetch) -> Fetch:
         """A pull whose failures are always the error that FastStream expects of an empty one.
 
         While the server is unavailable it sends nothing: each pull would wait in the client's buffer until that is full, and after
-        that the loop would spin. And a pull that times out between its two requests raises the builtin TimeoutError (nats-py,
-        `_fetch_n`), which ends FastStream's task and loses the messages of earlier pulls of the same batch, until the server
-        redelivers them ACK_WAIT later.
+        that the loop would spin. And a builtin TimeoutError would end FastStream's task, and lose the messages of earlier pulls of the
+        same batch, until the server redelivers them ACK_WAIT later.
         """
 
         async def guarded(*arguments: Any, **options: Any) -> list[Msg]:
@@ -269,9 +270,13 @@ def problem_response(error: WarrenError) -> NatsResponse:
     return NatsResponse(problem.model_dump_json().encode(), headers={"content-type": CONTENT_TYPE})
 
 
-def reply(model: BaseModel, headers: dict[str, str] | None = None) -> NatsResponse:
-    """A reply with exactly these bytes; `headers` are those of a signature over them."""
-    return NatsResponse(model.model_dump_json().encode(), headers={"content-type": CONTENT_JSON, **(headers or {})})
+def reply(
+    model: BaseModel, headers: dict[str, str] | None = None, *, exclude_defaults: bool = False
+) -> NatsResponse:
+    """A reply with exactly these bytes; `headers` are those of a signature over them. `exclude_defaults`: a shorter text, which is
+    read as the same."""
+    body = model.model_dump_json(exclude_defaults=exclude_defaults).encode()
+    return NatsResponse(body, headers={"content-type": CONTENT_JSON, **(headers or {})})
 
 
 def build_broker(settings: BusSettings, name: str) -> Broker:

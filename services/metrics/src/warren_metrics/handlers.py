@@ -82,7 +82,7 @@ def register_tunnels(
 
     @verbs.verb("tunnels")
     async def tunnels(command: ListTunnels) -> NatsResponse:
-        return reply(list_tunnels(fleet, command, now()))
+        return reply(list_tunnels(fleet, command, now()), exclude_defaults=command.lean)
 
     @verbs.verb("tunnel")
     async def tunnel(command: GetTunnel) -> NatsResponse:

@@ -6,6 +6,7 @@ implies that its events were published; a crash in between publishes them again 
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +16,11 @@ import structlog
 from warren_contracts.telemetry import AttemptFailure, Report
 from warren_metrics.agent_spans import AgentSpans
 from warren_metrics.counters import IngestCounters, exemplar
-from warren_metrics.domain.changes import Changes, merged
+from warren_metrics.domain.changes import Changes
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.parse import MessageSource, Observation, parse
 from warren_metrics.domain.propagation import Arrival, Propagation
-from warren_metrics.domain.recent_counters import RecentCounters
+from warren_metrics.domain.recent_counters import RecentCounters, minute_of
 from warren_metrics.errors import TelemetryRejectedError
 from warren_metrics.memory import StateWriter
 from warren_metrics.ports import EventStream, OutgoingEvent
@@ -73,6 +74,7 @@ class Ingest:
     async def _consume(self, messages: Sequence[Raw]) -> None:
         done: list[Changes] = []
         outgoing: list[OutgoingEvent] = []
+        accepted: Counter[str] = Counter()  # by kind
         for raw in messages:
             try:
                 observation = parse(raw.subject, raw.payload, raw.place)
@@ -80,28 +82,33 @@ class Ingest:
                 self._reject(raw, error.reason)
                 continue
             changes = self._fleet.observe(observation)
+            accepted[raw.subject.rsplit(".", 1)[1]] += 1
             self._count(raw, observation, changes)
             self._record_recent(observation, changes)
             if self._spans is not None:
                 self._spans.record(observation.peer, observation.body, raw.traceparent)
             done.append(changes)
-            outgoing += [
-                OutgoingEvent(event, _id(raw.place, n), raw.traceparent) for n, event in enumerate(changes.events)
-            ]
+            if changes.events:
+                outgoing += [
+                    OutgoingEvent(event, _id(raw.place, n), raw.traceparent) for n, event in enumerate(changes.events)
+                ]
+        for kind, count in accepted.items():
+            self._counters.messages.labels(kind).inc(count)
         if messages:
             self._counters.delay.set((datetime.now(UTC) - messages[-1].place.at).total_seconds())
         if outgoing:
             await self._events.publish(outgoing)
-        self._memory.changed(merged(done))
+        for changes in done:
+            self._memory.changed(changes)
 
     def _record_recent(self, observation: Observation, changes: Changes) -> None:
-        at = observation.place.at
+        minute, record, tunnel = minute_of(observation.place.at), self._recent.record, self._fleet.tunnel
         if isinstance(observation.body, Report):
-            self._recent.reported(observation.peer, at)
+            self._recent.reported(observation.peer, minute)
         for keys in (changes.counters, changes.tunnels):
             for key in keys:
-                if (view := self._fleet.tunnel(key)) is not None:
-                    self._recent.record(key, at, view.bytes_in, view.bytes_out)
+                if (view := tunnel(key)) is not None:
+                    record(key, minute, view.bytes_in, view.bytes_out)
 
     def edited(self, revision: int, at: datetime) -> None:
         """A policy revision was stored."""
@@ -123,11 +130,12 @@ class Ingest:
 
     def _count(self, raw: Raw, observation: Observation, changes: Changes) -> None:
         counters = self._counters
-        counters.messages.labels(raw.subject.rsplit(".", 1)[1]).inc()
         for reason in changes.rejected:
             self._reject(raw, reason)
-        counters.suppressed.inc(changes.suppressed)
-        counters.apply_failures.inc(changes.failed)
+        if changes.suppressed:
+            counters.suppressed.inc(changes.suppressed)
+        if changes.failed:
+            counters.apply_failures.inc(changes.failed)
         peer = counters.peers.of(observation.peer)
         for milliseconds in changes.applied_ms:
             counters.apply_seconds.labels(peer).observe(milliseconds / 1_000, exemplar(raw.traceparent))

@@ -12,6 +12,7 @@ from itertools import islice
 
 import structlog
 
+from warren_bus.cancellation import keep_cancellation
 from warren_contracts.problems import UnavailableError
 from warren_metrics.domain.changes import Changes, TunnelKey
 from warren_metrics.domain.fleet import FleetTelemetry
@@ -77,15 +78,14 @@ class StateWriter:
     async def run(self) -> None:
         """Load, then write behind forever; cancel to stop, and `flush()` once more after that."""
         while True:
-            if not await self.load():
+            if not await keep_cancellation(self.load()):  # asyncpg may lose it
                 await asyncio.sleep(RETRY_INTERVAL)
                 continue
             await self._work.wait()
             self._work.clear()
             self._forget()
-            if await self._write(
-                max(COUNTERS_AT_ONCE, round(len(self._counters) * FLUSH_INTERVAL / COUNTERS_INTERVAL))
-            ):
+            due = max(COUNTERS_AT_ONCE, round(len(self._counters) * FLUSH_INTERVAL / COUNTERS_INTERVAL))
+            if await keep_cancellation(self._write(due)):
                 if self._counters:
                     self._work.set()
                 await asyncio.sleep(FLUSH_INTERVAL)

@@ -10,8 +10,10 @@ A complete report (all its parts) also removes: a tunnel that it does not contai
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Any
 
+from warren_contracts.base import amended
 from warren_contracts.events import TunnelChanged
 from warren_contracts.status import IpsecStatus, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Applied, AttemptFailure, Presence, Report, TunnelChange
@@ -23,6 +25,7 @@ from warren_metrics.domain.changes import Changes, Event, TunnelKey, merged
 from warren_metrics.domain.flood import BURST, EVENT_WEIGHT, NEW_BURST, NEW_RATE, RATE
 from warren_metrics.domain.parse import Body, MessageSource, Observation, may_report
 from warren_metrics.domain.peers import PeerView, TunnelView
+from warren_metrics.domain.sorted_names import SortedNames
 from warren_metrics.domain.transitions import (
     failed_without_attempt,
     handshake_seconds,
@@ -53,6 +56,7 @@ class FleetTelemetry:
     def __init__(self) -> None:
         self.peers: dict[str, PeerView] = {}
         self.tunnels: dict[str, dict[str, TunnelView]] = {}  # by tunnel, then by reporting peer
+        self.names = SortedNames()  # of the tunnels
         self.changed = ChangedNames()  # tunnels, for the exposition
         self._of_peer: dict[str, dict[str, int]] = {}  # the names that a peer reports, in order, and their weights
         self._parts: dict[str, _ReportParts] = {}
@@ -92,7 +96,7 @@ class FleetTelemetry:
         changes.peers.add(peer)
         match observation.body:
             case Report() as report:
-                self._report(peer, place, report, changes)
+                self._report(peer, place, report, observation.encoded, changes)
             case TunnelChange() as change:
                 self._tunnel(peer, place, change, changes)
             case Applied() as applied:
@@ -123,7 +127,8 @@ class FleetTelemetry:
     def tunnel(self, key: TunnelKey) -> TunnelView | None:
         """One end's view of one tunnel."""
         peer, name = key
-        return self.tunnels.get(name, {}).get(peer)
+        ends = self.tunnels.get(name)
+        return None if ends is None else ends.get(peer)
 
     def names_of(self, peer: str) -> tuple[str, ...]:
         """The tunnels that a peer reports."""
@@ -136,12 +141,14 @@ class FleetTelemetry:
         elif isinstance(body, TunnelChange) and may_report(peer, body.status.name, self._ends):
             self._emit(changes, place, tunnel_changed(peer, place, body.status, None, removed=body.removed))
 
-    def _report(self, peer: str, place: MessageSource, report: Report, changes: Changes) -> None:
-        self.peers[peer] = self.peers[peer].model_copy(
-            update={"policy_sync_errors": report.policy_sync_errors, "dpd_failures": report.dpd_failures}
+    def _report(
+        self, peer: str, place: MessageSource, report: Report, encoded: tuple[bytes, ...], changes: Changes
+    ) -> None:
+        self.peers[peer] = amended(
+            self.peers[peer], policy_sync_errors=report.policy_sync_errors, dpd_failures=report.dpd_failures
         )
-        for status in report.tunnels:
-            self._status(peer, place, status, changes)
+        for status, text in zip(report.tunnels, encoded or repeat(b""), strict=False):
+            self._status(peer, place, status, changes, encoded=text)
         complete = self._complete(peer, report, changes)
         if complete is not None:
             for name in [name for name in self._of_peer.get(peer, ()) if name not in complete]:
@@ -181,25 +188,28 @@ class FleetTelemetry:
         status: TunnelStatus,
         changes: Changes,
         change: TunnelChange | None = None,
+        encoded: bytes = b"",
     ) -> None:
-        if not may_report(peer, status.name, self._ends):
+        name = status.name
+        if not may_report(peer, name, self._ends):
             changes.rejected.append("foreign-tunnel")
             return
-        before = self.tunnel((peer, status.name))
+        key = peer, name
+        before = self.tunnel(key)
         if before is None and not self._may_be_new(peer, place):
             changes.rejected.append("too-many-tunnels")
             return
-        view = TunnelView.of(status, place.at)
-        if not self._fits_budget(peer, status.name, view.weight):
+        view = TunnelView.of(status, place.at, encoded)
+        if not self._fits_budget(peer, name, view.weight):
             changes.rejected.append("over-budget")
             return
-        self._put(peer, status.name, view)
+        self._put(peer, name, view)
         if (taken := rekey_seconds(before.rekeys if before is not None else None, status)) is not None:
             changes.rekeyings.append(taken)
         if before is not None and change is None and (before.state, before.reason) == (view.state, view.reason):
-            changes.counters.add((peer, status.name))
+            changes.counters.add(key)
             return  # the regular report: no transition, so the former status need not be parsed
-        changes.tunnels.add((peer, status.name))
+        changes.tunnels.add(key)
         known = None if before is None else before.status
         if failed_without_attempt(known, status):
             changes.broken.append(status.reason)
@@ -207,7 +217,7 @@ class FleetTelemetry:
             changes.handshakes.append(seconds)
         first_packet_at = None if change is None else change.first_packet_at
         if first_packet_at is not None or is_change(known, status, with_sas=change is not None):
-            found = cause_at(status.name, self.tunnels[status.name], self.peers, place.at)
+            found = cause_at(name, self.tunnels[name], self.peers, place.at)
             event = tunnel_changed(peer, place, status, known, removed=False, found=found)
             self._emit(changes, place, event.model_copy(update={"first_packet_at": first_packet_at}))
 
@@ -264,11 +274,17 @@ class FleetTelemetry:
         return self._of_peer.get(peer, {}).get(name, 0)
 
     def _put(self, peer: str, name: str, view: TunnelView) -> None:
-        taken = view.weight
-        self._weights[peer] = self._weights.get(peer, 0) + taken - self._weight_of(peer, name)
-        self.tunnels.setdefault(name, {})[peer] = view
+        names = self._of_peer.get(peer)
+        if names is None:
+            names = self._of_peer[peer] = {}
+        self._weights[peer] = self._weights.get(peer, 0) + view.weight - names.get(name, 0)
+        names[name] = view.weight
+        ends = self.tunnels.get(name)
+        if ends is None:
+            ends = self.tunnels[name] = {}
+            self.names.add(name)
+        ends[peer] = view
         self.changed.add(name)
-        self._of_peer.setdefault(peer, {})[name] = taken
 
     def _drop(self, peer: str, name: str) -> None:
         self._weights[peer] -= self._weight_of(peer, name)
@@ -277,6 +293,7 @@ class FleetTelemetry:
         self.changed.add(name)
         if not ends:
             del self.tunnels[name]
+            self.names.remove(name)
         names = self._of_peer[peer]
         del names[name]
         if not names:
@@ -310,4 +327,4 @@ def _seen(view: PeerView, place: MessageSource, body: Body) -> PeerView:
         fields = {"sequence": place.sequence, "stored_at": place.at}
         if other is None or place.at > other:
             fields["stopped"] = False
-    return view.model_copy(update={**fields, "last_seen_at": place.at if other is None else max(place.at, other)})
+    return amended(view, **fields, last_seen_at=place.at if other is None else max(place.at, other))

@@ -1,40 +1,41 @@
-"""Parse untrusted telemetry, and enforce limits that a regular agent never reaches.
+"""Parse telemetry: untrusted bytes in, a typed observation out, or the reason of the refusal; with the limits of `bounds.py`.
 
 A compromised agent may send anything on its own subjects. It must not be able to report about another peer, to fill memory, or to
 block the batch of its message.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import ValidationError
 
 from warren_contracts import telemetry
-from warren_contracts.base import Document, read
-from warren_contracts.status import TrafficStats, TunnelStatus
+from warren_contracts.base import Document, amended, read
 from warren_contracts.subjects import parse_telemetry
 from warren_contracts.telemetry import Applied, AttemptFailure, Presence, Report, TunnelChange
+from warren_metrics.domain import bounds
 from warren_metrics.errors import TelemetryRejectedError
 
 MAX_PAYLOAD = telemetry.MAX_TELEMETRY  # bytes: the limit of the stream
-MAX_TUNNELS = 2_000  # in one message: a report of more comes in parts
-MAX_SAS = 64  # of one tunnel: rekeying overlaps two or three
-MAX_VIPS = 16  # virtual addresses of one end
-MAX_PARTS = 128  # of one report: 100 kB each
-MAX_SELECTORS = 256  # of one SA, on either side: agents have 64
-MAX_TEXT = 256  # characters of a cipher or an address (a host name has 253)
-MAX_COUNTER = 2**63 - 1  # of bytes, packets and other counters: a float in Prometheus
 
 Body = Presence | Report | TunnelChange | Applied | AttemptFailure
 
 _MODELS: dict[str, type[Document]] = {
-    telemetry.PRESENCE: Presence,
-    telemetry.REPORT: Report,
-    telemetry.TUNNEL: TunnelChange,
-    telemetry.APPLIED: Applied,
-    telemetry.REASON: AttemptFailure,
+    telemetry.PRESENCE: bounds.BoundedPresence,
+    telemetry.TUNNEL: bounds.BoundedChange,
+    telemetry.APPLIED: bounds.BoundedApplied,
+    telemetry.REASON: bounds.BoundedFailure,
 }
+# Kinds of pydantic's errors that are a limit exceeded.
+_BOUNDS = frozenset({
+    "less_than", "less_than_equal", "greater_than_equal", "too_long", "string_too_long", "timezone_aware", "finite_number",
+    "int_parsing_size",
+})  # fmt: skip
+
+# A report as agents write it. Between two quotes of a text these bytes cannot be: there a quote has a backslash before it.
+_BEFORE, _AFTER = b'"tunnels":[', b"}]"
+_BETWEEN = b'},{"name":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,15 @@ class MessageSource:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A parsed message: its sender, its body, and when it was stored."""
+    """A parsed message: its sender, its body, and when it was stored.
+
+    `encoded` has the JSON of each tunnel of a report, in order, as it was received; empty if it is not known.
+    """
 
     peer: str
     place: MessageSource
     body: Body
+    encoded: tuple[bytes, ...] = ()
 
 
 def parse(subject: str, payload: bytes, place: MessageSource) -> Observation:
@@ -68,17 +73,22 @@ def parse(subject: str, payload: bytes, place: MessageSource) -> Observation:
         sender = parse_telemetry(subject)
     except ValueError as error:
         raise TelemetryRejectedError("subject", str(error)) from None
-    model = _MODELS.get(sender.kind)
-    if model is None:
+    if sender.kind not in telemetry.KINDS:
         raise TelemetryRejectedError("kind", sender.kind)
     if len(payload) > MAX_PAYLOAD:
         raise TelemetryRejectedError("too-large", f"{len(payload)} bytes")
     try:
-        body = read(model, payload)
+        if sender.kind == telemetry.REPORT:
+            report, encoded = _read_report(payload)
+            if report.part >= report.parts:
+                raise TelemetryRejectedError("out-of-bounds", "a part beyond the parts")
+            return Observation(sender.peer, place, report, encoded)
+        body = read(_MODELS[sender.kind], payload)
     except ValidationError as error:
-        raise TelemetryRejectedError("malformed", f"{error.error_count()} errors") from None
+        kinds = {found["type"] for found in error.errors(include_url=False, include_context=False, include_input=False)}
+        reason = "out-of-bounds" if kinds <= _BOUNDS else "malformed"
+        raise TelemetryRejectedError(reason, f"{error.error_count()} errors") from None
     assert isinstance(body, Body)
-    _check_bounds(body)
     return Observation(sender.peer, place, body)
 
 
@@ -92,59 +102,33 @@ def may_report(peer: str, tunnel: str, ends: Mapping[str, frozenset[str]]) -> bo
     return tunnel not in ends or peer in ends[tunnel]
 
 
-def _check_bounds(body: Body) -> None:
-    if body.at.tzinfo is None:
-        raise TelemetryRejectedError("out-of-bounds", "a time without a time zone")
-    numbers: list[float] = []
-    match body:
-        case Report():
-            if len(body.tunnels) > MAX_TUNNELS or body.parts > MAX_PARTS or body.part >= body.parts:
-                raise TelemetryRejectedError("out-of-bounds", "too many tunnels or parts")
-            numbers = [body.policy_sync_errors, body.dpd_failures]
-            for status in body.tunnels:
-                numbers += _numbers(status)
-        case TunnelChange():
-            numbers = _numbers(body.status)
-        case Presence():
-            if body.started_at.tzinfo is None:
-                raise TelemetryRejectedError("out-of-bounds", "a time without a time zone")
-            numbers = [body.resident_bytes, body.cpu_seconds, body.queued, body.queued_bytes, body.dropped]
-            if body.host is not None:
-                numbers.append(body.host.intent_unconfirmed_s or 0.0)
-        case Applied():
-            if body.delivered_at.tzinfo is None:
-                raise TelemetryRejectedError("out-of-bounds", "a time without a time zone")
-            numbers = [body.epoch, body.revision, body.unchanged, body.duration_ms]
-        case AttemptFailure():
+def _read_report(payload: bytes) -> tuple[Report, tuple[bytes, ...]]:
+    """A report, and the JSON of its tunnels. Raises ValidationError.
+
+    A fleet's reports are most of what this service does, and to write the JSON of each tunnel again took as long as to read it. So a
+    report that looks as agents write it is taken apart, and each tunnel is read by itself: what is kept of it is exactly what was
+    validated. Whatever looks otherwise, or is invalid so, is read as a whole.
+    """
+    envelope, encoded = _take_apart(payload)
+    if encoded and len(encoded) <= bounds.MAX_TUNNELS:
+        try:
+            report = read(bounds.BoundedReport, envelope)
+            tunnels = tuple([read(bounds.BoundedTunnel, it) for it in encoded])
+        except ValidationError:
             pass
-    _check_numbers(numbers)
+        else:
+            if not report.tunnels:  # else the text has several of these lists
+                return amended(report, tunnels=tunnels), encoded
+    return read(bounds.BoundedReport, payload), ()
 
 
-def _numbers(status: TunnelStatus) -> list[float]:
-    link = status.link
-    if len(link.children) > MAX_SAS:
-        raise TelemetryRejectedError("out-of-bounds", "too many SAs")
-    if max(len(link.local_vips), len(link.remote_vips)) > MAX_VIPS:
-        raise TelemetryRejectedError("out-of-bounds", "too many virtual addresses")
-    if status.evidence.at is not None and status.evidence.at.tzinfo is None:
-        raise TelemetryRejectedError("out-of-bounds", "a time without a time zone")
-    texts = [link.ike_cipher, link.local_address, link.remote_address]
-    for sa in link.children:
-        texts += (sa.cipher, sa.key_exchange)
-        if max(len(sa.local_ts), len(sa.remote_ts)) > MAX_SELECTORS:
-            raise TelemetryRejectedError("out-of-bounds", "too many selectors")
-    if max(map(len, texts)) > MAX_TEXT:
-        raise TelemetryRejectedError("out-of-bounds", "a text that is too long")
-    found: list[float] = [status.rekeys, status.restarts, *_traffic(status.traffic)]
-    for sa in link.children:
-        found += [*_traffic(sa.traffic), sa.rekey_in or 0, sa.expires_in or 0]
-    return found
-
-
-def _traffic(traffic: TrafficStats) -> tuple[int, int, int, int]:
-    return traffic.bytes_in, traffic.bytes_out, traffic.packets_in, traffic.packets_out
-
-
-def _check_numbers(numbers: Iterable[float]) -> None:
-    if not all(abs(number) <= MAX_COUNTER for number in numbers):  # also false for NaN
-        raise TelemetryRejectedError("out-of-bounds", "a number beyond 63 bits")
+def _take_apart(payload: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+    """A report without its tunnels, and the JSON of each of them; empty if the report does not look as agents write it."""
+    before, begin, rest = payload.partition(_BEFORE)
+    inside, end, after = rest.rpartition(_AFTER)
+    # The list is of the report itself, not of a part of it. And what is kept must be text: of ASCII nothing has to be proved.
+    if not end or before.count(b"{") != 1 or not payload.isascii():
+        return b"", ()
+    parts = inside.split(_BETWEEN)
+    begun = [parts[0], *[_BETWEEN[2:] + part for part in parts[1:]]]
+    return before + begin + b"]" + after, tuple([part + b"}" for part in begun])

@@ -32,12 +32,14 @@ class _End:
         self.added = (array("f", bytes(4 * MINUTES)), array("f", bytes(4 * MINUTES)))
 
     def record(self, minute: int, total: tuple[int, int]) -> None:
-        for passed in range(max(self.minute + 1, minute - MINUTES + 1), minute + 1):
-            for ring in self.added:
-                ring[passed % MINUTES] = 0.0
-        self.minute = max(self.minute, minute)
-        for ring, before, now in zip(self.added, self.total, total, strict=True):
-            ring[self.minute % MINUTES] += now - before if now >= before else now
+        if minute > self.minute:
+            for passed in range(max(self.minute + 1, minute - MINUTES + 1), minute + 1):
+                for ring in self.added:
+                    ring[passed % MINUTES] = 0.0
+            self.minute = minute
+        at, (bytes_in, bytes_out), (before_in, before_out) = self.minute % MINUTES, total, self.total
+        self.added[0][at] += bytes_in - before_in if bytes_in >= before_in else bytes_in
+        self.added[1][at] += bytes_out - before_out if bytes_out >= before_out else bytes_out
         self.total = total
 
 
@@ -51,14 +53,16 @@ class RecentCounters:
         ] = {}  # by peer: the minutes since 1970 in which it reported, by minute modulo 60
         self._swept = 0
 
-    def reported(self, peer: str, at: datetime) -> None:
+    def reported(self, peer: str, minute: int) -> None:
         """A report of a peer arrived: what has not changed since the last one is known."""
-        minute = minute_of(at)
-        self._reported.setdefault(peer, array("q", bytes(8 * MINUTES)))[minute % MINUTES] = minute
+        ring = self._reported.get(peer)
+        if ring is None:
+            ring = self._reported[peer] = array("q", bytes(8 * MINUTES))
+        ring[minute % MINUTES] = minute
 
-    def record(self, key: TunnelKey, at: datetime, bytes_in: int, bytes_out: int) -> None:
-        """The counters of one end, as they are in a report."""
-        minute, end = minute_of(at), self._ends.get(key)
+    def record(self, key: TunnelKey, minute: int, bytes_in: int, bytes_out: int) -> None:
+        """The counters of one end, as they are in a report that was stored in a minute since 1970."""
+        end = self._ends.get(key)
         if end is not None:
             end.record(minute, (bytes_in, bytes_out))
         elif len(self._ends) < MAX_ENDS or self._sweep(minute):

@@ -1,6 +1,5 @@
 """Tunnels for operators: both ends next to each other, one state, and which ends are stale."""
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
@@ -22,18 +21,20 @@ def fleet_tunnel(fleet: FleetTelemetry, name: str, now: datetime) -> FleetTunnel
 
 def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime) -> TunnelList:
     """A page of tunnels by name; filters come before the page."""
-    names = sorted(fleet.tunnels if query.peer is None else fleet.names_of(query.peer))
+    names: Iterable[str] = fleet.names.after(query.after)
+    if query.peer is not None:
+        names = sorted(name for name in fleet.names_of(query.peer) if name > query.after)
     found: list[FleetTunnel] = []
-    for name in names[bisect_right(names, query.after) :]:
+    for name in names:
         ends = fleet.tunnels[name]
         if query.state is not None and combined.worst(_states(fleet, ends, now).values()) is not query.state:
             continue
-        tunnel = _combined(fleet, name, ends, now)
+        tunnel = _combined(fleet, name, ends, now, lean=query.lean)
         if len(found) == query.limit:
-            shown = fit_page(found)
+            shown = fit_page(found, exclude_defaults=query.lean)
             return TunnelList(tunnels=shown, next_after=shown[-1].name)
         found.append(tunnel)
-    shown = fit_page(found)
+    shown = fit_page(found, exclude_defaults=query.lean)
     return TunnelList(tunnels=shown, next_after=shown[-1].name if len(shown) < len(found) else None)
 
 
@@ -73,11 +74,13 @@ def _states(fleet: FleetTelemetry, ends: Mapping[str, TunnelView], now: datetime
     return combined.states_of(ends, {peer for peer in ends if is_stale(fleet, peer, now)})
 
 
-def _combined(fleet: FleetTelemetry, name: str, ends: Mapping[str, TunnelView], now: datetime) -> FleetTunnel:
+def _combined(
+    fleet: FleetTelemetry, name: str, ends: Mapping[str, TunnelView], now: datetime, *, lean: bool = False
+) -> FleetTunnel:
     peers = {*ends, *(view.peer for view in ends.values() if view.peer is not None)}
     return combined.combine(
         name,
-        {peer: view.status for peer, view in ends.items()},
+        {peer: view.lean(name) if lean else view.status for peer, view in ends.items()},
         {peer: view.reported_at for peer, view in ends.items()},
         {peer for peer in peers if is_stale(fleet, peer, now)},
         {peer for peer in ends if misses_digests(fleet, peer)},
