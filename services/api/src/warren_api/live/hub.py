@@ -8,12 +8,13 @@ others nothing. Changes are held for a while, so that a reader that was disconne
 import asyncio
 import itertools
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, suppress
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 import structlog
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from warren_api.errors import TooManyEventStreamsError, TooManyStreamsOfAddressError, TooManyStreamsOfTokenError
 from warren_api.health import HealthProbe
@@ -45,6 +46,8 @@ RESET = "reset: the stream of events was created again; connect again"
 STOPPING = "stopping: the API server stops; connect again"
 
 _MODELS: Mapping[str, type[Document]] = {model.TYPE: model for model in EVENTS}
+
+PageT = TypeVar("PageT", PeerList, PolicyList, TunnelList)
 
 log = structlog.get_logger("warren_api")
 
@@ -218,22 +221,23 @@ class LiveHub:
         """Read the whole fleet; returns the position in EVENT from before that."""
         model = LiveModel()
         start = (await self._bus.call("policy", "events", ReadEvents(), EventPage)).next_after
-        peers = await self._pages("registry", "peers", Page, PeerList, "peers")
-        tunnels = await self._pages("metrics", "tunnels", ListTunnels, TunnelList, "tunnels")
-        policies = await self._pages("policy", "list", Page, PolicyList, "policies")
-        model.load(tunnels, peers, policies)
+        peers = [peer async for page in self._pages("registry", "peers", Page, PeerList) for peer in page.peers]
+        policies = [it async for page in self._pages("policy", "list", Page, PolicyList) for it in page.policies]
+        model.load((), peers, policies)
+        async for page in self._pages("metrics", "tunnels", partial(ListTunnels, lean=True), TunnelList):
+            model.load_tunnels(page.tunnels)  # page by page: all of a large fleet would hold the event loop for seconds
         self._health = await self._probe.health()
         self._model = model
         return start
 
-    async def _pages(self, service: str, verb: str, query: Callable[..., Any], reply: Any, entries: str) -> list[Any]:
-        found: list[Any] = []
+    async def _pages(
+        self, service: str, verb: str, query: Callable[..., BaseModel], reply: type[PageT]
+    ) -> AsyncIterator[PageT]:
         after: str | None = ""
         while after is not None:
             page = await self._bus.call(service, verb, query(after=after, limit=PAGE), reply)
-            found += getattr(page, entries)
+            yield page
             after = page.next_after
-        return found
 
     def _event(self, event: StoredEvent) -> None:
         if event.sequence <= self._cursor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from warren_contracts.base import Document
+from warren_contracts.base import Document, amended
 from warren_contracts.combined import combined_state
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.events import (
@@ -91,20 +91,12 @@ class LiveModel:
     def load(
         self, tunnels: Iterable[FleetTunnel], peers: Iterable[PeerSummary], policies: Iterable[StoredPolicy]
     ) -> None:
-        """Fill an empty model."""
+        """Fill an empty model; more tunnels may follow."""
         for summary in peers:
             if not summary.revoked:
                 since = None if summary.presence is PresenceState.ONLINE else summary.last_seen
                 self._put_peer(LivePeer(peer=summary.peer, presence=summary.presence, tags=summary.tags, since=since))
-        for tunnel in tunnels:
-            for peer, status in tunnel.ends.items():
-                at = tunnel.reported_at.get(peer)
-                if at is not None:
-                    self._ends.setdefault(tunnel.name, {})[peer] = _End(_lean(status), at)
-            for peer in tunnel.peers:
-                self._tunnels_of.setdefault(peer, set()).add(tunnel.name)
-        for name in self._ends:
-            self.tunnels[name] = Row(self._combined(name))
+        self.load_tunnels(tunnels)
         for stored in policies:
             self.policies[stored.policy.id] = Row(
                 LivePolicy(
@@ -112,6 +104,18 @@ class LiveModel:
                     updated_at=stored.updated_at, actor=stored.actor,
                 )
             )  # fmt: skip
+
+    def load_tunnels(self, tunnels: Iterable[FleetTunnel]) -> None:
+        """Add tunnels, whose peers are known already."""
+        for tunnel in tunnels:
+            for peer, status in tunnel.ends.items():
+                at = tunnel.reported_at.get(peer)
+                if at is not None:
+                    self._ends.setdefault(tunnel.name, {})[peer] = _End(_lean(status), at)
+            for peer in tunnel.peers:
+                self._tunnels_of.setdefault(peer, set()).add(tunnel.name)
+            if tunnel.name in self._ends:
+                self.tunnels[tunnel.name] = Row(self._combined(tunnel.name))
 
     def apply(self, event: Document, cursor: int) -> LiveChange:
         """Process an event; returns what it changes, if anything."""
@@ -247,4 +251,4 @@ class LiveModel:
 
 def _lean(status: TunnelStatus) -> TunnelStatus:
     """A status without its SAs and counters."""
-    return status.model_copy(update={"link": _NO_SAS, "traffic": _NO_TRAFFIC})
+    return amended(status, link=_NO_SAS, traffic=_NO_TRAFFIC)
