@@ -14,7 +14,8 @@ NAME = "hub+s1"
 def tunnel(*reporting: str, stale: tuple[str, ...] = ()) -> FleetTunnel:
     link = IpsecStatus(
         children=tuple(
-            ChildSaStatus(child=it, spi_in="c0ffee01", spi_out="c0ffee02", cipher="aes256gcm16") for it in ("net", "voice")
+            ChildSaStatus(child=it, spi_in="c0ffee01", spi_out="c0ffee02", cipher="aes256gcm16")
+            for it in ("net", "voice")
         )
     )
     ends = {

@@ -262,7 +262,9 @@ async def test_a_peer_past_its_budget_is_counted_as_rejected_and_no_other_is(
     for sequence in range(1, reports + 1):
         fat = [status(f"t{sequence}-{n}", link={"children": FAT_SAS}) for n in range(25)]
         sent = compact(sequence, "evil", *fat, part=sequence % 2, parts=128)
-        await service.ingest.batch([replace(sent, payload=sent.payload.replace(b'{"name"', b'{%s"name"' % spaces.encode()))])
+        await service.ingest.batch(
+            [replace(sent, payload=sent.payload.replace(b'{"name"', b'{%s"name"' % spaces.encode()))]
+        )
     await service.ingest.batch([report(121, "gw1", status("mine", link={"children": FAT_SAS}))])
     held = service.fleet.names_of("evil")
     assert len(held) > 25

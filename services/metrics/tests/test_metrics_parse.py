@@ -113,9 +113,19 @@ UNKNOWN = st.sampled_from([
 ])  # fmt: skip
 
 
-@given(st.lists(st.tuples(TEXTS, UNKNOWN), max_size=3), UNKNOWN, UNKNOWN, st.sampled_from([(",", ":"), (", ", ": ")]), st.booleans())
+@given(
+    st.lists(st.tuples(TEXTS, UNKNOWN), max_size=3),
+    UNKNOWN,
+    UNKNOWN,
+    st.sampled_from([(",", ":"), (", ", ": ")]),
+    st.booleans(),
+)
 def test_a_report_that_is_taken_apart_is_read_as_the_whole_is(
-    tunnels: list[tuple[str, dict[str, Any]]], before: dict[str, Any], after: dict[str, Any], marks: tuple[str, str], twice: bool
+    tunnels: list[tuple[str, dict[str, Any]]],
+    before: dict[str, Any],
+    after: dict[str, Any],
+    marks: tuple[str, str],
+    twice: bool,
 ) -> None:
     listed = [{"name": f"t{n}", "state": "down", "detail": text, **more} for n, (text, more) in enumerate(tunnels)]
     body = {**before, "at": AT, "tunnels": listed} | {key: value for key, value in after.items() if key != "tunnels"}

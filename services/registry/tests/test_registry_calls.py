@@ -231,7 +231,10 @@ async def test_a_caller_that_has_the_directory_gets_what_has_changed(desk: Desk)
     assert ([it.peer for it in first.peers], first.removed, first.more) == (["c"], ("b",), True)
     rest = await desk.registry.fleet_directory(ReadDirectory(epoch=first.epoch, since=first.revision))
     assert ([it.peer for it in rest.peers], rest.removed, rest.more) == (["a"], (), False)
-    for other in ({"epoch": all_of_it.epoch + 1}, {"since": rest.revision + 1}):  # another epoch, or a database from a backup
+    for other in (
+        {"epoch": all_of_it.epoch + 1},
+        {"since": rest.revision + 1},
+    ):  # another epoch, or a database from a backup
         full = await desk.registry.fleet_directory(ReadDirectory(**(known | other)))
         assert (full.since, [it.peer for it in full.peers]) == (0, ["a", "c"])
 

@@ -66,7 +66,9 @@ async def test_a_pull_takes_what_waits_at_once_and_the_rest_when_it_comes(bus: R
     link = await connect("metrics")
     js = link.client.jetstream()
     await streams.wait_for(js, TELEMETRY_STREAM)
-    pull = await js.pull_subscribe("warren.v1.telemetry.>", "metrics", TELEMETRY_STREAM, inbox_prefix=f"{inbox('metrics')}.".encode())
+    pull = await js.pull_subscribe(
+        "warren.v1.telemetry.>", "metrics", TELEMETRY_STREAM, inbox_prefix=f"{inbox('metrics')}.".encode()
+    )
     with pytest.raises(NatsTimeout):
         await fetch(pull, 10, 0.1)
     async with GrantingCallout(bus) as callout:

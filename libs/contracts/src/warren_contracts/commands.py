@@ -186,7 +186,9 @@ class ReadDirectory(Page):
     """A page of the directory; or, of a caller that has all of it at `since` in `epoch`, what has changed after that."""
 
     epoch: int = 0
-    since: Annotated[int, Field(ge=0)] = 0  # the revision of the first page, or of the last changes, that the caller has
+    since: Annotated[int, Field(ge=0)] = (
+        0  # the revision of the first page, or of the last changes, that the caller has
+    )
 
 
 class FleetDirectory(Document):

@@ -80,7 +80,9 @@ class TunnelOrder(Document):
     tunnel: TunnelName
     action: Annotated[str, StringConstraints(max_length=32)]
     at: datetime
-    sa: Annotated[str, StringConstraints(max_length=64)] = ""  # the SA that is meant, a SaReference; empty: all of the tunnel
+    sa: Annotated[str, StringConstraints(max_length=64)] = (
+        ""  # the SA that is meant, a SaReference; empty: all of the tunnel
+    )
 
 
 class PeerRecord(Document):

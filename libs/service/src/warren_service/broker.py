@@ -270,9 +270,7 @@ def problem_response(error: WarrenError) -> NatsResponse:
     return NatsResponse(problem.model_dump_json().encode(), headers={"content-type": CONTENT_TYPE})
 
 
-def reply(
-    model: BaseModel, headers: dict[str, str] | None = None, *, exclude_defaults: bool = False
-) -> NatsResponse:
+def reply(model: BaseModel, headers: dict[str, str] | None = None, *, exclude_defaults: bool = False) -> NatsResponse:
     """A reply with exactly these bytes; `headers` are those of a signature over them. `exclude_defaults`: a shorter text, which is
     read as the same."""
     body = model.model_dump_json(exclude_defaults=exclude_defaults).encode()

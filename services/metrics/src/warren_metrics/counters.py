@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from warren_contracts import telemetry
 from warren_contracts.status import ReasonCode
+from warren_metrics.domain.changes import Changes
 from warren_metrics.errors import TelemetryRejectedError
 
 APPLY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # s
@@ -95,3 +96,10 @@ class IngestCounters:
             self.rejected.labels(reason)
         for code in ReasonCode:
             self.failures.labels(code.value)
+
+    def add(self, changes: Changes) -> None:
+        """Count what a message was refused or failed with; most have nothing of it."""
+        if changes.suppressed:
+            self.suppressed.inc(changes.suppressed)
+        if changes.failed:
+            self.apply_failures.inc(changes.failed)

@@ -132,10 +132,7 @@ class Ingest:
         counters = self._counters
         for reason in changes.rejected:
             self._reject(raw, reason)
-        if changes.suppressed:
-            counters.suppressed.inc(changes.suppressed)
-        if changes.failed:
-            counters.apply_failures.inc(changes.failed)
+        counters.add(changes)
         peer = counters.peers.of(observation.peer)
         for milliseconds in changes.applied_ms:
             counters.apply_seconds.labels(peer).observe(milliseconds / 1_000, exemplar(raw.traceparent))

@@ -58,7 +58,12 @@ class Tunnel:
 
     def children_of(self, names: Collection[str]) -> list[tuple[Session, int]]:
         """The sessions and our SPIs of the CHILD_SAs of these children."""
-        return [(session, child.spi_in) for session in self.sessions for child in session.children.values() if child.name in names]
+        return [
+            (session, child.spi_in)
+            for session in self.sessions
+            for child in session.children.values()
+            if child.name in names
+        ]
 
     def count(self) -> None:
         """Take over the counters of the present CHILD_SAs; those that are gone are former ones from now on."""

@@ -34,7 +34,9 @@ End = Annotated[
 ]
 Sa = Annotated[
     SaReference | None,
-    Query(description="Only this SA: `ike`, the IKE_SA, or `child=NAME`, the CHILD_SAs of one child. None: all of the tunnel."),
+    Query(
+        description="Only this SA: `ike`, the IKE_SA, or `child=NAME`, the CHILD_SAs of one child. None: all of the tunnel."
+    ),
 ]
 ORDERS = problems(401, 403, 404, 409, 422, 429, 503)
 

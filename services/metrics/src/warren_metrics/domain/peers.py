@@ -8,7 +8,6 @@ from warren_contracts.status import DriverStatus, ReasonCode, TunnelState, Tunne
 from warren_contracts.telemetry import OFFLINE_AFTER
 from warren_metrics.domain.budget import stored_weight
 
-
 _DEFAULTS = TunnelStatus.model_construct(name="", state=TunnelState.UNKNOWN).__dict__
 _LEAN = {"name", "policy", "peer", "state", "initiator", "reason", "detail", "skipped", "since"}
 

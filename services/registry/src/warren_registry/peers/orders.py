@@ -27,9 +27,7 @@ async def order_tunnel(tables: Tables, command: OrderTunnel, now: datetime) -> P
     last = held.tunnel_order
     if last is not None and last.at <= now < last.at + ORDER_INTERVAL:
         raise TunnelOrderRateError
-    order = TunnelOrder(
-        id=version, tunnel=command.tunnel, action=command.action.value, at=now, sa=command.sa or ""
-    )
+    order = TunnelOrder(id=version, tunnel=command.tunnel, action=command.action.value, at=now, sa=command.sa or "")
     changed = replace(held, tunnel_order=order, version=version)
     await tables.peers.save(changed)
     return changed

@@ -93,7 +93,9 @@ class UserspaceDriver:
 
     async def stop_tunnel(self, name: str, *, force: bool = False, children: Children = None) -> None:
         del force  # the daemon waits a second for the peer and then removes the SAs in any case
-        command = messages.StopTunnel(name) if children is None else messages.CloseChildren(name, tuple(sorted(children)))
+        command = (
+            messages.StopTunnel(name) if children is None else messages.CloseChildren(name, tuple(sorted(children)))
+        )
         await self._link.present().call(command)
 
     async def tunnel_status(self, name: str) -> TunnelStatus:
