@@ -1,6 +1,6 @@
 """The models of telemetry with the limits that a regular agent never reaches, so that they are checked while a message is decoded.
 
-The contracts leave these limits to readers: here a compromised agent must not be able to fill memory, or to report what is no number.
+The contracts leave these limits to readers: here a compromised agent must not be able to fill memory, or to report NaN.
 """
 
 from typing import Annotated

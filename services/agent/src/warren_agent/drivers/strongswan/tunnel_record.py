@@ -146,7 +146,7 @@ class TunnelRecord:
             self.traffic_at = now - timedelta(seconds=least)  # not the maximum: the clock may have been set back
 
     def rekeyed(self, kind: str, unique_id: int, clock: float) -> None:
-        """An SA was rekeyed. charon tells the end of a rekeying only: how long it took is known of the first one that was ordered,
+        """An SA was rekeyed. charon reports the end of a rekeying only: how long it took is known of the first one that was ordered,
         which nothing else of the tunnel was in front of."""
         self.rekeys += 1
         begun = self.ordered.get((kind, unique_id))
