@@ -217,28 +217,6 @@ async def test_listings_are_paged(desk: Desk) -> None:
     assert (rest.peers, rest.next_after) == ((), None)
 
 
-async def test_a_caller_that_has_the_directory_gets_what_has_changed(desk: Desk) -> None:
-    for name in ("a", "b", "c"):
-        await desk.member(name, "branch")
-    all_of_it = await desk.registry.fleet_directory(ReadDirectory())
-    known = {"epoch": all_of_it.epoch, "since": all_of_it.revision}
-    quiet = await desk.registry.fleet_directory(ReadDirectory(**known))
-    assert (quiet.peers, quiet.removed, quiet.since, quiet.tags) == ((), (), all_of_it.revision, ("branch",))
-    await desk.registry.retag(PeerChange(peer="c", tags=("lab",)))
-    await desk.registry.revoke(RevokePeer(peer="b"))
-    await desk.registry.retag(PeerChange(peer="a", tags=("lab",)))
-    first = await desk.registry.fleet_directory(ReadDirectory(limit=2, **known))
-    assert ([it.peer for it in first.peers], first.removed, first.more) == (["c"], ("b",), True)
-    rest = await desk.registry.fleet_directory(ReadDirectory(epoch=first.epoch, since=first.revision))
-    assert ([it.peer for it in rest.peers], rest.removed, rest.more) == (["a"], (), False)
-    for other in (
-        {"epoch": all_of_it.epoch + 1},
-        {"since": rest.revision + 1},
-    ):  # another epoch, or a database from a backup
-        full = await desk.registry.fleet_directory(ReadDirectory(**(known | other)))
-        assert (full.since, [it.peer for it in full.peers]) == (0, ["a", "c"])
-
-
 async def test_the_workers_are_woken_by_commits_only(desk: Desk) -> None:
     await desk.member("gw1", "branch")
     before = desk.commits

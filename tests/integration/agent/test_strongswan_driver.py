@@ -12,7 +12,6 @@ from warren_agent.errors import ConfigRefusedError, DriverUnavailableError
 from warren_contracts.status import EvidenceKind, ReasonCode, TunnelState
 from warren_lab.ping import Ping
 from warren_testkit.lab.gateways import Ends, Watched
-from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
 
@@ -95,50 +94,6 @@ async def test_ike_change_makes_before_it_breaks(ends: Ends, change: dict[str, o
     for end in ends:
         states = [event.status.state for event in end.events if isinstance(event, TunnelChanged)]
         assert TunnelState.DOWN not in states[states.index(TunnelState.UP) :]
-
-
-async def test_one_sa_of_several_is_rekeyed_or_closed(ends: Ends) -> None:
-    hub, spoke = ends
-
-    async def spis() -> dict[str, str]:
-        return {sa.child: sa.spi_in for sa in await spoke.driver.sa_info(NAME)}
-
-    async def differs(before: dict[str, str], *names: str) -> bool:
-        now = await spis()
-        return now.keys() == before.keys() and {name for name in now if now[name] != before[name]} == set(names)
-
-    for end, other in ((hub, spoke), (spoke, hub)):
-        networks = {"local_ts": [f"{end.gateway.network}[tcp]"], "remote_ts": [f"{other.gateway.network}[tcp]"]}
-        children = [{"name": "net"}, {"name": "voice", **networks}]
-        await end.driver.create_tunnel(end.tunnel(other, initiator=end is spoke, children=children))
-    await spoke.driver.start_tunnel(NAME)
-    await asyncio.gather(hub.converged(), spoke.converged())
-    before, (old,) = await spis(), await spoke.gateway.ike_sas()
-    await spoke.driver.rekey_tunnel(NAME, ike=False, children=frozenset({"voice"}))
-    await eventually(lambda: differs(before, "voice"))
-    before, rekeyed = await spis(), await spoke.driver.tunnel_status(NAME)
-    assert rekeyed.rekeys == 1
-    assert 0 < (rekeyed.rekey_seconds or 0) < 20
-    assert (await hub.driver.tunnel_status(NAME)).rekey_seconds is None  # it did not begin it
-    await spoke.driver.rekey_tunnel(NAME, children=frozenset())
-
-    async def is_rekeyed() -> bool:
-        sas = await spoke.gateway.ike_sas()
-        return len(sas) == 1 and sas[0].unique_id != old.unique_id
-
-    await eventually(is_rekeyed)
-    assert await spis() == before
-    assert (await spoke.driver.tunnel_status(NAME)).rekeys == 2
-    (old,) = await spoke.gateway.ike_sas()
-    await spoke.driver.stop_tunnel(NAME, children=frozenset({"voice"}))
-    await eventually(lambda: _has(spoke, {"net"}))
-    await spoke.driver.start_tunnel(NAME)
-    await eventually(lambda: differs(before, "voice"))
-    assert [sa.unique_id for sa in await spoke.gateway.ike_sas()] == [old.unique_id]
-
-
-async def _has(end: Watched, children: set[str]) -> bool:
-    return {sa.child for sa in await end.driver.sa_info(NAME)} == children
 
 
 async def test_child_change_replaces_the_child_and_keeps_the_ike_sa(ends: Ends) -> None:
