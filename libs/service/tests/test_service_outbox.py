@@ -6,34 +6,30 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from nats.js.errors import APIError
 
 from warren_bus.errors import NotStoredError
 from warren_service.outbox import OutboxEvent, OutboxPublisher
 
 
-@dataclass
-class Ack:
-    stream: str = "EVENT"
-    seq: int = 1
-    duplicate: bool = False
+@dataclass(frozen=True)
+class Reply:
+    data: bytes
 
 
 @dataclass
 class FakeStream:
-    """JetStream, which refuses some subjects."""
+    """A connection to JetStream, which refuses some subjects."""
 
     refused: set[str] = field(default_factory=set)
     stored: list[tuple[str, str]] = field(default_factory=list)
 
-    def jetstream(self) -> "FakeStream":
-        return self
-
-    async def publish(self, subject: str, payload: bytes, *, timeout: float, headers: dict[str, str]) -> Ack:
+    async def request(self, subject: str, payload: bytes, *, timeout: float, headers: dict[str, str]) -> Reply:
         if subject in self.refused:
-            raise APIError(code=400, description="refused")
+            return Reply(
+                b'{"error": {"code": 400, "err_code": 10003, "description": "refused"}, "stream": "", "seq": 0}'
+            )
         self.stored.append((subject, headers["Nats-Msg-Id"]))
-        return Ack()
+        return Reply(b'{"stream": "EVENT", "seq": 1}')
 
 
 def events(*subjects: str) -> list[OutboxEvent]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,36 @@ async def test_tunnels_of_a_peer_whose_daemon_was_restarted_are_renewed_by_their
     running.source.give(intent(8, spoke, hub("b" * 16)))
     await running.received(Applied, "applied", 3)
     assert running.driver.calls == calls
+
+
+def is_saved(running: Running, revision: int) -> bool:
+    state = running.store.intent()
+    return state is not None and state.policy_revision == revision
+
+
+async def test_daemon_of_a_peer_that_was_restarted_while_no_agent_was_here_is_noticed_at_the_start(
+    tmp_path: Path,
+) -> None:
+    """And one that was not changes nothing."""
+    spoke = SPOKES[0]
+
+    def hub(run: str) -> PeerRecord:
+        return HUB.model_copy(update={"drivers": (DriverCapabilities(run=run),)})
+
+    running = Running(tmp_path)
+    running.source.give(intent(7, spoke, hub("a" * 16)))
+    await running.tunnel(TunnelState.UP)
+    await eventually(partial(is_saved, running, 7))
+    for revision, run, is_renewed in ((8, "a" * 16, False), (9, "b" * 16, True), (10, "b" * 16, False)):
+        await running.stop()
+        held = running.driver.tunnels
+        running = Running(tmp_path)
+        running.driver.tunnels = held
+        running.source.give(intent(revision, spoke, hub(run)))  # before it has applied the intent on its disk
+        await eventually(partial(is_saved, running, revision))
+        await running.tunnel(TunnelState.UP)
+        assert (("renew", "hub+s1") in running.driver.calls) is is_renewed
+    await running.stop()
 
 
 async def test_service_manager_is_notified_as_long_as_the_daemon_answers(

@@ -23,8 +23,12 @@ from warren_testkit.intent import ipsec_tunnel
 async def test_driver_whose_daemon_has_not_answered_yet_announces_what_it_could_do_last(tmp_path: Path) -> None:
     path = tmp_path / "state" / "capabilities.json"
 
-    async def announced(driver: FakeDriver, path: Path) -> DriverCapabilities:
+    async def announced(driver: FakeDriver, path: Path, *, is_known: bool = True) -> DriverCapabilities:
         made = DriverSet([HostedDriver("strongswan", ("ipsec",), driver)], CapabilitiesFile(path))
+        if is_known:
+            driver.there = isinstance(driver, Able)
+            await made.initialize()
+            await asyncio.wait_for(anext(made.events()), 30)
         (found,) = await made.capabilities()
         return found
 
@@ -39,9 +43,10 @@ async def test_driver_whose_daemon_has_not_answered_yet_announces_what_it_could_
     assert await announced(Absent(), path) == DriverCapabilities(reachable=False)
     known = await announced(Able(), path)
     assert await announced(Absent(), path) == known.model_copy(update={"reachable": False})
+    assert await announced(Absent(), path, is_known=False) == known  # maybe it runs, and is slow to answer
     assert await announced(Able(), path) == known
     path.write_text("{")
-    assert await announced(Absent(), path) == DriverCapabilities(reachable=False)
+    assert await announced(Absent(), path, is_known=False) == DriverCapabilities(reachable=False)
 
 
 class Host:

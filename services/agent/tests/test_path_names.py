@@ -1,5 +1,6 @@
 """How names become addresses, and tunnels with names tunnels with addresses."""
 
+import asyncio
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,26 @@ async def test_a_name_is_read_from_the_hosts_file_before_dns(tmp_path: Path) -> 
     )
     found = await resolve("gw.example.", hosts)
     assert ([str(it) for it in found.addresses], found.ttl_s) == (["2001:db8::1", "192.0.2.3", "192.0.2.7"], HOSTS_TTL)
+
+
+async def test_addresses_of_an_earlier_run_are_used_until_others_are_found() -> None:
+    found = asyncio.Event()
+    changes: list[str] = []
+
+    async def answer(name: str) -> Resolved:
+        await found.wait()
+        return Resolved((*KNOWN["gw.example"], ip_address("192.0.2.8")), 3_600.0)
+
+    names = Names(lambda: changes.append("changed"), answer, KNOWN)
+    names.follow(["gw.example", "other.example"])
+    assert names.known() == KNOWN
+    found.set()
+    await eventually(lambda: len(names.addresses("gw.example")) == 3, 10)
+    assert len(changes) == 2
+    names.follow([])
+    names.follow(["gw.example"])  # what is used no more is not remembered
+    assert names.known() == {}
+    names.close()
 
 
 async def test_names_are_looked_up_again_and_keep_their_addresses_while_that_fails() -> None:

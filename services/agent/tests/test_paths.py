@@ -2,18 +2,23 @@
 
 import asyncio
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from warren_agent.errors import UnresolvedNameError
 from warren_agent.paths.choice import DEAD_AFTER, FIRST_LIMIT, RETRY_AFTER, START_LIMIT, Failure, PathChoice, Way
 from warren_agent.paths.data_path import ECHO_EVERY, DataPath, EchoEnds, EchoProber, echo_ends
 from warren_agent.paths.ike_probe import build_probe, parse_answer
 from warren_agent.paths.manager import PathManager
 from warren_agent.paths.prober import Prober
+from warren_agent.paths.resolver import Resolved
+from warren_agent.state.paths_file import PathsFile
 from warren_contracts.addresses import Endpoint, parse_endpoint
 from warren_contracts.tunnel import Tunnel
 from warren_testkit.intent import ipsec_tunnel
+from warren_testkit.waiting import eventually
 
 HOLD_DOWN = 60.0
 FIRST, SECOND, OTHER = (
@@ -285,6 +290,49 @@ async def test_a_standby_is_held_and_named_and_stopped_if_it_comes_up(manager: P
     assert manager.take_stops() == {"hub-2+spoke"}
     assert manager.take_stops() == set()
     assert manager.tunnels() == (standby, alone, first)
+
+
+async def test_agent_that_starts_again_uses_the_way_of_its_last_run_unless_the_host_was_started(tmp_path: Path) -> None:
+    desired = tunnel("192.0.2.1", "gw.example", name="a")
+    found = asyncio.Event()
+
+    async def resolving(name: str) -> Resolved:
+        if found.is_set():
+            raise UnresolvedNameError(f"{name}: no name server answers")
+        return Resolved((ip_address("192.0.2.2"),), 3_600.0)
+
+    def called(boot: str, damage: str = "") -> tuple[PathManager, list[str]]:
+        path = tmp_path / "paths.json"
+        if damage:
+            path.write_text(damage)
+        made = PathManager(
+            lambda: 100.0, SilentProber(), resolving, lambda _: False, memory=PathsFile(path, lambda: boot)
+        )
+        made.desire([desired])
+        return made, [str(it) for it in made.tunnels()[0].remote_endpoints]
+
+    first, addresses = called("one")
+    assert addresses == ["192.0.2.1"]
+    await eventually(lambda: bool(first._choices), 10, "the name")
+    choice = first._choices["a"]
+    choice.observed("a", True, 100.0)
+    for at in (0.0, START_LIMIT + 1):
+        choice.probed(SECOND, True, 100.0 + at)
+    choice.observed("a", False, 100.0)
+    first._decide(choice, 100.0 + START_LIMIT)
+    assert choice.current == SECOND
+    found.set()
+    assert called("one")[1] == ["192.0.2.2", "192.0.2.1"]  # the name is not resolved yet
+    again, addresses = called("two")
+    assert addresses == ["192.0.2.1"]
+    assert again.unresolved("a") == ""
+    for damage in (
+        "{",
+        "[]",
+        '{"names": {"gw.example": ["x"]}, "boot": "one", "ways": []}',
+        '{"names": {}, "ways": 1}',
+    ):
+        assert called("two", damage)[1] == ["192.0.2.1"]
 
 
 async def test_an_own_address_in_a_list_of_the_other_end_is_not_called(manager: PathManager) -> None:

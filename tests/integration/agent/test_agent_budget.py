@@ -23,7 +23,9 @@ from warren_testkit.agent.process import AgentPair
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 TUNNELS = 100
-MAX_RESIDENT = 50_000_000  # bytes
+MAX_RESIDENT = (
+    49_000_000  # bytes; measured: 47.8 MB. The budget is 50 MB, on every gateway and with whatever may happen there
+)
 MAX_CPU = 0.01  # of one core
 QUIET = float(os.environ.get("WARREN_BUDGET_SECONDS", "12"))  # s
 
@@ -107,6 +109,6 @@ async def test_hundred_tunnels_stay_within_the_budget(fleet: AgentPair) -> None:
     _, before = usage(hub.pid)
     await quiet()
     resident, after = usage(hub.pid)
-    print(f"resident {resident / 2**20:.1f} MiB, cpu {(after - before) / QUIET:.2%} of a core")
+    print(f"resident {resident / 1e6:.2f} MB, cpu {(after - before) / QUIET:.2%} of a core")
     assert resident <= MAX_RESIDENT
     assert (after - before) / QUIET <= MAX_CPU

@@ -183,3 +183,12 @@ async def test_only_the_tunnel_of_a_name_that_moves_is_changed_and_it_loses_no_p
         await eventually(lambda: server.asked("gw.example.") > asked, LIMIT)
         assert await spoke.ping(hub.protected)
         await shows(at_spoke, "hub+spoke", TunnelState.UP)
+        held = await spoke.held()
+        for stop in (at_spoke.stop, at_spoke.kill):  # nor does an agent that starts again forget them
+            await stop()
+            at_spoke = LocalAgent(spoke, by_name, resolving=looking_up(server))
+            await at_spoke.start()
+            stack.push_async_callback(at_spoke.stop)
+            await at_spoke.applied(at_spoke.give(STAR | {"tunnels": [missing]}))
+            await shows(at_spoke, "hub+spoke", TunnelState.UP)
+            assert await spoke.held() == held

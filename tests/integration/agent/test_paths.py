@@ -10,7 +10,7 @@ import pytest
 from warren_contracts.addresses import Endpoint
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import ReasonCode, TunnelState
-from warren_contracts.telemetry import TunnelChange
+from warren_contracts.telemetry import Report, TunnelChange
 from warren_lab.lab import Lab, can_make_namespaces
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway
@@ -172,9 +172,17 @@ async def test_the_addresses_of_a_peer_are_called_in_turn_and_the_preferred_one_
     ]
     agents = [LocalAgent(it, records, hold_down=HOLD_DOWN) for it in (hub, spoke)]
     set_link(hub, "wan1", "down")
-    async with running(*agents):
+    async with running(*agents), contextlib.AsyncExitStack() as stack:
         await only(agents[1], "hub+spoke", "198.51.100.1")
         assert await spoke.ping(hub.protected)
+        held = await spoke.held()
+        await agents[1].stop()
+        agents[1] = again = LocalAgent(spoke, records, hold_down=HOLD_DOWN)
+        await again.start()
+        stack.push_async_callback(again.stop)
+        await again.applied(again.give(STAR))
+        await eventually(lambda: again.all(Report), 40, "a report")
+        assert await spoke.held() == held  # it stays where it was
         set_link(hub, "wan1", "up")
         await only(agents[1], "hub+spoke", "192.0.2.1")
         assert await spoke.ping(hub.protected)

@@ -13,6 +13,7 @@ import pytest
 
 from warren_lab.lab import can_make_namespaces
 from warren_lab.runtime import make_runtime_folder
+from warren_testkit.agent.process import AgentProcess
 from warren_testkit.lab.fleet import EDITED, LIMIT_S, SERVICES, FleetBed, fleet_bed
 from warren_testkit.waiting import eventually
 
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.root, pytest.mark.interop]
 AT_HUB, AT_SPOKE = "charon of the hub", "charon of the spoke"
 PARTS = ("agent", "guard", AT_SPOKE, AT_HUB, *SERVICES)
 MOST_COMMANDS = 60
+ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,40 @@ async def _reached_or_stands(bed: FleetBed) -> bool:
     finally:
         standing.cancel()
         await asyncio.gather(standing, return_exceptions=True)
+
+
+@pytest.mark.promises
+@pytest.mark.timeout(1200)
+async def test_agents_of_all_sites_that_start_again_touch_nothing_and_announce_nothing(
+    bed: FleetBed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Twenty times, stopped and killed: an announcement by wall-clock seconds would differ in some of them."""
+    await bed.stands()
+    records = {it.record.peer: it.record for it in await bed.api.peers()}
+    before = [await site.gateway.held() for site in bed.sites]
+    with bed.traffic() as traffic:
+        await traffic.answered()
+        for number in range(ROUNDS):
+            stop = AgentProcess.kill if number % 2 else AgentProcess.stop
+            await asyncio.gather(*(stop(site.agent) for site in bed.sites))
+            written = [len(site.agent.log) for site in bed.sites]
+            await asyncio.gather(*(site.agent.start() for site in bed.sites))
+            for site, length in zip(bed.sites, written, strict=True):
+                await eventually(lambda: has_settled(site.agent.log[length:]), LIMIT_S, f"the agent of {site.name}")  # noqa: B023
+        await traffic.answered()
+    assert [await site.gateway.held() for site in bed.sites] == before
+    assert {it.record.peer: it.record for it in await bed.api.peers()} == records
+    lost = [*traffic.lost(), *traffic.lost(edited=True)]
+    with capsys.disabled():
+        text = "agents: {} starts, {} pings, {} in clear, {} lost"
+        print(text.format(3 * ROUNDS, traffic.sent(), len(traffic.clear()), len(lost)), flush=True)
+    assert traffic.clear() == []
+    assert lost == []
+
+
+def has_settled(log: str) -> bool:
+    """Whether an agent has applied its intent, and the registry has its announcement."""
+    return '"event": "intent.applied"' in log and '"event": "announcement.accepted"' in log
 
 
 def wrong(results: list[Result]) -> list[Result]:

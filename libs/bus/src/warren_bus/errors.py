@@ -36,3 +36,14 @@ class NotStoredError(BusError):
 
 class BatchConflictError(NotStoredError):
     """The batch was refused because an id is known already or a subject has a newer message: compare what is stored."""
+
+
+class StreamRefusedError(BusError):
+    """The stream refused the message: correct what the server's words name."""
+
+    def __init__(self, description: str, code: int, err_code: int = 0) -> None:
+        """`code` as in HTTP; `err_code` is JetStream's own, such as 10071 (wrong last sequence)."""
+        super().__init__(description)
+        self.description = str(self)
+        self.code = code
+        self.err_code = err_code

@@ -7,15 +7,14 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
 from uuid import uuid4
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError
 from pydantic import BaseModel
 
-from warren_bus.errors import BatchConflictError, BusError, NotStoredError
+from warren_bus.acknowledgement import UNAVAILABLE, Stored, publish_once
+from warren_bus.errors import BatchConflictError, BusError, NotStoredError, StreamRefusedError
 from warren_bus.tracing import outgoing
 from warren_contracts.cloudevents import EventAttributes, build_headers
 
@@ -35,14 +34,6 @@ HEADER_EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 ClientSource = Callable[[], Client]
 
 
-class Stored(NamedTuple):
-    """The stream and sequence of a message, and whether it was stored before."""
-
-    stream: str
-    sequence: int
-    duplicate: bool
-
-
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """One message of a batch."""
@@ -60,10 +51,9 @@ async def publish(
     wait = FIRST_WAIT
     for attempt in range(retries + 1):
         try:
-            ack = await client().jetstream().publish(subject, payload, timeout=ACK_TIMEOUT, headers=dict(headers))
-            return Stored(ack.stream, ack.seq, bool(ack.duplicate))
-        except APIError as error:
-            if error.code != 503:
+            return await publish_once(client(), subject, payload, headers, ACK_TIMEOUT)
+        except StreamRefusedError as error:
+            if error.code != UNAVAILABLE:
                 raise NotStoredError(f"{subject}: {error.description}") from None
         except (NatsError, BusError, TimeoutError, OSError):
             pass  # the bus is unavailable or does not answer: repeat with the same id
@@ -96,13 +86,12 @@ async def publish_atomic(client: Client, messages: Sequence[Outgoing], batch_id:
 
 async def _commit(client: Client, message: Outgoing, headers: dict[str, str]) -> Stored:
     try:
-        ack = await client.jetstream().publish(message.subject, message.payload, timeout=ACK_TIMEOUT, headers=headers)
-    except APIError as error:
+        return await publish_once(client, message.subject, message.payload, headers, ACK_TIMEOUT)
+    except StreamRefusedError as error:
         kind = BatchConflictError if error.err_code in CONFLICTS else NotStoredError
         raise kind(f"batch: {error.description} ({error.err_code})") from None
     except (NatsError, TimeoutError, OSError) as error:
         raise NotStoredError(f"batch: {error or type(error).__name__}") from None
-    return Stored(ack.stream, ack.seq, bool(ack.duplicate))
 
 
 class EventPublisher:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError
 
-from warren_bus.errors import BatchConflictError, BusError, NotStoredError
+from warren_bus.acknowledgement import publish_once
+from warren_bus.errors import BatchConflictError, BusError, NotStoredError, StreamRefusedError
 from warren_bus.publisher import ACK_TIMEOUT, CONFLICTS, HEADER_EXPECTED_SEQUENCE, Outgoing, publish_atomic
 from warren_contracts.documents import HEADER_EPOCH, HEADER_REVISION
 from warren_trust.errors import TrustError
@@ -124,13 +124,13 @@ async def _publish_one(client: Client, message: Outgoing) -> int:
     """A batch of one is a plain message: atomic by itself, and an eighth of the time (0.25 ms instead of 2 ms)."""
     headers = {**message.headers, HEADER_EXPECTED_SEQUENCE: str(message.expected_sequence)}
     try:
-        ack = await client.jetstream().publish(message.subject, message.payload, timeout=ACK_TIMEOUT, headers=headers)
-    except APIError as error:
+        stored = await publish_once(client, message.subject, message.payload, headers, ACK_TIMEOUT)
+    except StreamRefusedError as error:
         kind = BatchConflictError if error.err_code in CONFLICTS else NotStoredError
         raise kind(f"{message.subject}: {error.description} ({error.err_code})") from None
-    if ack.duplicate:
+    if stored.duplicate:
         raise BatchConflictError(f"{message.subject}: the id is known")
-    return ack.seq
+    return stored.sequence
 
 
 def _parse_stored(subject: str, message: Msg) -> StoredDocument:

@@ -75,6 +75,7 @@ class Agent:
         if saved is not None:
             own = saved.directory.get(self.peer)
             self._last_order = own.order.id if own is not None and own.order is not None else 0
+            self._reconciler.resume(saved)
             self._accept_intent(intent := Intent(saved, self._clocks.now()))
             self._changes.assume(self._reconciler.derive(intent))
         tasks_of = (

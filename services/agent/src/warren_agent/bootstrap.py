@@ -34,6 +34,7 @@ from warren_agent.safeguards import Safeguards
 from warren_agent.settings import AgentSettings, platform
 from warren_agent.state.capabilities_file import CapabilitiesFile
 from warren_agent.state.changes_file import ChangesFile
+from warren_agent.state.paths_file import PathsFile
 from warren_agent.state.store import Enrolment, StateStore
 from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.disk_spool import DiskSpool
@@ -177,6 +178,7 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
                     data_path=DataPath(clocks.monotonic, own_addresses, more=settings.probe)
                     if settings.path_probe
                     else None,
+                    memory=PathsFile(store.folder / "paths.json"),
                 ),
             ),
             Safeguards(protection, changes),

@@ -171,6 +171,11 @@ class Reconciler:
         self._runs = {**self._runs, **runs}  # a daemon that does not answer has announced no run
         return sorted(name for name, it in self.applied.items() if it.initiator and it.peer in peers)
 
+    def resume(self, saved: FeedState) -> None:
+        """Take up after an earlier run of the agent, which has seen to all that its last intent says: a daemon that has another run
+        since then was restarted while no agent was here."""
+        self._runs = runs_of(saved.directory)
+
     def without_peer_daemon(self, intent: Intent) -> frozenset[str]:
         """The applied tunnels whose peer announces that its daemon does not answer."""
         return without_daemon(self.applied.values(), intent.state.directory)

@@ -44,6 +44,7 @@ class Control:
     def __init__(self, server: RealServer, callout: GrantingCallout) -> None:
         self.server, self.callout = server, callout
         self.fleet = Fleet()
+        self.announced: list[tuple[str, Announcement]] = []  # with the peers that sent them
         self._received: list[tuple[str, BaseModel]] = []
         self._more = asyncio.Event()
         self._clients: dict[str, Client] = {}
@@ -114,6 +115,7 @@ class Control:
         await registry.publish(message.reply, answer.payload, headers=answer.headers)
 
     async def _announce(self, peer: str, said: Announcement) -> None:
+        self.announced.append((peer, said))
         record = PeerRecord(
             peer=peer,
             epoch=self.fleet.epoch,

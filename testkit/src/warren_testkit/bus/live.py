@@ -7,9 +7,10 @@ from types import TracebackType
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from warren_bus.acknowledgement import Stored
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.publisher import Outgoing, Stored, publish, publish_atomic
+from warren_bus.publisher import Outgoing, publish, publish_atomic
 from warren_contracts.documents import DirectoryPageRequest
 from warren_service.callers import require_agent
 from warren_testkit.bus.fleet import Fleet, SignedBytes

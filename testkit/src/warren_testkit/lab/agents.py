@@ -36,6 +36,7 @@ from warren_agent.ports import Intent
 from warren_agent.protection import Protection
 from warren_agent.safeguards import Safeguards
 from warren_agent.state.changes_file import ChangesFile
+from warren_agent.state.paths_file import PathsFile
 from warren_agent.state.store import StateStore
 from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.reporter import TelemetryReporter
@@ -96,7 +97,7 @@ class LocalAgent:
         )
         self.ways = PathManager(
             clocks.monotonic, Prober(gateway.namespace.socket), resolving, owns=lambda _: False, hold_down=hold_down,
-            data_path=data_path,
+            data_path=data_path, memory=PathsFile(folder / "paths.json"),
         )  # fmt: skip
         changes = ChangeControl(
             clocks.monotonic,

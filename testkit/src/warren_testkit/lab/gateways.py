@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from ipaddress import ip_interface
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from nacl.signing import SigningKey
 
@@ -37,6 +37,13 @@ EMULATED: dict[str, str | Settings] = {"retransmit_timeout": "3.0", "retransmit_
 
 def _patience(plane: DataPlane) -> dict[str, str | Settings]:
     return EMULATED if plane is DataPlane.KERNEL else IMPATIENT
+
+
+class Held(NamedTuple):
+    """What a charon holds: its connections as it lists them, and each CHILD_SA by names, unique ids and SPIs."""
+
+    connections: tuple[bytes, ...]
+    sas: frozenset[tuple[str, int, str, int, str, str]]
 
 
 class Gateway:
@@ -118,6 +125,21 @@ class Gateway:
         charon = Vici(self.vici)
         try:
             return await charon.sas()
+        finally:
+            await charon.close()
+
+    async def held(self) -> Held:
+        """What an agent that starts again must not have changed, as charon itself has it."""
+        charon = Vici(self.vici)
+        try:
+            return Held(
+                tuple(sorted(await charon.connection_events())),
+                frozenset(
+                    (str(sa.handle), sa.unique_id, str(child.handle), child.unique_id, child.spi_in, child.spi_out)
+                    for sa in await charon.sas()
+                    for child in sa.children
+                ),
+            )
         finally:
             await charon.close()
 

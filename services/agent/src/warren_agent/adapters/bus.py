@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import structlog
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError
 
 from warren_agent.errors import AnnouncementRefusedError, NotDeliveredError
 from warren_agent.ports import Intent
 from warren_agent.telemetry.message import TelemetryMessage
+from warren_bus.acknowledgement import UNAVAILABLE, publish_once
 from warren_bus.connection import Connection
-from warren_bus.errors import BusError
+from warren_bus.errors import BusError, StreamRefusedError
 from warren_bus.feed import Feed
 from warren_bus.rpc import call
 from warren_contracts.addresses import IPAddress
@@ -32,7 +32,6 @@ CALL_TIMEOUT = 10.0  # s
 PING_TIMEOUT = 3  # s
 MAX_ASKED = 8  # servers that are asked whether they refuse a connection
 MAX_PAYLOAD = MAX_TELEMETRY - HEADERS  # bytes; the stream refuses what is larger
-_UNAVAILABLE = 503  # the code of an API error that passes
 
 
 class BusSource:
@@ -77,14 +76,15 @@ class BusTelemetrySink:
             return
         try:
             client = await self._connection.wait_connected()
-            await client.jetstream().publish(
+            await publish_once(
+                client,
                 telemetry_message.subject,
                 telemetry_message.payload,
-                timeout=ACK_TIMEOUT,
-                headers=telemetry_message.headers,
+                telemetry_message.headers,
+                ACK_TIMEOUT,
             )
-        except APIError as error:
-            if error.code == _UNAVAILABLE:
+        except StreamRefusedError as error:
+            if error.code == UNAVAILABLE:
                 raise NotDeliveredError(f"{telemetry_message.subject}: {error.description}") from None
             log.error("telemetry.refused", subject=telemetry_message.subject, error=error.description)
         except (NatsError, BusError, TrustError, TimeoutError, OSError) as error:

@@ -97,14 +97,22 @@ class DriverSet:
         raise ConfigRefusedError(f"{config.name}: link: no driver of this host serves {config.link.kind}")
 
     async def capabilities(self) -> tuple[DriverCapabilities, ...]:
-        """The capabilities of every driver; the last known ones, marked as unreachable, while its daemon does not answer."""
+        """The capabilities of every driver; the last known ones, marked as unreachable, while its daemon does not answer.
+
+        A peer that is announced as unreachable is left by others for another way: until a daemon is known not to answer, the
+        announcement of the agent's last run stands.
+        """
         found = []
         for kind, hosted in self._drivers.items():
             try:
                 known = self._capabilities[kind] = await hosted.driver.capabilities()
             except DriverUnavailableError:
-                last = self._capabilities.get(kind) or DriverCapabilities(kind=kind, links=hosted.links)
-                known = last.model_copy(update={"reachable": False})
+                last = self._capabilities.get(kind)
+                if last is not None and self._states[kind] is DriverState.UNKNOWN:
+                    known = last  # the agent has just started, and nothing speaks against its daemon yet
+                else:
+                    last = last or DriverCapabilities(kind=kind, links=hosted.links)
+                    known = last.model_copy(update={"reachable": False})
             found.append(known)
         if self._memory is not None:
             self._memory.save(self._capabilities)

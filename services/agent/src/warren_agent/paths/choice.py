@@ -78,9 +78,11 @@ class PathChoice:
     is_echo_expected: bool = False  # the target of the last echo has answered before
 
     @classmethod
-    def start(cls, ways: tuple[Way, ...], now: float, hold_down: float = HOLD_DOWN) -> "PathChoice":
-        """Begin with the preferred way."""
-        return cls(ways, hold_down, now, now, ways[0], {way: Health() for way in ways})
+    def start(
+        cls, ways: tuple[Way, ...], now: float, hold_down: float = HOLD_DOWN, in_use: Way | None = None
+    ) -> "PathChoice":
+        """Begin with the preferred way, or the one that an earlier run of the agent used."""
+        return cls(ways, hold_down, now, now, in_use or ways[0], {way: Health() for way in ways})
 
     def replace_ways(self, ways: tuple[Way, ...], now: float) -> None:
         """Take other addresses or tunnels; what is known of the remaining ones stays."""

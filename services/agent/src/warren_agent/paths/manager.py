@@ -9,6 +9,7 @@ from warren_agent.drivers.addresses import Owns, host_owns
 from warren_agent.paths.choice import HOLD_DOWN, Failure, PathChoice, Way
 from warren_agent.paths.data_path import DataPath, EchoAddresses
 from warren_agent.paths.effective import effective, names_of, resolved_endpoints
+from warren_agent.paths.memory import KnownPaths, PathMemory
 from warren_agent.paths.names import Names, Resolve
 from warren_agent.paths.prober import Prober
 from warren_agent.paths.resolver import resolve
@@ -36,12 +37,16 @@ class PathManager:
         owns: Owns = host_owns,
         hold_down: float = HOLD_DOWN,
         data_path: DataPath | None = None,
+        memory: PathMemory | None = None,
     ) -> None:
-        """`data_path` sends echoes through the tunnels; without it packets that get lost change nothing."""
+        """`data_path` sends echoes through the tunnels; without it packets that get lost change nothing. `memory` has what an earlier
+        run used: the agent's start is no reason to call a peer elsewhere."""
         self._changed: Callable[[], None] = lambda: None
         self._monotonic = monotonic
         self._prober = prober or Prober()
-        self._names = Names(self._names_changed, resolving)
+        self._memory = memory
+        self._known = memory.load() if memory is not None else KnownPaths()
+        self._names = Names(self._names_changed, resolving, self._known.addresses)
         self._owns = owns
         self._hold_down = hold_down
         self._data_path = data_path
@@ -65,6 +70,7 @@ class PathManager:
         self._desired = {tunnel.name: tunnel for tunnel in tunnels}
         self._names.follow({name for tunnel in tunnels for name in names_of(tunnel)})
         self._update_choices()
+        self._remember()
 
     def tunnels(self) -> tuple[Tunnel, ...]:
         """The desired tunnels as the drivers get them: addresses in place of names, the one that is called first."""
@@ -118,6 +124,7 @@ class PathManager:
         before = choice.current.tunnel
         choice.observed(tunnel, converged, self._monotonic())
         if choice.current.tunnel != before:
+            self._remember()
             self._changed()
         if held := choice.up - {choice.current.tunnel}:  # brought up by the peer, or by an earlier run
             self._to_stop |= held
@@ -159,6 +166,7 @@ class PathManager:
         )  # fmt: skip
         if choice.current.tunnel != before.tunnel:
             self._to_stop.add(before.tunnel)
+        self._remember()
         self._changed()
 
     def _probe_due(self, choice: PathChoice, now: float) -> None:
@@ -187,7 +195,8 @@ class PathManager:
                 continue
             choice = next((self._choices[it.name] for it in group if it.name in self._choices), None)
             if choice is None:
-                choice = PathChoice.start(ways, now, self._hold_down)
+                in_use = (way for way in ways if (way.tunnel, str(way.endpoint)) in self._known.ways)
+                choice = PathChoice.start(ways, now, self._hold_down, next(in_use, None))
                 for tunnel in group:  # of a running one that has got a rival
                     if tunnel.name in self._up:
                         choice.observed(tunnel.name, True, now)
@@ -232,7 +241,15 @@ class PathManager:
 
     def _names_changed(self) -> None:
         self._update_choices()
+        self._remember()
         self._changed()
+
+    def _remember(self) -> None:
+        """Save what is in use, for the agent's next start."""
+        if self._memory is None:
+            return
+        ways = frozenset((it.current.tunnel, str(it.current.endpoint)) for it in self._choices.values())
+        self._memory.save(KnownPaths(self._names.known(), ways))
 
 
 def _is_certain(endpoint: Endpoint) -> bool:

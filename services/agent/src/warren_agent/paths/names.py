@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
 
@@ -22,7 +22,14 @@ Resolve = Callable[[str], Awaitable[Resolved]]
 class Names:
     """Follows host names. `changed` is called when the addresses of one have changed, or the first look-up of one has failed."""
 
-    def __init__(self, changed: Callable[[], None], resolving: Resolve = resolve) -> None:
+    def __init__(
+        self,
+        changed: Callable[[], None],
+        resolving: Resolve = resolve,
+        known: Mapping[str, tuple[IPAddress, ...]] | None = None,
+    ) -> None:
+        """`known` are the addresses that an earlier run found: valid until a look-up finds others."""
+        self._earlier = dict(known or {})
         self._changed = changed
         self._resolve = resolving
         self._addresses: dict[str, tuple[IPAddress, ...]] = {}
@@ -36,11 +43,17 @@ class Names:
             self._addresses.pop(name, None)
             self._failures.pop(name, None)
         for name in set(names) - self._tasks.keys():
+            if name in self._earlier:
+                self._addresses[name] = self._earlier.pop(name)
             self._tasks[name] = asyncio.create_task(self._keep(name), name=f"resolve:{name}")
 
     def addresses(self, name: str) -> tuple[IPAddress, ...]:
         """The last known addresses; none while it was never resolved."""
         return self._addresses.get(name, ())
+
+    def known(self) -> Mapping[str, tuple[IPAddress, ...]]:
+        """The addresses of all names that are followed and have some."""
+        return {name: found for name, found in self._addresses.items() if found}
 
     def failure(self, name: str) -> str:
         """Why a name has no addresses; empty if it has some, or was not looked up yet."""
