@@ -8,6 +8,7 @@ import pytest
 
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.dataplane.inbound import Arrival
+from warren_ikev2.dataplane.sendmmsg import DatagramBatch
 from warren_ikev2.dataplane.udp import OffloadPort, Sent
 
 VERSIONS = {4: ("127.0.0.1", socket.AF_INET), 6: ("::1", socket.AF_INET6)}
@@ -79,6 +80,36 @@ def test_a_train_arrives_as_its_datagrams(version: int, gso: bool, any_address: 
     finally:
         left.close()
         right.close()
+
+
+def test_trains_of_several_sizes_to_several_peers_arrive_without_segmentation_offload(version: int) -> None:
+    left = make_port(version, any_address=True, gso=False)
+    rights = [make_port(version, any_address=True) for _ in range(2)]
+    try:
+        for number, (stride, count, last, tos) in enumerate(
+            [(1000, 5, 7, 0), (1000, 64, 1000, 2), (33, 9, 1, 2), (1000, 3, 999, 0), (1400, 2, 1400, 0xB8)]
+        ):
+            right = rights[number % 2]
+            rows = [bytes([number + at]) * stride for at in range(count - 1)] + [bytes(last)]
+            target = left.destination(path_between(left, right, version))
+            assert left.send(target, rows, stride, count, tos) is Sent.TAKEN
+            datagrams, arrivals = receive_all(right, sum(map(len, rows)))
+            assert datagrams == rows
+            assert {arrival.tos for arrival in arrivals} == {tos}
+            assert {right.path(arrival.source) for arrival in arrivals} == {path_between(right, left, version)}
+    finally:
+        for port in (left, *rights):
+            port.close()
+
+
+def test_a_batch_takes_no_more_than_one_train() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        batch = DatagramBatch(sock)
+        for parts, stride in (([bytes(100)] * 65, 100), ([bytes(1400)] * 48, 1400)):
+            with pytest.raises(ValueError, match="too long"):
+                batch.fill(parts, stride, "127.0.0.1", 9, [])
+        with pytest.raises(OSError, match="address"):
+            batch.fill([bytes(10)], 10, "::1", 9, [])
 
 
 def test_a_packet_longer_than_the_path_is_too_big(version: int) -> None:

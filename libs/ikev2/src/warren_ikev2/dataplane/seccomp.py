@@ -13,7 +13,7 @@ _UNKNOWN = -1
 _ALLOWED = (
     # waiting and moving data
     "epoll_wait", "epoll_pwait", "epoll_ctl", "poll", "ppoll", "read", "readv", "write", "writev", "close",
-    "sendmsg", "sendto", "recvmsg", "recvfrom",
+    "sendmsg", "sendmmsg", "sendto", "recvmsg", "recvfrom",
     # the probe for the path MTU, and the sockets that the control hands over
     "socket", "bind", "connect", "getsockopt", "setsockopt", "getsockname", "fcntl", "ioctl", "fstat", "newfstatat",
     # memory, time, signals, random bytes, the end

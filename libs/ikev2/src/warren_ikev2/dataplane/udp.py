@@ -1,7 +1,7 @@
 """A UDP socket with segmentation offloads, shared with the process that owns it (udp(7); RFC 3948).
 
 UDP_SEGMENT sends a train of equal datagrams with one call and UDP_GRO receives one; both are Linux's, from 4.18 and 5.0 on.
-Where a device cannot take a train, the kernel answers EIO and the datagrams are sent one at a time from then on.
+Where a device cannot take a train, the kernel answers EIO and the datagrams go by sendmmsg(2) from then on.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.dataplane.inbound import Arrival
 from warren_ikev2.dataplane.merge import Buffer
+from warren_ikev2.dataplane.sendmmsg import DatagramBatch
 
 UDP_SEGMENT, UDP_GRO = 103, 104
 _IP_MTU_DISCOVER, _PMTUDISC_DONT, _PMTUDISC_WANT = 10, 0, 1
@@ -59,6 +60,7 @@ class OffloadPort:
         self.address = SocketAddress(ip_address(name[0].partition("%")[0]), name[1])
         self._wildcard = self.address.host.is_unspecified
         self._gso = gso
+        self._batch: DatagramBatch | None = None
         self._last = Arrival(-1, 0, 0, None)
         """What was received last, which the next often equals, as it was parsed."""
         self._last_ancillary: list[tuple[int, int, bytes]] = []
@@ -128,7 +130,7 @@ class OffloadPort:
         """Send one datagram, or a train of `packets` with `stride` bytes each; the last may be shorter."""
         ancillary = self._ancillary(target, tos)
         if packets > 1 and not self._gso:
-            return self._send_each(target, b"".join(parts), stride, ancillary)
+            return self._send_each(target, parts, stride, ancillary)
         if packets > 1:
             ancillary.append((socket.IPPROTO_UDP, UDP_SEGMENT, stride.to_bytes(2, "little")))
         try:
@@ -140,7 +142,7 @@ class OffloadPort:
                 and not self._is_long(target, stride)
             ):
                 self._gso = False
-                return self._send_each(target, b"".join(parts), stride, ancillary[:-1])
+                return self._send_each(target, parts, stride, ancillary[:-1])
             too_big = error.errno == errno.EMSGSIZE or (error.errno == errno.EINVAL and packets > 1)
             return Sent.TOO_BIG if too_big else Sent.REFUSED
         return Sent.TAKEN
@@ -149,10 +151,19 @@ class OffloadPort:
         """Some kernels answer EINVAL, not EMSGSIZE, for a train of packets longer than the path MTU."""
         return stride + (48 if self._v6 else 28) > self.path_mtu(target)
 
-    def _send_each(self, target: Target, data: bytes, stride: int, ancillary: list[Any]) -> Sent:
-        for at in range(0, len(data), stride):
+    def _send_each(self, target: Target, parts: Sequence[Buffer], stride: int, ancillary: list[Any]) -> Sent:
+        if self._batch is None:
+            self._batch = DatagramBatch(self._sock)
+        count = self._batch.fill(parts, stride, target.host, target.port, ancillary)
+        done, waited = 0, False
+        while done < count:
             try:
-                self._sendmsg(target, (data[at : at + stride],), ancillary)
+                done += self._batch.send(done, count - done)
+            except BlockingIOError:
+                if waited:
+                    return Sent.REFUSED
+                self._wait()
+                waited = True
             except OSError as error:
                 return Sent.TOO_BIG if error.errno == errno.EMSGSIZE else Sent.REFUSED
         return Sent.TAKEN
@@ -161,10 +172,13 @@ class OffloadPort:
         try:
             self._sock.sendmsg(parts, ancillary, 0, target[:2])
         except BlockingIOError:
-            waiting = select.poll()
-            waiting.register(self._sock, select.POLLOUT)
-            waiting.poll(_WAIT_MS)
+            self._wait()
             self._sock.sendmsg(parts, ancillary, 0, target[:2])
+
+    def _wait(self) -> None:
+        waiting = select.poll()
+        waiting.register(self._sock, select.POLLOUT)
+        waiting.poll(_WAIT_MS)
 
     def _ancillary(self, target: Target, tos: int) -> list[Any]:
         ancillary: list[Any] = []

@@ -25,7 +25,6 @@ _LOW = 0xFFFFFFFF
 _HEADER = struct.Struct(">II").pack
 _ESN_HEADER = struct.Struct(">IQ").pack
 _HEADER_AND_IV = struct.Struct(">IIQ").pack
-_NONCE = struct.Struct(">4sQ").pack
 HEADER_LENGTH = 8
 """Bytes: SPI and the low 32 bits of the sequence number."""
 
@@ -73,7 +72,7 @@ class AeadTransform:
         else:
             head = _HEADER_AND_IV(spi, sequence, sequence)
             associated = head[:8]
-        return head + self._encrypt(_NONCE(self.salt, sequence), plaintext, associated)
+        return head + self._encrypt(self.salt + head[8:], plaintext, associated)
 
     def open(self, packet: bytes, sequence: int) -> bytes:
         """See `Transform.open`."""
