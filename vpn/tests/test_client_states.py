@@ -8,6 +8,7 @@ from warren_vpn.client import timing
 from warren_vpn.client.servers import Candidate, ServerOrder
 from warren_vpn.client.states import TRANSITIONS, Action, Event, State, transition
 from warren_vpn.host.plan import Endpoint
+from warren_vpn.profiles.profile import Server
 
 RUNNING = (State.CONNECTING, State.UP, State.RECONNECTING)
 
@@ -51,13 +52,14 @@ def candidate(name: str, rank: int) -> Candidate:
 
 
 def test_servers_have_their_turn_in_order_and_a_round_ends_with_a_pause() -> None:
-    order = ServerOrder([candidate("a", 0), candidate("b", 1), candidate("c", 2)])
-    assert [order.current.name] + [order.advance() or order.current.name for _ in range(2)] == ["a", "b", "c"]
+    names = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
+    order = ServerOrder([Server(host=name) for name in names], {})
+    assert [str(order.current)] + [order.advance() or str(order.current) for _ in range(2)] == [*names]
     assert order.advance()
     assert order.current is order.preferred
     order.advance()
     order.start_again()
-    assert order.current.name == "a"
+    assert str(order.current) == names[0]
 
 
 def test_a_candidate_is_named_with_its_address() -> None:

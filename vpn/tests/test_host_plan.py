@@ -12,6 +12,7 @@ from warren_vpn.host.plan import (
     TunnelPlan,
     kill_switch_change,
     local_networks,
+    question_rules,
     server_rules,
     tunnel_changes,
 )
@@ -80,6 +81,25 @@ def test_the_kill_switch_of_a_full_tunnel_drops_all_but_the_tunnel_and_ike() -> 
     assert rules[0] == 'oifname { "lo", "t0" } accept'
     assert rules[1:3] == [f"ip daddr 198.51.100.2 udp dport {port} accept" for port in (500, 4500)]
     assert rules[-2:] == ["meta nfproto ipv4 counter drop", "meta nfproto ipv6 counter drop"]
+
+
+def test_questions_for_names_pass_from_their_own_ports_only() -> None:
+    passages = ((ip_address("192.0.2.53"), 40_001), (ip_address("2001:db8::53"), 40_002))
+    change = kill_switch_change("t0", [SERVER], FULL, (), "always", passages)
+    assert change is not None
+    text = build_table(change)
+    assert "type ipv4_addr . inet_service; flags timeout; elements = { 192.0.2.53 . 40001 timeout 15s }" in text
+    assert "type ipv6_addr . inet_service; flags timeout; elements = { 2001:db8::53 . 40002 timeout 15s }" in text
+    rules = text.split("policy accept;")[1]
+    for version, word in ((4, "ip"), (6, "ip6")):
+        assert f"{word} daddr . udp sport @questions{version} udp dport 53 accept" in rules
+    plain = kill_switch_change("t0", [SERVER], FULL, (), "always")
+    assert plain is not None
+    assert "questions" not in build_table(plain)
+    assert [(str(rule.to), rule.remote_port, rule.local_port, rule.table) for rule in question_rules(passages[:1])] == [
+        ("192.0.2.53/32", 53, 40_001, MAIN_TABLE),
+        ("192.0.2.53/32", 40_001, 53, MAIN_TABLE),
+    ]
 
 
 def test_the_kill_switch_of_a_split_tunnel_drops_its_routes_only() -> None:

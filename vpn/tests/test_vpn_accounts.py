@@ -54,12 +54,12 @@ class Clock:
             call()
 
 
-def established(user: str | None = None) -> IkeSaEstablished:
+def established(user: str = "alice") -> IkeSaEstablished:
     suite = ike_suite(parse_ike_proposal("aes256gcm16-prfsha384-x25519"))
     return IkeSaEstablished(
         ONE, "key-alice", SessionRole.RESPONDER, bytes(8), bytes(8), suite, Identity.parse("vpn"),
-        Identity.parse("alice"), PATH, NatSituation(), "pubkey", "pubkey", user,
-        NetworkAttributes((ip_address("10.66.0.9"),)),
+        Identity.parse("alice"), PATH, NatSituation(), "pubkey", "pubkey", None,
+        NetworkAttributes((ip_address("10.66.0.9"),)), user=user,
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def test_the_last_report_of_a_session_counts(accounts: Accounts, clock: Clock) -
     assert (account.user, reason, account.traffic.bytes_in) == ("alice", "peer", 700)
 
 
-def test_the_name_of_eap_is_the_users(accounts: Accounts) -> None:
+def test_a_session_is_its_users_whatever_was_proved(accounts: Accounts) -> None:
     accounts.take_event(established("carol"))
     assert [account.id for account in accounts.of_user("carol")] == [ONE]
     assert accounts.of_user("alice") == []

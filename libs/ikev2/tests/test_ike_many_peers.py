@@ -4,9 +4,10 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from warren_ikev2.auth.login import LoginVerdict
 from warren_ikev2.configuration import AddressPool, PeerSettings, Uniqueness
 from warren_ikev2.constants import NotifyType
-from warren_ikev2.credentials import RawKeyAuth, RawKeyTrust
+from warren_ikev2.credentials import EapGtcAuth, EapTrust, RawKeyAuth, RawKeyTrust
 from warren_ikev2.events import (
     AuthenticationFailed,
     ChildSaFailed,
@@ -111,3 +112,58 @@ def test_both_connections_stay_where_that_is_wanted() -> None:
     connect(pair)
     assert addresses(pair) == ["10.66.0.2", "10.66.0.3"]
     assert len(pair.sun.children) == 2
+
+
+# ---- one user, two ways to log in
+
+
+def user_pair(uniqueness: Uniqueness) -> Pair:
+    """The user `alice` logs in as moon by a key, or as carol by a password."""
+    peers = {"moon": PeerSettings(user="alice"), "carol": PeerSettings(user="alice"), "dave": PeerSettings(user="dave")}
+    pair = vpn(AddressPool((POOL,)), peers=peers, uniqueness=uniqueness)
+    by_key = pair.sun.endpoint.state.configuration.connections[0]
+    by_password = replace(by_key, name="password", remote_auth=EapTrust(), remote_identity=None)
+    pair.sun.endpoint.set_connections((by_key, by_password))
+    pair.sun.verify = lambda attempt: LoginVerdict(True)
+    return pair
+
+
+def log_in(pair: Pair, user: str | None = None) -> None:
+    """By the key, or as `user` by a password."""
+    (moon,) = pair.moon.endpoint.state.configuration.connections
+    if user is not None:
+        pair.moon.endpoint.set_connections((replace(moon, local_auth=EapGtcAuth(user, "secret")),))
+    connect(pair)
+    pair.moon.endpoint.set_connections((moon,))
+
+
+def test_a_login_replaces_the_one_of_the_same_user_by_another_proof() -> None:
+    pair = user_pair(Uniqueness.REPLACE)
+    for user in (None, "dave", "carol"):
+        log_in(pair, user)
+    assert [event.user for event in pair.sun.all(IkeSaEstablished)] == ["alice", "dave", "alice"]
+    (ended,) = pair.sun.all(IkeSaDeleted)
+    assert ended.session == pair.sun.all(IkeSaEstablished)[0].session
+    assert ended.reason is DeleteReason.REPLACED
+
+
+def test_a_login_is_refused_while_the_user_is_connected_by_another_proof() -> None:
+    pair = user_pair(Uniqueness.REFUSE)
+    for user in (None, "carol"):
+        log_in(pair, user)
+    assert len(pair.sun.all(IkeSaEstablished)) == 1
+    assert pair.sun.last(AuthenticationFailed).reason == "alice is connected already"
+    assert not pair.sun.all(IkeSaDeleted)
+
+
+def test_a_login_by_what_is_replaced_during_the_handshake_shows() -> None:
+    pair = vpn(AddressPool((POOL,)), peers={"moon": PeerSettings(user="alice", user_version="1")})
+    pair.start()
+    pair.wire.step()  # IKE_SA_INIT
+    (before,) = pair.sun.endpoint.state.configuration.connections
+    changed = replace(before, peers={"moon": PeerSettings(user="alice", user_version="2")})
+    pair.sun.endpoint.set_connections((changed,))
+    pair.wire.run(1)
+    assert pair.sun.last(IkeSaEstablished).user_version == "1"
+    connect(pair)
+    assert pair.sun.last(IkeSaEstablished).user_version == "2"

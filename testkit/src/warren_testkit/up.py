@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from warren_lab.namespace import Namespace
 from warren_lab.runtime import make_runtime_folder
 
 PROGRAMS = {
@@ -54,12 +55,16 @@ def stack_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def running_up(data: Path, *options: str) -> Iterator[Up]:
-    """`warren up --json` with its data in `data`, stopped with SIGTERM, and with SIGKILL after 30 s."""
+def running_up(data: Path, *options: str, namespace: Namespace | None = None) -> Iterator[Up]:
+    """`warren up --json` with its data in `data`, stopped with SIGTERM, and with SIGKILL after 30 s.
+
+    In a network namespace its ports are those of that namespace's loopback.
+    """
     ports = [word for name in ("http", "nats", "metrics") for word in (f"--{name}-port", "0")]
-    process = subprocess.Popen(
-        [WARREN, "up", "--json", "--data", data, *ports, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    command = [str(WARREN), "up", "--json", "--data", str(data), *ports, *options]
+    if namespace is not None:
+        command = namespace.argv(command)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
     with process.stdout, process.stderr:

@@ -2,10 +2,17 @@
 
 import asyncio
 import contextlib
+import json
+import os
+import ssl
+import subprocess
+import sys
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from warren_contracts import subjects
@@ -18,13 +25,16 @@ from warren_ikev2.events import IkeSaEstablished, NatSituation, NetworkAttribute
 from warren_ikev2.identity import Identity
 from warren_ikev2.suites import ike_suite
 from warren_lab.lab import can_make_namespaces
+from warren_lab.namespace import in_netns
+from warren_lab.process import wait_until
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.parse import MessageSource, parse
 from warren_metrics.domain.views import list_tunnels
 from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.bus.accounts import Bus
 from warren_testkit.ikev2.proposals import parse_ike_proposal
-from warren_testkit.lab.vpn_bed import INSIDE, make_vpn_bed
+from warren_testkit.lab.vpn_bed import INSIDE, VpnBed, make_vpn_bed
+from warren_testkit.up import WARREN, Up, running_up, stack_folder
 from warren_testkit.waiting import eventually
 from warren_trust.keys import KeyKind, KeyPair, write_seed
 from warren_vpn.server.accounts import Account, Traffic
@@ -126,5 +136,78 @@ def test_a_server_works_while_the_bus_of_its_fleet_is_unavailable() -> None:
         with bed.client("bob") as bob:
             assert bed.status().sessions[0].user == "bob"
             assert bob.namespace.run("ping", "-c", "1", "-W", "5", INSIDE[4])
+        assert bed.stop() == 0
+        assert "fleet.failed" not in bed.log
+
+
+class ControlPlane:
+    """A `warren up` next to the VPN server, in its namespace."""
+
+    def __init__(self, bed: VpnBed, up: Up) -> None:
+        self._bed, self._info = bed, up.info
+        self._trust = ssl.create_default_context(cafile=up.info["ca_file"])
+
+    def enrol(self, peer: str, folder: Path) -> None:
+        """As docs/vpn.md says: a join token, then `warren-agent enrol --state`."""
+        token = folder.with_name("token")
+        self._run([str(WARREN), "token", "create", "--out", str(token)])
+        where = ["--state", str(folder), "--token-file", str(token), "--nats", self._info["nats_url"], "--peer", peer]
+        self._run([sys.executable, "-m", "warren_agent", "enrol", *where])
+
+    def _run(self, command: list[str]) -> None:
+        where = {"WARREN_URL": self._info["url"], "WARREN_TOKEN_FILE": self._info["token_file"]}
+        done = subprocess.run(
+            self._bed.namespace.argv(command), env=os.environ | where, capture_output=True, text=True, timeout=60, check=False
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    def tunnels(self, peer: str) -> list[dict[str, Any]]:
+        """`GET /api/tunnels` of a peer."""
+        headers = {"Authorization": f"Bearer {Path(self._info['token_file']).read_text().strip()}"}
+
+        def ask() -> httpx.Response:
+            return httpx.get(
+                f"{self._info['url']}/api/tunnels", params={"peer": peer}, headers=headers, timeout=10, trust_env=False,
+                verify=self._trust,
+            )  # fmt: skip
+
+        reply = in_netns(self._bed.namespace.path, ask)
+        assert reply.status_code == 200, reply.text
+        return list(json.loads(reply.text)["tunnels"])
+
+
+@pytest.mark.promises
+@pytest.mark.root
+@pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities")
+def test_sessions_of_an_enrolled_server_are_in_the_api() -> None:
+    """The whole way: `warren up`, `warren-agent enrol`, the server, two clients, HTTP."""
+    with make_vpn_bed() as bed, stack_folder() as folder, running_up(folder / "data", namespace=bed.namespace) as up:
+        plane = ControlPlane(bed, up)
+        plane.enrol("vpn1", bed.folder / "fleet")
+        bed.write_settings(users={"alice": "", "bob": ""})
+        bed.settings.write_text(f'fleet = "fleet"\n{bed.settings.read_text()}')
+        bed.start()
+
+        def seen(count: int) -> bool:
+            return len(plane.tunnels("vpn1")) == count
+
+        with bed.client("alice") as alice:
+            with bed.client("bob") as bob:
+                assert bob.namespace.run("ping", "-c", "3", "-W", "5", INSIDE[4])
+                wait_until(lambda: seen(2), "both sessions are in the API", 60.0)
+                found = {tunnel["name"].split("-")[1]: tunnel for tunnel in plane.tunnels("vpn1")}
+                end = found["bob"]["ends"]["vpn1"]
+                assert (end["state"], end.get("policy")) == ("up", None)
+                assert end["link"]["remote_vips"] == [str(address) for address in bob.addresses.values()]
+                assert end["link"]["remote_address"] == bed.address_of("bob")
+                wait_until(
+                    lambda: any(it["ends"]["vpn1"]["traffic"]["packets_in"] >= 3 for it in plane.tunnels("vpn1")),
+                    "bob's traffic is reported", 60.0,
+                )  # fmt: skip
+            wait_until(lambda: seen(1), "the session that is over is gone", 60.0)
+            (left,) = plane.tunnels("vpn1")
+            assert left["name"].startswith("vpn-alice-")
+            assert not alice.session.closed
+        assert plane.tunnels("nobody") == []
         assert bed.stop() == 0
         assert "fleet.failed" not in bed.log

@@ -20,6 +20,8 @@ from warren_lab.process import wait_until
 from warren_testkit.lab.transfers import Host, exchange_datagrams, transfer
 from warren_testkit.lab.vpn_bed import INSIDE, OUTSIDE, VpnBed, VpnClient, make_vpn_bed
 from warren_vpn.server.control import Disconnected, DisconnectRequest, Reloaded, ReloadRequest, ServerStatus
+from warren_vpn.server.errors import ServerError
+from warren_vpn.server.folder import public_text
 from warren_vpn.users.edits import Options, add
 from warren_vpn.users.store import UserFile
 
@@ -154,8 +156,31 @@ def test_refusals_are_counted_by_kind(bed: VpnBed) -> None:
     assert '"event": "login.refused"' in bed.log
 
 
+def test_clients_connect_only_from_where_they_may(bed: VpnBed) -> None:
+    """By `limits.allow_from` for all, and by a user's own instead."""
+    alices, bobs = (f'allow_from = ["{bed.address_of(name)}/32"]' for name in ("alice", "bob"))
+    before = bed.status().refusals
+    bed.write_settings(limits=alices, users={"alice": "", "bob": bobs})
+    try:
+        bed.ask(ReloadRequest(), Reloaded)
+        with bed.client("alice"), bed.client("bob"):
+            assert bed.status().connected == 2
+        for name, place in (("alice", "attacker"), ("alice", "bob"), ("bob", "alice")):
+            with pytest.raises(IkeError), bed.client(name, place=place):
+                pass
+    finally:
+        bed.write_settings(users=USERS)
+        bed.ask(ReloadRequest(), Reloaded)
+    after = bed.status().refusals
+    # from the attacker nobody may connect; from the other two only the other one
+    assert after["address-not-allowed"] == before.get("address-not-allowed", 0) + 1
+    assert after["unknown-identity"] == before.get("unknown-identity", 0) + 2
+
+
 def test_a_password_opens_the_tunnel_and_a_wrong_one_is_counted_and_audited(bed: VpnBed) -> None:
-    add(UserFile(bed.folder / "users.json"), "carol", PASSWORD, False, Options(rate_mbit=800.0))
+    key = Ed25519PrivateKey.generate()
+    options = Options(rate_mbit=800.0, public_key=public_text(key.public_key()))
+    add(UserFile(bed.folder / "users.json"), "carol", PASSWORD, False, options)
     assert bed.ask(ReloadRequest(), Reloaded).users == len(USERS) + 1
     before = bed.status().refusals.get("authentication", 0)
     with pytest.raises(IkeError), bed.client("carol", password="guess", place="attacker"):
@@ -166,9 +191,15 @@ def test_a_password_opens_the_tunnel_and_a_wrong_one_is_counted_and_audited(bed:
         (session,) = status.sessions
         assert (session.user, session.login) == ("carol", "eap-gtc")
         assert status.refusals["authentication"] == before + 1
+        # her other login is the same user: it replaces the session
+        with bed.client("carol", key=key) as second:
+            (session,) = bed.status().sessions
+            assert (session.user, session.login) == ("carol", "raw-key")
+            assert not ping(carol, OUTSIDE[4])
+            assert ping(second, OUTSIDE[4])
     audit = [json.loads(line) for line in (bed.folder / "logins.jsonl").read_text().splitlines()]
     assert [(it["result"], it["method"]) for it in audit if it["user"] == "carol"] == [
-        ("refused", "eap-gtc"), ("accepted", "eap-gtc"),
+        ("refused", "eap-gtc"), ("accepted", "eap-gtc"), ("accepted", "raw-key"),
     ]  # fmt: skip
     assert ("alice", "accepted", "raw-key") in {(it["user"], it["result"], it["method"]) for it in audit}
     assert PASSWORD not in bed.log
@@ -197,6 +228,31 @@ def test_a_user_who_is_removed_is_disconnected_at_once(bed: VpnBed) -> None:
         wait_until(lambda: bob.session.closed, "the client is disconnected", 10.0)
     bed.write_settings(users=USERS)
     bed.ask(ReloadRequest(), Reloaded)
+
+
+def test_a_user_who_is_removed_from_an_invalid_file_is_disconnected_and_refused(bed: VpnBed) -> None:
+    """And of one of which nothing can be read, nobody is disconnected, and nobody can log in."""
+    remaining = {name: it for name, it in USERS.items() if name != "bob"}
+    try:
+        with bed.client("bob") as bob, bed.client("alice") as alice:
+            bed.write_settings(limits="inactivity_s = 1", users=remaining)
+            with pytest.raises(ServerError, match="limits/inactivity_s"):
+                bed.ask(ReloadRequest(), Reloaded)
+            wait_until(lambda: bob.session.closed, "the client is disconnected", 10.0)
+            with pytest.raises(IkeError), bed.client("bob", place="attacker"):
+                pass
+            bed.settings.write_text("identity =")
+            with pytest.raises(ServerError, match="not TOML"):
+                bed.ask(ReloadRequest(), Reloaded)
+            with pytest.raises(IkeError), bed.client("narrow", place="attacker"):
+                pass
+            assert ping(alice, INSIDE[4])
+            assert [session.user for session in bed.status().sessions] == ["alice"]
+    finally:
+        bed.write_settings(users=USERS)
+        bed.ask(ReloadRequest(), Reloaded)
+    with bed.client("bob") as bob:
+        assert ping(bob, INSIDE[4])
 
 
 def test_keys_are_replaced_under_load_without_loss(bed: VpnBed) -> None:

@@ -34,13 +34,25 @@ Examples:
 
   warren vpn server run --config /srv/vpn/server.toml --json
 """
-CHECK_HELP = """Check server.toml and the keys that it names, and change nothing.
+CHECK_HELP = """Check server.toml, the users, and the keys and certificates that it names, and change nothing.
+
+What expires within 30 days is a warning.
 
 Examples:
 
   warren vpn server check
 
   warren vpn server check --config /srv/vpn/server.toml
+"""
+RENEW_HELP = """Replace the server's certificate by one of the same CA, for the same names and the same key, valid for 825 days.
+
+A running server uses it at once, and no session ends. Clients need no new profile.
+
+Examples:
+
+  warren vpn server renew
+
+  warren vpn server renew --ca /srv/ca/ca.crt --ca-key /srv/ca/ca.key
 """
 DISCONNECT_HELP = """End the sessions of a user, or one session by its number.
 
@@ -50,7 +62,9 @@ Examples:
 
   warren vpn server disconnect 17 --json
 """
-RELOAD_HELP = """Let the running server read its users again; sessions of users who are gone end.
+RELOAD_HELP = """Let the running server read its users, limits and certificates again; sessions of users who are gone end.
+
+What is wrong with a file is reported, and the server goes on: who may have been removed from it cannot log in.
 
 Examples:
 
@@ -107,7 +121,9 @@ def check_command(config: Config = DEFAULT_SETTINGS) -> None:
     """The options of `warren vpn server check`."""
     with needs("warren vpn server check", DISTRIBUTION):
         from warren_vpn.server.service import check
-    users = done("server check", lambda: check(config))
+    users, warnings = done("server check", lambda: check(config))
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"{config}: valid; {users} {'user' if users == 1 else 'users'}")
 
 
@@ -121,6 +137,26 @@ def run_command(
     with needs("warren vpn server run", DISTRIBUTION):
         from warren_vpn.server.run import run_server
     done("server run", lambda: run_server(config, as_json=as_json, log_level=log_level))
+
+
+@server.command("renew", help=RENEW_HELP)
+def renew_command(
+    config: Config = DEFAULT_SETTINGS,
+    ca: Annotated[
+        Path | None,
+        typer.Option(help="The CA's certificate.", metavar="FILE", show_default="ca.crt next to server.toml"),
+    ] = None,
+    ca_key: Annotated[
+        Path | None, typer.Option(help="The CA's key.", metavar="FILE", show_default="ca.key next to server.toml")
+    ] = None,
+) -> None:
+    """The options of `warren vpn server renew`."""
+    with needs("warren vpn server renew", DISTRIBUTION):
+        from datetime import UTC, datetime
+
+        from warren_vpn.server.certificate import renew
+        from warren_vpn.server.show import print_renewed
+    done("server renew", lambda: print_renewed(renew(config, ca, ca_key, datetime.now(UTC)), config))
 
 
 @server.command("reload", help=RELOAD_HELP)

@@ -128,6 +128,10 @@ class PeerSettings:
     """Its virtual addresses, at most one of each IP version; for a version without one it gets an address of the pool."""
     local_ts: Selectors = ()
     """What it may reach: replaces `local_ts` of every child. Empty: as the children have it."""
+    user: str = ""
+    """Whose this peer is: one user may prove several names, by a key, a certificate and a password. Empty: nobody's in particular."""
+    user_version: str = ""
+    """Of what the user proves itself by, as the caller counts it; it is in the event, so that a login by what is replaced shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +184,7 @@ class ConnectionConfiguration:
     """As responder: only peers from these networks match; empty: from anywhere."""
     send_certificate_requests: bool = True
     uniqueness: Uniqueness = Uniqueness.KEEP
-    """As responder, by the name that the peer has proved: the EAP user's, else its identity."""
+    """As responder, by the user of `peers`; without one, by the name that the peer has proved: the EAP user's, else its identity."""
     peers: Mapping[str, PeerSettings] | None = None
     """As responder: the peers that may connect, by the name that they prove. None: any that authenticates."""
 
@@ -220,6 +224,11 @@ class ConnectionConfiguration:
             own = tuple(ip_network(address) for address in settings.addresses)
             pool = replace(pool, networks=(*own, *others), reserved=pool.reserved - frozenset(settings.addresses))
         return replace(self, children=children, address_pool=pool)
+
+    def user_of(self, name: str) -> tuple[str, str]:
+        """The user who proves this name, and its version; empty: none in particular."""
+        settings = None if self.peers is None else self.peers.get(name)
+        return ("", "") if settings is None else (settings.user, settings.user_version)
 
     def child(self, name: str) -> ChildConfiguration | None:
         """Return the child of this name, or None."""

@@ -4,7 +4,7 @@ The implementation of `admission.AdmissionHost`, that is of what an IKE_SA and a
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import count
 
@@ -31,7 +31,7 @@ from warren_ikev2.randomness import RandomBytes
 from warren_ikev2.session import Child
 
 _SPARE_SPIS = 16  # SPIs of a session without CHILD_SA before the old ones are freed
-_EAP_USER = -1  # no type of identity
+_EAP_USER, _USER = -1, -2  # no types of identities
 _DIAGNOSTICS = (DatagramDropped, HintReceived)
 
 
@@ -127,16 +127,19 @@ class EndpointState:
 
     def established(self, session: IkeSession) -> None:
         """See Host."""
-        if session.remote_identity is not None:
-            self._by_identity.setdefault(_key(session.remote_identity, session.eap_user), {})[session.id] = session
+        for key in _keys(session):
+            self._by_identity.setdefault(key, {})[session.id] = session
 
     def sessions_with(self, identity: Identity, user: str | None = None) -> Sequence[IkeSession]:
         """See Host."""
         return list(self._by_identity.get(_key(identity, user), {}).values())
 
+    def sessions_of(self, user: str) -> Sequence[IkeSession]:
+        """See Host."""
+        return list(self._by_identity.get((_USER, user), {}).values())
+
     def _forget_identity(self, session: IkeSession) -> None:
-        if session.remote_identity is not None:
-            key = _key(session.remote_identity, session.eap_user)
+        for key in _keys(session):
             others = self._by_identity.get(key, {})
             others.pop(session.id, None)
             if not others:
@@ -186,6 +189,14 @@ class EndpointState:
             return None
         child = session.children.get(spi_in)
         return None if child is None else (session.ike_sa, child)
+
+
+def _keys(session: IkeSession) -> Iterator[tuple[int, object]]:
+    """What a session is found by."""
+    if session.remote_identity is not None:
+        yield _key(session.remote_identity, session.eap_user)
+    if session.user:
+        yield _USER, session.user
 
 
 def _key(identity: Identity, user: str | None) -> tuple[int, object]:

@@ -113,6 +113,10 @@ class IkeSaEstablished(Event):
     ppk_id: bytes | None = None
     peer_certificate: bytes | None = field(default=None, repr=False)
     """DER."""
+    user: str = ""
+    """As responder: whose session it is, by `PeerSettings.user`, whatever the peer has proved."""
+    user_version: str = ""
+    """`PeerSettings.user_version` of the connection as it was when the handshake began."""
 
 
 @dataclass(frozen=True, slots=True)

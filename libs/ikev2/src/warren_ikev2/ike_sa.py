@@ -73,6 +73,9 @@ class Host(Protocol):
     def sessions_with(self, identity: Identity, user: str | None = None) -> Sequence["IkeSession"]:
         """Return the established sessions whose peer has this identity or, with `user`, is this user of EAP."""
 
+    def sessions_of(self, user: str) -> Sequence["IkeSession"]:
+        """Return the established sessions of a user (`PeerSettings.user`), whatever each peer has proved."""
+
 
 class Task(Protocol):
     """An exchange that we begin."""

@@ -99,6 +99,9 @@ class Session(Generic[SaT]):
     bound: bool = False
     """Whether authentication proves this identity, not only knowledge of a secret that several peers share."""
     eap_user: str | None = None
+    user: str = ""
+    """Whose session it is, by `PeerSettings.user`."""
+    user_version: str = ""
     proofs: tuple[str, str] = ("", "")
     """Our and the peer's kind of authentication, for events."""
 

@@ -73,17 +73,19 @@ def issue(
     lifetime: timedelta = LEAF_LIFETIME,
     *,
     for_clients: bool = False,
+    key: ec.EllipticCurvePrivateKey | None = None,
 ) -> Issued:
     """A certificate of a server for these addresses and host names; ValueError for no name at all.
 
     It ends before its CA does. `for_clients`: a server may show it to another one that it connects to, as routes of a cluster do.
+    `key`: the server's, for a renewal; None: a new one.
     """
     alternatives = [general_name(name) for name in dict.fromkeys(names)]
     if not alternatives:
         raise ValueError("a certificate must name at least one address or host")
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if for_clients else [])]
-    certificate, key = issue_leaf(authority, common_name, alternatives, usages, now, lifetime)
-    return Issued(certificate_pem(certificate) + authority.pem, private_key_pem(key))
+    certificate, own = issue_leaf(authority, common_name, alternatives, usages, now, lifetime, key)
+    return Issued(certificate_pem(certificate) + authority.pem, private_key_pem(own))
 
 
 def issue_leaf(
@@ -93,9 +95,10 @@ def issue_leaf(
     usages: Iterable[x509.ObjectIdentifier],
     now: datetime,
     lifetime: timedelta,
+    key: ec.EllipticCurvePrivateKey | None = None,
 ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """A certificate of an end entity for a new key, and the key. It ends before its CA does."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    """A certificate of an end entity for its key (None: a new one), and the key. It ends before its CA does."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
     lifetime = min(lifetime, authority.certificate.not_valid_after_utc - now)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     certificate = (

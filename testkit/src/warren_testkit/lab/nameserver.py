@@ -23,9 +23,10 @@ _HEAD = "@ 1 SOA ns.example. hostmaster.example. 1 3600 600 86400 1\n@ 1 NS ns.e
 class NameServer(asyncio.DatagramProtocol):
     """Serves the zone `example.`; `records` are lines of a zone file (`gw 6 A 192.0.2.1`). `ignored` types get no answer."""
 
-    def __init__(self, folder: Path, records: str) -> None:
+    def __init__(self, folder: Path, records: str, address: str = "") -> None:
+        """`address`: of the namespace where it is started; else one of the loopback."""
         # Distinct in every process of a machine: 127.0.0.0/8 is all local.
-        self.address = f"127.53.{os.getpid() % 256}.{next(_addresses) % 250 + 2}"
+        self.address = address or f"127.53.{os.getpid() % 256}.{next(_addresses) % 250 + 2}"
         self.configuration = folder / f"resolv-{self.address}.conf"
         self.configuration.write_text(f"nameserver {self.address}\noptions timeout:1 attempts:2\n")
         self.queries: list[tuple[str, str]] = []  # names and types

@@ -15,12 +15,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_interface
 from pathlib import Path
 from typing import TypeVar
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel
 
 from warren_ikev2.aio import Client, OffloadTun, Session
 from warren_ikev2.aio.client import ClientBuilder
-from warren_ikev2.credentials import EapGtcAuth, RawKeyAuth, RawKeyTrust
+from warren_ikev2.credentials import EapGtcAuth, RawKeyAuth, RawKeyTrust, RemoteAuth
 from warren_lab.lab import Lab
 from warren_lab.loop import NamespaceLoop
 from warren_lab.namespace import Namespace
@@ -29,8 +30,8 @@ from warren_testkit.lab.transfers import Host
 from warren_vpn.server.control import Request, ServerStatus, StatusRequest
 from warren_vpn.server.control_client import ask
 from warren_vpn.server.errors import ControlError
-from warren_vpn.server.folder import make_folder, public_text, read_keys
-from warren_vpn.server.settings import read_settings
+from warren_vpn.server.folder import make_folder, public_text
+from warren_vpn.server.settings import control_path
 
 SERVER = "203.0.113.1"
 OUTSIDE = {4: "192.0.2.2", 6: "2001:db8:2::2"}
@@ -84,6 +85,13 @@ class VpnBed:
         return self.folder / "server.toml"
 
     @property
+    def server_key(self) -> Ed25519PublicKey:
+        """The server's raw key, by which clients know it unless they trust a CA."""
+        key = load_pem_private_key((self.folder / "server.key").read_bytes(), None)
+        assert isinstance(key, Ed25519PrivateKey)
+        return key.public_key()
+
+    @property
     def log(self) -> str:
         """What the servers have logged."""
         return (self.folder / "log").read_text()
@@ -108,11 +116,12 @@ class VpnBed:
                 env=environment, stdout=log,
             )  # fmt: skip
         try:
-            wait_until(self._answers, "the VPN server answers", LIMIT_SECONDS, self.process.pid)
+            wait_until(self.answers, "the VPN server answers", LIMIT_SECONDS, self.process.pid)
         except Exception as error:
             raise AssertionError(f"{error}: {self.log[-2000:]}") from error
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether the newest process answers on its control socket."""
         try:
             return self.status().process_id == (self.process.pid if self.process else 0)
         except ControlError:
@@ -131,7 +140,7 @@ class VpnBed:
 
     def ask(self, request: Request, kind: type[Answer]) -> Answer:
         """Ask the server over its control socket."""
-        return ask(self.folder / read_settings(self.settings).control, request, kind)
+        return ask(control_path(self.settings), request, kind)
 
     def status(self) -> ServerStatus:
         """The server's status."""
@@ -169,7 +178,13 @@ class VpnBed:
 
     @contextlib.contextmanager
     def client(
-        self, name: str, *, key: Ed25519PrivateKey | None = None, password: str = "", place: str | None = None
+        self,
+        name: str,
+        *,
+        key: Ed25519PrivateKey | None = None,
+        password: str = "",
+        place: str | None = None,
+        trust: RemoteAuth | None = None,
     ) -> Iterator[VpnClient]:
         """A connected client, with addresses and routes to the host outside and to the server inside."""
         space = self.namespace_of(place or name)
@@ -177,7 +192,7 @@ class VpnBed:
             loop = stack.enter_context(NamespaceLoop(space))
             tun = loop.run(_open_tun())
             stack.callback(tun.close)
-            client = self._builder(name, key, password).with_data_plane(tun).build()
+            client = self._builder(name, key, password, trust).with_data_plane(tun).build()
             stack.callback(lambda: loop.run(client.shutdown(GOODBYE_SECONDS)))
             session = loop.run(client.connect(SERVER, LIMIT_SECONDS), LIMIT_SECONDS + 5)
             made = VpnClient(name, space, loop, client, session, tun)
@@ -197,15 +212,16 @@ class VpnBed:
             finally:
                 loop.run(client.shutdown())
 
-    def _builder(self, name: str, key: Ed25519PrivateKey | None, password: str = "") -> ClientBuilder:
-        server_key = read_keys(self.folder, read_settings(self.settings)).raw.public_key()
+    def _builder(
+        self, name: str, key: Ed25519PrivateKey | None, password: str = "", trust: RemoteAuth | None = None
+    ) -> ClientBuilder:
         return (
             Client.builder()
             .with_local_id(name)
             .with_remote_id(IDENTITY)
             .with_auth(
                 EapGtcAuth(name, password) if password else RawKeyAuth(key or self.keys[name]),
-                RawKeyTrust((server_key,)),
+                trust or RawKeyTrust((self.server_key,)),
             )
             .with_virtual_address(4, 6)
         )

@@ -17,6 +17,7 @@ from warren_ikev2.errors import AuthenticationError, CommandError, IkeError, Pee
 from warren_vpn.client.connection import Credentials, build_client, build_inquiry
 from warren_vpn.client.events import ClientEvent, Report
 from warren_vpn.client.inbox import Inbox
+from warren_vpn.client.lookups import Lookups
 from warren_vpn.client.monitor import NetworkMonitor
 from warren_vpn.client.reasons import explain, reason_of
 from warren_vpn.client.servers import Candidate, ServerOrder
@@ -53,11 +54,12 @@ class VpnClient:
         credentials: Credentials,
         order: ServerOrder,
         tunnel: Tunnel,
+        lookups: Lookups,
         options: ClientOptions,
         report: Report,
     ) -> None:
         self._profile, self._credentials, self._options = profile, credentials, options
-        self._order, self._tunnel = order, tunnel
+        self._order, self._tunnel, self._lookups = order, tunnel, lookups
         self._send = report
         self._backoff = Backoff(FIRST_PAUSE_S, LIMIT_PAUSE_S, random.random)
         self._inbox = Inbox()
@@ -148,19 +150,26 @@ class VpnClient:
 
     # ---- connecting
 
-    def _begin_attempt(self) -> None:
-        self._inbox.cancel_timers()
-        self._attempt = asyncio.create_task(self._try(self._order.current))
+    async def _begin_attempt(self, *, look_up: bool = True) -> None:
+        """`look_up`: at the begin of each round over the servers, and for each reconnection."""
+        await self._cancel_attempt()
+        self._attempt = asyncio.create_task(self._try(look_up))
 
-    async def _try(self, candidate: Candidate) -> None:
+    async def _try(self, look_up: bool) -> None:
         """One attempt; its outcome is an event."""
-        self._report("vpn.connecting", f"connecting to {candidate}", server=str(candidate))
         try:
+            if look_up:
+                await self._look_up()
+            candidate = self._order.current
+            if candidate is None:
+                self._inbox.post(Event.ATTEMPT_FAILED)
+                return
+            self._report("vpn.connecting", f"connecting to {candidate}", server=str(candidate))
             facts = await self._connect(candidate)
         except HostError as error:
             self._inbox.post(Event.HOST_REFUSED, str(error))
         except (IkeError, OSError) as error:
-            self._failed(candidate, error)
+            self._failed(error)
         else:
             self._facts, self._connected_to, self._since = facts, candidate, monotonic()
             for remark in facts.remarks:
@@ -171,6 +180,13 @@ class VpnClient:
                 server=str(candidate), addresses=list(facts.addresses), dns=list(facts.dns), mtu=facts.mtu,
             )  # fmt: skip
             self._inbox.post(Event.CONNECTED)
+
+    async def _look_up(self) -> None:
+        """Look up the names of the servers. One without an answer has its former addresses. HostError."""
+        for problem in await self._lookups.refresh(self._order):
+            self._report("vpn.name-unresolved", problem)
+        in_use = () if self._state is not State.UP or self._connected_to is None else (self._connected_to.endpoint,)
+        await self._tunnel.set_endpoints(self._order.endpoints(*in_use), self._order.remembered)
 
     async def _connect(self, candidate: Candidate) -> TunnelFacts:
         tun = await self._tunnel.open()
@@ -184,7 +200,9 @@ class VpnClient:
         self._session = await self._client.connect(address, self._options.connect_timeout_s)
         return await self._tunnel.configure(candidate, self._session)
 
-    def _failed(self, candidate: Candidate, error: Exception) -> None:
+    def _failed(self, error: Exception) -> None:
+        candidate = self._order.current
+        assert candidate is not None
         reason = explain(candidate, self._profile, error)
         self._report("vpn.attempt-failed", reason, server=str(candidate), error=type(error).__name__)
         refused = isinstance(error, AuthenticationError) and error.by_peer
@@ -193,9 +211,9 @@ class VpnClient:
         else:
             self._inbox.post(Event.ATTEMPT_FAILED)
 
-    def _next_server(self) -> None:
+    async def _next_server(self) -> None:
         if not self._order.advance():
-            self._begin_attempt()
+            await self._begin_attempt(look_up=False)
             return
         pause = self._backoff.next_s()
         self._report("vpn.waiting", f"no server could be used; next attempt in {pause:.0f} s", seconds=round(pause, 1))
@@ -217,7 +235,7 @@ class VpnClient:
         assert self._session is not None
         self._backoff.reset()
         self._inbox.spawn(self._watch(self._session))
-        if self._order.current.rank > 0:
+        if self._connected_to is not None and self._connected_to.rank > 0:
             self._inbox.post_later(self._options.hold_down_s, Event.PREFERRED_DUE)
 
     async def _watch(self, session: Session) -> None:
@@ -235,7 +253,10 @@ class VpnClient:
 
     async def _compare_network(self) -> None:
         """Addresses or routes have come or gone; it matters if the host is connected in another way than before."""
-        network = await self._tunnel.network(self._order.current.ike_address)
+        candidate = self._connected_to if self._state is State.UP else self._order.current
+        if candidate is None:
+            return
+        network = await self._tunnel.network(candidate.ike_address)
         if network != self._network:
             self._network = network
             self._inbox.post(Event.NETWORK_CHANGED)
@@ -268,17 +289,22 @@ class VpnClient:
                 self._inbox.post(Event.SESSION_LOST, f"the host's addresses have changed ({error})")
 
     def _begin_question(self) -> None:
-        self._inbox.spawn(self._ask_preferred())
+        self._attempt = asyncio.create_task(self._ask_preferred())
 
     async def _ask_preferred(self) -> None:
-        preferred = self._order.preferred
         try:
-            async with build_inquiry(self._profile, self._credentials, preferred) as inquiry:
-                await inquiry.connect(str(preferred.endpoint.address), self._options.connect_timeout_s)
+            await self._look_up()
+            preferred, connected = self._order.preferred, self._connected_to
+            if preferred is not None and connected is not None and preferred.rank < connected.rank:
+                async with build_inquiry(self._profile, self._credentials, preferred) as inquiry:
+                    await inquiry.connect(str(preferred.endpoint.address), self._options.connect_timeout_s)
+                self._inbox.post(Event.PREFERRED_ANSWERS, f"the preferred server {preferred} is back")
+                return
+        except HostError as error:
+            self._inbox.post(Event.HOST_REFUSED, str(error))
         except (IkeError, OSError):
-            self._inbox.post_later(self._options.hold_down_s, Event.PREFERRED_DUE)
-        else:
-            self._inbox.post(Event.PREFERRED_ANSWERS, f"the preferred server {preferred} is back")
+            pass
+        self._inbox.post_later(self._options.hold_down_s, Event.PREFERRED_DUE)
 
     async def _close_session(self) -> None:
         self._inbox.cancel_timers()

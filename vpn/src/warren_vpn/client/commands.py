@@ -40,6 +40,15 @@ Example:
 
   warren vpn restore
 """
+LOAD_HELP = """Put the kill switch that the last client has left into force again, as after a restart of the machine.
+
+Before any network is up, from a systemd unit (docs/vpn.md). Without a kill switch it does nothing, and with a client that runs
+neither: that one has its own.
+
+Example:
+
+  warren vpn load-kill-switch
+"""
 DEFAULT_STATE = Path("/var/lib/warren-vpn-client")
 
 State = Annotated[Path, typer.Option(help="Folder of the client's journal and control socket.", show_default=False)]
@@ -50,6 +59,7 @@ def register(app: typer.Typer) -> None:
     app.command("client", help=CLIENT_HELP)(client_command)
     app.command("down", help=DOWN_HELP)(down_command)
     app.command("restore", help=RESTORE_HELP)(restore_command)
+    app.command("load-kill-switch", help=LOAD_HELP)(load_command)
 
 
 def client_command(
@@ -113,6 +123,27 @@ def restore_command(state: State = DEFAULT_STATE) -> None:
     """The options of `warren vpn restore`."""
     done("restore", check_platform)
     echo(done("restore", lambda: _restore(state)))
+
+
+def load_command(state: State = DEFAULT_STATE) -> None:
+    """The options of `warren vpn load-kill-switch`."""
+    done("load-kill-switch", check_platform)
+    echo(done("load-kill-switch", lambda: _load(state)))
+
+
+def _load(state: Path) -> str:
+    import asyncio
+
+    from warren_vpn.client.run import load_kill_switch
+    from warren_vpn.host.errors import ClientRunningError
+
+    if not state.exists():
+        return "no client has run on this host"
+    try:
+        loaded = asyncio.run(load_kill_switch(state))
+    except ClientRunningError:
+        return "a client runs, with its own"
+    return "in force until `warren vpn down`" if loaded else "the last client has left no kill switch"
 
 
 def _restore(state: Path) -> str:

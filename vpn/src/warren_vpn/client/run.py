@@ -4,10 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
 from warren_cli.errors import CliError
@@ -16,15 +13,14 @@ from warren_vpn.client.client import ClientOptions, VpnClient
 from warren_vpn.client.connection import Credentials
 from warren_vpn.client.control import SOCKET_NAME, ControlServer
 from warren_vpn.client.events import ClientEvent, Report
+from warren_vpn.client.lookups import Lookups
 from warren_vpn.client.platform import check_platform
-from warren_vpn.client.servers import MAX_ADDRESSES, Candidate, ServerOrder
+from warren_vpn.client.servers import ServerOrder
 from warren_vpn.client.tunnel import Tunnel
-from warren_vpn.host.changes import Address
 from warren_vpn.host.dns import RESOLV_CONF
 from warren_vpn.host.host import Host
 from warren_vpn.host.journal import Journal
-from warren_vpn.host.plan import Endpoint
-from warren_vpn.profiles.profile import ClientProfile, Server
+from warren_vpn.profiles.profile import ClientProfile
 
 DEFAULT_DEVICE = "warren-vpn0"
 NET_ADMIN = 12  # linux/capability.h
@@ -50,12 +46,13 @@ async def run_client(
     with Journal(host_options.state) as journal:
         host = Host(journal)
         await _recover(host, report, kill_switch=options.kill_switch == "off")
-        found = {server.host: await resolve(server.host, host.record.servers) for server in profile.servers}
-        host.begin(profile.name, found)
-        candidates = list_candidates(profile.servers, found)
-        endpoints = tuple(dict.fromkeys(candidate.endpoint for candidate in candidates))
-        tunnel = Tunnel(host, profile, endpoints, host_options.device, options.kill_switch, host_options.resolv_conf)
-        client = VpnClient(profile, credentials, ServerOrder(candidates), tunnel, options, report)
+        order = ServerOrder(profile.servers, host.record.servers)
+        host.begin(profile.name)
+        tunnel = Tunnel(
+            host, profile, order.endpoints(), host_options.device, options.kill_switch, host_options.resolv_conf
+        )
+        lookups = Lookups(tunnel, host_options.resolv_conf)
+        client = VpnClient(profile, credentials, order, tunnel, lookups, options, report)
         control = ControlServer(host_options.state / SOCKET_NAME, client.handle)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the last one: its terminal is closed
             asyncio.get_running_loop().add_signal_handler(number, client.stop)
@@ -83,6 +80,13 @@ async def restore_host(state: Path, report: Report) -> bool:
         return True
 
 
+async def load_kill_switch(state: Path) -> bool:
+    """Put the kill switch of the last client into force again; returns whether it left one. CliError: a client runs, or nft fails."""
+    check_platform()
+    with Journal(state) as journal:
+        return await Host(journal).load_kill_switch()
+
+
 async def _recover(host: Host, report: Report, *, kill_switch: bool) -> None:
     """A former client was killed: put back what it left, but for the kill switch where the new one has its own."""
     left = [change for change in host.record.changes if kill_switch or change is not host.kill_switch]
@@ -91,33 +95,3 @@ async def _recover(host: Host, report: Report, *, kill_switch: bool) -> None:
     report(ClientEvent("vpn.recovered", f"putting back what a former client left ({len(left)} changes)"))
     for problem in await host.restore(kill_switch=kill_switch):
         report(ClientEvent("vpn.not-restored", f"not put back: {problem}"))
-
-
-async def resolve(host: str, remembered: Mapping[str, tuple[Address, ...]]) -> tuple[Address, ...]:
-    """The addresses of a server; those of the former run if no name can be looked up. CliError."""
-    try:
-        return (ip_address(host),)
-    except ValueError:
-        pass
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-        return tuple(dict.fromkeys(ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))[:MAX_ADDRESSES]
-    except OSError as error:
-        if host in remembered:
-            return remembered[host]
-        raise CliError(
-            f"servers: {host}: the name cannot be looked up ({error.strerror}); with the kill switch of a former run in force"
-            " no name can: use addresses in the profile, or run `warren vpn restore` first"
-        ) from None
-
-
-def list_candidates(servers: tuple[Server, ...], addresses: Mapping[str, tuple[Address, ...]]) -> list[Candidate]:
-    """Every address of every server, in order of preference."""
-    return [
-        Candidate(
-            server.host, rank, Endpoint(address, tuple(dict.fromkeys((server.ike_port, server.port)))),
-            server.ike_port, server.port,
-        )
-        for rank, server in enumerate(servers)
-        for address in addresses[server.host]
-    ]  # fmt: skip

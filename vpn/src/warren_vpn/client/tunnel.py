@@ -1,6 +1,8 @@
 """The host's side of the tunnel: its TUN device, what is configured on it, and the kill switch."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +15,13 @@ from warren_vpn.client.servers import Candidate
 from warren_vpn.host.changes import (
     Address,
     AddressChange,
+    Change,
     DnsChange,
     Interface,
+    KillSwitchChange,
     LinkChange,
     Network,
+    Passage,
     ResolvconfChange,
     ResolvConfFileChange,
     ResolvedChange,
@@ -33,6 +38,7 @@ from warren_vpn.host.plan import (
     TunnelPlan,
     kill_switch_change,
     local_networks,
+    question_rules,
     server_rules,
     tunnel_changes,
 )
@@ -82,8 +88,39 @@ class Tunnel:
         self._kill_switch = kill_switch
         self._resolv_conf = resolv_conf
         self._addresses: tuple[Address, ...] = ()
+        self._passages: tuple[Passage, ...] = ()
+        self._changing = asyncio.Lock()
+        """Held while rules and kill switch are changed, so that each change is a whole one."""
         self.device = device
         self.tun: OffloadTun | None = None
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What is in force on the host."""
+        return self._host.record.changes
+
+    @property
+    def is_in_force(self) -> bool:
+        """Whether packets of the host go into the tunnel or are blocked, its resolver's too."""
+        return any(isinstance(one, (KillSwitchChange, RuleChange, *_DNS)) for one in self.changes)
+
+    async def set_endpoints(self, endpoints: Sequence[Endpoint], remembered: Mapping[str, tuple[Address, ...]]) -> None:
+        """Let IKE and ESP pass to these servers, and to no others. `remembered`: their names' addresses, for the next run. HostError."""
+        self._host.remember(dict(remembered))
+        if tuple(endpoints) != self._endpoints:
+            self._endpoints = tuple(endpoints)
+            await self._renew_rules()
+
+    @asynccontextmanager
+    async def passages(self, passages: tuple[Passage, ...]) -> AsyncIterator[None]:
+        """Let questions to DNS servers pass while the context lasts. HostError."""
+        self._passages = passages
+        try:
+            await self._renew_rules()
+            yield
+        finally:
+            self._passages = ()
+            await self._renew_rules()
 
     async def open(self) -> OffloadTun:
         """The TUN device, made if there is none. HostError."""
@@ -131,12 +168,13 @@ class Tunnel:
         dns, refused = verify.accepted_dns(network, profile.dns_servers, profile.routes, versions)
         mtu = min(profile.mtu or session.mtu, session.mtu)
         self._addresses = addresses
-        if self._kill_switch != "off":
-            await self.apply_kill_switch(interfaces)
-        async with open_routing() as routing:
-            await routing.bring_up(self.device, mtu)
-        await self._host.replace(_ROUTING, self._routing(interfaces))
-        await self._configure_dns(dns)
+        async with self._changing:
+            if self._kill_switch != "off":
+                await self.apply_kill_switch(interfaces)
+            async with open_routing() as routing:
+                await routing.bring_up(self.device, mtu)
+            await self._host.replace(_ROUTING, self._routing(interfaces))
+            await self._configure_dns(dns)
         remarks = [f"the server's DNS server {one} is outside of the routes and is not used" for one in refused]
         wider = verify.refused_subnets(network, profile.routes)
         remarks += [
@@ -151,16 +189,27 @@ class Tunnel:
     async def apply_kill_switch(self, interfaces: Sequence[Interface]) -> None:
         """Let nothing of the routes leave but through the tunnel. HostError."""
         local = self._local(interfaces)
-        change = kill_switch_change(self.device, self._endpoints, self._profile.routes, local, self._kill_switch)
+        change = kill_switch_change(
+            self.device, self._endpoints, self._profile.routes, local, self._kill_switch, self._passages
+        )
         if change is not None:
             await self._host.apply([change])
 
     async def follow(self, network: HostNetwork) -> None:
         """Adapt rules and kill switch to changed addresses of the host. HostError."""
-        interfaces = tuple(network.interfaces)
-        if self._host.kill_switch is not None:
-            await self.apply_kill_switch(interfaces)
-        await self._host.replace(_ROUTING, self._routing(interfaces))
+        await self._renew_rules(tuple(network.interfaces))
+
+    async def _renew_rules(self, interfaces: Sequence[Interface] | None = None) -> None:
+        """Let rules and kill switch, as far as they are in force, fit the present addresses, servers and questions. HostError."""
+        async with self._changing:
+            if not self.is_in_force:
+                return
+            if interfaces is None:
+                interfaces = await self.interfaces()
+            if self._host.kill_switch is not None:
+                await self.apply_kill_switch(interfaces)
+            if any(isinstance(one, RuleChange) for one in self.changes):
+                await self._host.replace(_ROUTING, self._routing(interfaces))
 
     async def drop(self) -> None:
         """The device is gone, and what was on it: until the next one, its routes are unreachable. HostError."""
@@ -192,7 +241,7 @@ class Tunnel:
     def _routing(self, interfaces: Sequence[Interface]) -> list[AddressChange | RouteChange | RuleChange]:
         plan = TunnelPlan(self.device, self._profile.routes, self._addresses)
         tunnel = [one for one in tunnel_changes(plan, self._local(interfaces)) if isinstance(one, _ROUTING)]
-        return [*server_rules(self._endpoints), *tunnel]
+        return [*server_rules(self._endpoints), *question_rules(self._passages), *tunnel]
 
     async def _configure_dns(self, servers: tuple[Address, ...]) -> None:
         profile = self._profile

@@ -132,6 +132,10 @@ class ResolvConfFileChange(Input):
         return self.model_copy(update={"written": (content, *self.written)[:64]})
 
 
+Passage = tuple[Address, Port]
+"""A DNS server of the host's own network, and the local port from which the client asks it."""
+
+
 class KillSwitchChange(Input):
     """Our nftables table; its text is built from these."""
 
@@ -143,6 +147,8 @@ class KillSwitchChange(Input):
     """What must not leave but through the device; 0.0.0.0/0 is all of IPv4."""
     local: tuple[Network, ...] = ()
     """Networks of the host's own links that stay reachable."""
+    questions: tuple[Passage, ...] = ()
+    """For the names of servers, while they are looked up."""
     lasting: bool = False
     """Whether it outlives the client, until `warren vpn down`."""
 

@@ -7,6 +7,10 @@ class HostError(CliError):
     """A change of this host failed. The message names the change, the reason and the remedy."""
 
 
+class UnresolvedNameError(CliError):
+    """A server's name has no address now. The message names it and the reason; the client tries again."""
+
+
 class JournalError(HostError):
     """The journal cannot be used."""
 

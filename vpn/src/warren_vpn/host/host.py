@@ -38,10 +38,16 @@ class Host:
         """The kill switch that is in force."""
         return next((change for change in self._record.changes if isinstance(change, KillSwitchChange)), None)
 
-    def begin(self, profile: str, servers: dict[str, tuple[Address, ...]]) -> None:
+    def begin(self, profile: str) -> None:
         """Note for whom the changes are made. JournalError."""
-        self._record = self._record.model_copy(update={"profile": profile, "servers": servers, "boot_id": boot_id()})
+        self._record = self._record.model_copy(update={"profile": profile, "boot_id": boot_id()})
         self._journal.write(self._record)
+
+    def remember(self, servers: dict[str, tuple[Address, ...]]) -> None:
+        """Note the addresses of the servers' names, for a time when no name can be looked up. JournalError."""
+        if servers != self._record.servers:
+            self._record = self._record.model_copy(update={"servers": servers})
+            self._journal.write(self._record)
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """Make the changes that are not in force, in their order. HostError; then what was made so far is in the journal."""
@@ -61,6 +67,23 @@ class Host:
         await self.apply(changes)
         keys = {change.key for change in changes}
         await self.undo([one for one in self._record.changes if isinstance(one, tuple(kinds)) and one.key not in keys])
+
+    async def load_kill_switch(self) -> bool:
+        """Put the kill switch that a client has left into the kernel, as after a restart of the machine; False: there is none.
+
+        What else it has left is of the former run of the kernel, but for files. HostError.
+        """
+        switch = self.kill_switch
+        if switch is None:
+            return False
+        left = self._left() if self._record.boot_id != boot_id() else self._record.changes
+        others = tuple(change for change in left if change.key != switch.key)
+        loaded = switch.model_copy(update={"questions": ()})
+        self._record = self._record.model_copy(update={"boot_id": boot_id(), "changes": (*others, loaded)})
+        self._journal.write(self._record)
+        async with open_routing() as routing:
+            await _apply(routing, loaded)
+        return True
 
     async def undo(self, changes: Sequence[Change]) -> list[str]:
         """Undo changes, newest first; returns what could not be undone, in words. Those stay in the journal."""

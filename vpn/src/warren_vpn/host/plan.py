@@ -6,7 +6,8 @@ to delete what is ours. Two half-default routes with a host route to the server 
 the gateway, and would send every packet to the server's address in clear. A firewall mark on the sockets would need `rp_filter`
 to be loosened; rules for the servers' UDP ports in both directions need neither, and nothing but IKE and ESP matches them.
 
-Priorities: the servers' own ports by the main table; then the host's local networks by the main table; then our table.
+Priorities: the servers' own ports, and questions for their names, by the main table; then the host's local networks by the main
+table; then our table.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,11 +23,13 @@ from warren_vpn.host.changes import (
     Interface,
     KillSwitchChange,
     Network,
+    Passage,
     RouteChange,
     RuleChange,
 )
 
 TABLE = 5187
+DNS_PORT = 53
 SERVER_PRIORITY, LOCAL_PRIORITY, TUNNEL_PRIORITY = 5180, 5181, 5182
 
 _PRIVATE = tuple(
@@ -80,6 +83,16 @@ def server_rules(endpoints: Iterable[Endpoint]) -> Iterator[RuleChange]:
             yield RuleChange(priority=SERVER_PRIORITY, table=MAIN_TABLE, local_port=port, **target)
 
 
+def question_rules(passages: Iterable[Passage]) -> Iterator[RuleChange]:
+    """Questions for the servers' names go around the tunnel, and nothing else to these DNS servers; both rules as of `server_rules`."""
+    for server, port in passages:
+        for remote, local in ((DNS_PORT, port), (port, DNS_PORT)):
+            yield RuleChange(
+                version=server.version, priority=SERVER_PRIORITY, table=MAIN_TABLE, to=ip_network(server), remote_port=remote,
+                local_port=local,
+            )  # fmt: skip
+
+
 def tunnel_changes(plan: TunnelPlan, local: Sequence[Network]) -> list[Change]:
     """Addresses, routes and rules, in the order in which they are made: rules last, so that no packet finds an empty table.
 
@@ -124,12 +137,18 @@ def _contains(outer: Network, inner: Network) -> bool:
 
 
 def kill_switch_change(
-    device: str, endpoints: Iterable[Endpoint], routes: Sequence[Network], local: Sequence[Network], mode: KillSwitch
+    device: str,
+    endpoints: Iterable[Endpoint],
+    routes: Sequence[Network],
+    local: Sequence[Network],
+    mode: KillSwitch,
+    questions: tuple[Passage, ...] = (),
 ) -> KillSwitchChange | None:
     """The kill switch of a profile with these routes; None if it is off."""
     if mode == "off":
         return None
     servers = tuple((endpoint.address, port) for endpoint in endpoints for port in endpoint.ports)
     return KillSwitchChange(
-        device=device, servers=servers, protected=tuple(routes), local=tuple(local), lasting=mode == "always"
-    )
+        device=device, servers=servers, protected=tuple(routes), local=tuple(local), questions=questions,
+        lasting=mode == "always",
+    )  # fmt: skip

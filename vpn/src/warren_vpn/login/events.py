@@ -8,7 +8,7 @@ from warren_ikev2.events import (
     LoginRequested,
     SessionId,
 )
-from warren_ikev2.exchanges.ike_auth_responder import CONNECTED_ALREADY
+from warren_ikev2.exchanges.uniqueness import CONNECTED_ALREADY
 from warren_vpn.login.audit import LoginAudit, LoginResult
 
 _METHODS = {"key": "raw-key", "certificate": "certificate", "password": "password"}

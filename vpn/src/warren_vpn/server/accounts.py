@@ -27,7 +27,7 @@ from warren_ikev2.events import (
     RequestRefused,
     SessionId,
 )
-from warren_ikev2.exchanges.ike_auth_responder import CONNECTED_ALREADY
+from warren_ikev2.exchanges.uniqueness import CONNECTED_ALREADY
 
 _CHILD_KINDS: dict[int, str] = {
     NotifyType.INTERNAL_ADDRESS_FAILURE: "pool-exhausted",
@@ -87,21 +87,11 @@ class Account:
             self.ended = self.ended.plus(child)
 
 
-def proved_name(info: IkeSaEstablished) -> str:
-    """The name that a client proved: the user's of EAP, else its identity."""
-    return info.eap_identity or str(info.remote_identity)
-
-
 class Accounts:
-    """See the module. `now` is the wall clock; `later(seconds, call)` calls once after that time; `user_of` names a client."""
+    """See the module. `now` is the wall clock; `later(seconds, call)` calls once after that time."""
 
-    def __init__(
-        self,
-        now: Callable[[], datetime],
-        later: Callable[[float, Callable[[], None]], object],
-        user_of: Callable[[IkeSaEstablished], str] = proved_name,
-    ) -> None:
-        self._now, self._later, self._user_of = now, later, user_of
+    def __init__(self, now: Callable[[], datetime], later: Callable[[float, Callable[[], None]], object]) -> None:
+        self._now, self._later = now, later
         self.sessions: dict[SessionId, Account] = {}
         self.logins = 0
         self.refusals: Counter[str] = Counter()
@@ -118,7 +108,7 @@ class Accounts:
         """Take an event of the engine."""
         match event:
             case IkeSaEstablished():
-                self.sessions[event.session] = Account(event.session, self._user_of(event), event, self._now())
+                self.sessions[event.session] = Account(event.session, event.user, event, self._now())
                 self.logins += 1
             case ChildSaEstablished():
                 self._add(event.session, event.child.spi_in)

@@ -33,6 +33,7 @@ from warren_ikev2.credentials import (
     RawKeyAuth,
     RawKeyTrust,
 )
+from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import Selectors, TrafficSelector
 from warren_ikev2.suites import esp_proposals, ike_proposals
@@ -99,7 +100,8 @@ def build_connections(settings: ServerSettings, keys: Keys, users: Users | None 
     Raises `ConfigurationError` of the engine for an unusable identity, ValueError for users who contradict the settings.
     """
     known = [user for user in (users or Users()).users if not user.disabled]
-    _check(settings, known)
+    for _, reason in contradictions(settings, known):
+        raise ValueError(reason)
     everybody: list[KeyUser | User] = [*settings.user, *known]
     traits = {name: traits_of(user, settings) for user in everybody for name in _names(user)}
     common = _common(settings, traits)
@@ -129,14 +131,24 @@ RAW_KEY, CERTIFICATE, PASSWORD = "key", "certificate", "password"
 """The kinds of connections, which their names begin with."""
 
 
-def _check(settings: ServerSettings, users: Iterable[User]) -> None:
-    """ValueError: a user of the user file is in server.toml too, or its fixed address is taken or in no pool."""
-    names = {user.name.lower() for user in settings.user}
+def contradictions(settings: ServerSettings, users: Iterable[User]) -> Iterator[tuple[str, str]]:
+    """The enabled users of the user file who contradict the settings or another user, each with the reason: it is in server.toml too, its
+    certificate proves the name of another user, or its fixed address is taken or in no pool.
+    """
+    known = [user for user in users if not user.disabled]
+    own = {user.name.lower() for user in settings.user}
+    names = {name: name for name in own} | {user.name.lower(): user.name.lower() for user in known}
     taken = {*settings.tunnel.own_addresses, *(address for user in settings.user for address in user.addresses)}
-    for user in users:
-        if user.name.lower() in names:
-            raise ValueError(f"user {user.name}: is in server.toml and in the user file; remove it from one")
-        check_addresses(user.name, user.addresses, settings.tunnel.pools, taken)
+    for user in known:
+        try:
+            if user.name.lower() in own:
+                raise ValueError(f"user {user.name}: is in server.toml and in the user file; remove it from one")
+            for name in map(str.lower, _names(user)):
+                if names.setdefault(name, user.name.lower()) != user.name.lower():
+                    raise ValueError(f"user {user.name}: its certificate's identity {name!r} is another user's")
+            check_addresses(user.name, user.addresses, settings.tunnel.pools, taken)
+        except (ValueError, ConfigurationError) as error:
+            yield user.name, str(error)
 
 
 def _names(user: KeyUser | User) -> Iterator[str]:
@@ -175,7 +187,7 @@ def _common(settings: ServerSettings, traits: Mapping[str, UserTraits]) -> dict[
     )
     # each proof has its name in the identity's form, which is what the engine compares
     peers = {
-        str(Identity.parse(name)): PeerSettings(user.addresses, selectors_of(user.networks))
+        str(Identity.parse(name)): PeerSettings(user.addresses, selectors_of(user.networks), user.user, user.secret)
         for name, user in traits.items()
     }
     return {

@@ -75,6 +75,8 @@ class ServerStatus(Document):
     """The whole status. Counters are since the server started."""
 
     identity: str
+    certificate_expires: datetime | None = None
+    """None: the server has no certificate."""
     process_id: int
     data_process_id: int | None
     data_process_starts: int

@@ -20,6 +20,7 @@ def build_text(status: ServerStatus) -> str:
         "in": sum(session.bytes_in for session in status.sessions),
         "out": sum(session.bytes_out for session in status.sessions),
     }
+    expires = {} if status.certificate_expires is None else {"": int(status.certificate_expires.timestamp())}
     lines = [
         *_metric("warren_vpn_sessions", "gauge", "Clients that are connected.", {"": status.connected}),
         *_metric("warren_vpn_session_bytes", "gauge", "What the connected clients have carried.", traffic, "direction"),
@@ -48,6 +49,12 @@ def build_text(status: ServerStatus) -> str:
             "Addresses of a pool.",
             {it.network: it.size for it in status.pools},
             "pool",
+        ),
+        *_metric(
+            "warren_vpn_certificate_expiry_timestamp_seconds",
+            "gauge",
+            "When clients begin to refuse the server's certificate.",
+            expires,
         ),
         *_metric(
             "warren_vpn_pool_used", "gauge", "Of these, in use.", {it.network: it.used for it in status.pools}, "pool"

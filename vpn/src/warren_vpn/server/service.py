@@ -10,7 +10,6 @@ from pathlib import Path
 
 import structlog
 
-from warren_cli.errors import CliError
 from warren_contracts.token_bucket import TokenBucket
 from warren_ikev2.aio.offload import DataPlaneOptions, OffloadDriver
 from warren_ikev2.aio.session import Session
@@ -19,14 +18,15 @@ from warren_ikev2.configuration import EndpointConfiguration
 from warren_ikev2.constants import NotifyType
 from warren_ikev2.dataplane.tun import OffloadTun
 from warren_ikev2.endpoint import Endpoint
-from warren_ikev2.errors import CommandError, ConfigurationError
+from warren_ikev2.errors import CommandError
 from warren_ikev2.esp.drops import DropReason
 from warren_ikev2.events import ChildSaFailed, Event, IkeSaEstablished, SessionId
 from warren_vpn.login.audit import LoginAudit
 from warren_vpn.login.events import AuditedEvents
 from warren_vpn.login.verifier import PasswordLogins
-from warren_vpn.server.accounts import Account, Accounts, kind_of_refusal, proved_name
-from warren_vpn.server.connections import Connections, build_connections, engine_limits
+from warren_vpn.server.accounts import Account, Accounts, kind_of_refusal
+from warren_vpn.server.certificate import expiry_of, warnings_of
+from warren_vpn.server.connections import engine_limits
 from warren_vpn.server.control import (
     Disconnected,
     DisconnectRequest,
@@ -41,6 +41,7 @@ from warren_vpn.server.control import (
 )
 from warren_vpn.server.errors import ServerError, ServerSettingError
 from warren_vpn.server.folder import Keys, read_keys
+from warren_vpn.server.members import Members
 from warren_vpn.server.settings import Network, ServerSettings, read_settings
 from warren_vpn.users.store import FILE_NAME, UserFile
 
@@ -50,6 +51,8 @@ CLOSE_SECONDS = 1.0
 """How long the end waits for clients to confirm."""
 USERS_SECONDS = 2.0
 """Between looks at the user file: one stat(2)."""
+DAY_SECONDS = 86400.0
+"""Between warnings of what expires."""
 AUDIT_NAME = "logins.jsonl"
 REFUSAL_LINES, REFUSAL_LINES_RATE = 100, 2.0
 """Log lines of refusals at once, and a second after that: thousands of attempts do not fill the disk. All are counted."""
@@ -65,27 +68,25 @@ class VpnServer:
     ) -> None:
         """`path` is that of server.toml. Starts the data process. Raises `OSError`, ServerSettingError."""
         loop = asyncio.get_running_loop()
-        self._path, self.settings, self._keys = path, settings, keys
-        self._users = UserFile(path.parent / FILE_NAME)
-        self._seen = self._users.read()
-        self._connections = self._build(settings, keys)
+        self._path = path
+        self.members = Members(path, settings, keys)
         self.since = datetime.now(UTC)
         configuration = EndpointConfiguration(
-            self._connections.engine, settings.ike_port, settings.natt_port, limits=engine_limits(settings)
+            self.members.connections.engine, settings.ike_port, settings.natt_port, limits=engine_limits(settings)
         )
         self._engine = Endpoint(configuration, os.urandom, lambda: datetime.now(UTC))
-        self.accounts = Accounts(lambda: datetime.now(UTC), loop.call_later, self._user_of)
+        self.accounts = Accounts(lambda: datetime.now(UTC), loop.call_later)
         self.accounts.on_closed = self._closed
         options = DataPlaneOptions(tun, rate_of=self._rate_of)
         self.driver = OffloadDriver(self._engine, ports, settings.ike_port, settings.tunnel.path_mtu, options)
         self.driver.on_event = self._take_event
         self.driver.on_statistics = self.accounts.take_statistics
         self.driver.dispatcher.on_session = self._opened
-        self.logins = PasswordLogins(UserFile(self._users.path), LoginAudit(path.parent / AUDIT_NAME))
+        self.logins = PasswordLogins(UserFile(path.parent / FILE_NAME), LoginAudit(path.parent / AUDIT_NAME))
         self.driver.logins.verifier = self.logins
         self._audited = AuditedEvents(self.logins.audit)
         self._poll = loop.call_later(USERS_SECONDS, self._follow_users)
-        self._complaint = ""
+        self._daily = loop.call_soon(self._warn_of_expiry)
         self._lines = TokenBucket(REFUSAL_LINES, REFUSAL_LINES_RATE)
         self.on_session_change: Callable[[Account, bool], None] | None = None
         """Called with each session that begins, or is over (True)."""
@@ -93,26 +94,23 @@ class VpnServer:
     @property
     def users(self) -> int:
         """How many users may connect."""
-        return self._connections.users
+        return self.members.connections.users
+
+    @property
+    def settings(self) -> ServerSettings:
+        """Those in force."""
+        return self.members.settings
 
     # ---- sessions
 
-    def _build(self, settings: ServerSettings, keys: Keys) -> Connections:
-        try:
-            return build_connections(settings, keys, self._users.read())
-        except (ConfigurationError, ValueError) as error:
-            raise ServerSettingError(f"{self._path}: {error}") from None
-
     def _rate_of(self, info: IkeSaEstablished) -> int | None:
-        traits = self._connections.traits.get(proved_name(info))
+        traits = self.members.connections.traits.get(info.user)
         return None if traits is None else traits.rate
-
-    def _user_of(self, info: IkeSaEstablished) -> str:
-        traits = self._connections.traits.get(proved_name(info))
-        return proved_name(info) if traits is None else traits.user
 
     def _take_event(self, event: Event) -> None:
         self.accounts.take_event(event)
+        if isinstance(event, IkeSaEstablished):
+            self._take_login(event)
         if not self._audited.take_event(event):
             log.error("audit.failed", file=str(self._path.parent / AUDIT_NAME))
             if isinstance(event, IkeSaEstablished):  # a login that is not recorded does not count
@@ -123,6 +121,13 @@ class VpnServer:
             asyncio.get_running_loop().call_later(_REFUSED_IDLE_SECONDS, self._end_if_idle, event.session)
         elif (kind := kind_of_refusal(event)) and self._lines.take(asyncio.get_running_loop().time()):
             log.warning("login.refused", kind=kind, reason=getattr(event, "reason", ""), peer=_peer_of(event))
+
+    def _take_login(self, event: IkeSaEstablished) -> None:
+        traits = self.members.connections.traits.get(event.user)
+        if (
+            traits is None or traits.secret != event.user_version
+        ):  # removed or replaced while the handshake was under way
+            asyncio.get_running_loop().call_soon(self._end, event.session)
 
     def _end_if_idle(self, session: SessionId) -> None:
         found = self.driver.dispatcher.sessions.get(session)
@@ -182,34 +187,37 @@ class VpnServer:
         return Disconnected(sessions=tuple(account.id for account in found if self._end(account.id)))
 
     def reload(self) -> Reloaded:
-        """Read server.toml again: users and what is particular to them. Sessions of users who are gone end.
+        """Read server.toml, the users and the certificates again. Sessions of users who are gone, or whose secret is replaced, end.
 
-        ServerError: the file is invalid; everything stays. What only a start changes stays as it was.
+        ServerError: something is wrong with a file; what can be applied is applied (`members`).
         """
-        settings = read_settings(self._path)
-        connections = self._build(settings, self._keys)
-        before, self._connections = self._connections, connections
-        self._seen = self._users.read()
-        self.settings = self.settings.model_copy(update={"user": settings.user, "limits": settings.limits})
+        problems = self.members.reload()
+        connections = self.members.connections
         self._engine.set_connections(connections.engine)
         for account in list(self.accounts.sessions.values()):
-            former, now = before.traits.get(account.user), connections.traits.get(account.user)
-            if now is None or (former is not None and former.secret != now.secret):
+            traits = connections.traits.get(account.user)
+            if account.user not in self.members.uncertain and (
+                traits is None or traits.secret != account.info.user_version
+            ):
                 self._end(account.id)
-        log.info("settings.reloaded", users=connections.users)
+        log.info("settings.reloaded", users=connections.users, refused=len(self.members.uncertain))
+        if problems:
+            raise ServerSettingError("; ".join(problems))
         return Reloaded(users=connections.users)
 
     def _follow_users(self) -> None:
-        """Reload when the user file has changed; an unusable one is reported once, and its former content stays in use."""
+        """Reload when the user file has changed, or has become unusable, which is reported once."""
         self._poll = asyncio.get_running_loop().call_later(USERS_SECONDS, self._follow_users)
-        try:
-            if self._users.read() is not self._seen:
+        if self.members.user_file_has_changed():
+            try:
                 self.reload()
-            self._complaint = ""
-        except CliError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                log.error("users.unusable", error=str(error))
+            except ServerError as error:
+                log.error("settings.invalid", error=str(error))
+
+    def _warn_of_expiry(self) -> None:
+        self._daily = asyncio.get_running_loop().call_later(DAY_SECONDS, self._warn_of_expiry)
+        for warning in warnings_of(self.members.keys, datetime.now(UTC)):
+            log.warning("certificate.expires", reason=warning)
 
     def status(self) -> ServerStatus:
         """Everything about the server now."""
@@ -219,6 +227,7 @@ class VpnServer:
         sessions = tuple(self._session_status(account) for account in accounts if account.session is not None)
         return ServerStatus(
             identity=self.settings.identity,
+            certificate_expires=expiry_of(self.members.keys),
             process_id=os.getpid(),
             data_process_id=plane.process_id,
             data_process_starts=plane.starts,
@@ -280,6 +289,7 @@ class VpnServer:
     def stop(self) -> None:
         """Stop at once. May be called twice."""
         self._poll.cancel()
+        self._daily.cancel()
         self.logins.stop()
         self.driver.stop()
 
@@ -307,10 +317,7 @@ def _peer_of(event: Event) -> str:
     return "" if path is None else str(path.remote)
 
 
-def check(path: Path) -> int:
-    """Check everything that a start reads; returns the number of users. ServerError: the reason."""
+def check(path: Path) -> tuple[int, list[str]]:
+    """Check everything that a start reads; returns the number of users, and what will soon be wrong. ServerError: the reason."""
     settings, keys = load(path)
-    try:
-        return build_connections(settings, keys, UserFile(path.parent / FILE_NAME).read()).users
-    except (ConfigurationError, ValueError) as error:
-        raise ServerSettingError(f"{path}: {error}") from None
+    return Members(path, settings, keys).connections.users, list(warnings_of(keys, datetime.now(UTC)))

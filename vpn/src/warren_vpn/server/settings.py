@@ -25,6 +25,7 @@ SMALLEST_POOL = 4
 TUNNEL_OVERHEAD = 100
 """Bytes of outer headers, ESP and padding, over IPv4 and IPv6 with every cipher of the server."""
 EVERYTHING: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+CONTROL = "control.sock"
 _MBIT = 1_000_000 // 8
 
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
@@ -138,7 +139,7 @@ class ServerSettings(Input):
     certificate_key: str | None = None
     client_ca: str | None = None
     """PEM: the CA of users with certificates."""
-    control: str = "control.sock"
+    control: str = CONTROL
     metrics_port: Port | None = None
     """Prometheus's text on the loopback; None: none."""
     fleet: str | None = None
@@ -193,6 +194,31 @@ def parse_settings(text: str, what: str) -> ServerSettings:
         raise ServerSettingError(f"{what}: {invalid_input(error.errors(include_url=False)).detail}") from None
 
 
+def listed_keys(text: str) -> frozenset[tuple[str, str]] | None:
+    """The users of a server.toml with an invalid setting, by name and public key; None: that much cannot be read of it either."""
+    try:
+        entries = tomllib.loads(text).get("user", [])
+    except ValueError:
+        return None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return None
+    return frozenset((str(entry.get("name")), str(entry.get("public_key"))) for entry in entries)
+
+
+def read_settings_text(path: Path) -> str:
+    """Read server.toml's text. CliError: it cannot be read, or is too long."""
+    return read_small_text(path, "the server's configuration", MAX_SETTINGS)
+
+
+def control_path(path: Path) -> Path:
+    """Where the server of a server.toml answers, also one that runs while the file is invalid. CliError: it cannot be read."""
+    try:
+        name = tomllib.loads(read_settings_text(path)).get("control", CONTROL)
+    except ValueError:
+        name = CONTROL
+    return path.absolute().parent / (name if isinstance(name, str) else CONTROL)
+
+
 def read_settings(path: Path) -> ServerSettings:
     """Read server.toml. ServerSettingError, or CliError if it cannot be read."""
-    return parse_settings(read_small_text(path, "the server's configuration", MAX_SETTINGS), str(path))
+    return parse_settings(read_settings_text(path), str(path))

@@ -7,10 +7,13 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from warren_cli.remote.render import moment, print_fields, print_json, print_table, size
-from warren_vpn.server.control import Disconnected, Request, ServerStatus
+from warren_cli.terminal import echo
+from warren_vpn.server.certificate import Renewed
+from warren_vpn.server.control import Disconnected, Reloaded, ReloadRequest, Request, ServerStatus
 from warren_vpn.server.control_client import ask
+from warren_vpn.server.errors import ControlError
 from warren_vpn.server.folder import MadeFolder
-from warren_vpn.server.settings import read_settings
+from warren_vpn.server.settings import control_path
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -24,8 +27,17 @@ class MadeShown(BaseModel):
 
 
 def ask_server(config: Path, request: Request, kind: type[Answer]) -> Answer:
-    """Ask the running server. CliError: the file is invalid, or nobody answers."""
-    return ask(config.absolute().parent / read_settings(config).control, request, kind)
+    """Ask the running server. CliError: the file cannot be read, or nobody answers."""
+    return ask(control_path(config), request, kind)
+
+
+def print_renewed(renewed: Renewed, config: Path) -> None:
+    """The outcome of `renew`, which a running server uses at once. CliError: it refuses the reload."""
+    print_fields((("certificate", renewed.path), ("valid until", moment(renewed.expires))))
+    try:
+        ask_server(config, ReloadRequest(), Reloaded)
+    except ControlError:
+        echo("no server answers; the next start uses the certificate", err=True)
 
 
 def print_made(made: MadeFolder, as_json: bool) -> None:
@@ -55,6 +67,7 @@ def print_status(status: ServerStatus, as_json: bool) -> None:
         (
             ("server", status.identity),
             ("since", moment(status.since)),
+            ("certificate until", None if status.certificate_expires is None else moment(status.certificate_expires)),
             ("connected", status.connected),
             ("logins", status.logins),
             ("pools", pools),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from warren_contracts.atomic_file import rename_durably, write_draft
+from warren_vpn.owned_file import replace_file
 from warren_vpn.users.errors import UserFileError
 from warren_vpn.users.model import Users
 from warren_vpn.validation import detail_of
@@ -58,22 +58,10 @@ class UserFile:
                 users = change(self.read())
                 text = users.model_dump_json(exclude_defaults=True, indent=1)
                 document = {"version": users.version, **json.loads(text)}
-                self._replace((json.dumps(document, indent=1) + "\n").encode())
+                replace_file(self.path, (json.dumps(document, indent=1) + "\n").encode(), 0o600)
                 return users
         except OSError as error:
             raise UserFileError(f"{self.path}: {error.strerror}") from None
-
-    def _replace(self, content: bytes) -> None:
-        """Replace the file. Written by root it belongs to the folder's owner, the user that the server runs as."""
-        draft = write_draft(self.path, content, 0o600)
-        try:
-            if os.geteuid() == 0:
-                folder = self.path.parent.stat()
-                os.chown(draft, folder.st_uid, folder.st_gid)
-            rename_durably(draft, self.path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
 
     def _parse(self, content: bytes) -> Users:
         if len(content) > MAX_SIZE:

@@ -88,6 +88,8 @@ def establish(sa: IkeSa, local: Identity, remote: Identity, proofs: tuple[str, s
             local_auth=proofs[0],
             remote_auth=proofs[1],
             eap_identity=session.eap_user,
+            user=session.user,
+            user_version=session.user_version,
             network=session.network,
             fragmentation=session.peer.fragmentation,
             mobike=session.peer.mobike,

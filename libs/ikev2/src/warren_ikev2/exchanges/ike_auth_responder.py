@@ -12,12 +12,12 @@ from warren_ikev2.auth.eap import EapPacket, build_eap, parse_eap
 from warren_ikev2.auth.eap_server import EapAuthenticator
 from warren_ikev2.auth.login import REFUSED, LoginVerdict
 from warren_ikev2.auth.proofs import build_auth, build_certificates, check_auth, method_name
-from warren_ikev2.configuration import ConnectionConfiguration, Uniqueness
+from warren_ikev2.configuration import ConnectionConfiguration
 from warren_ikev2.constants import AuthMethod, ExchangeType, NotifyType, PayloadType
 from warren_ikev2.credentials import EapTrust
 from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.errors import AuthenticationError, MalformedMessageError, NegotiationError
-from warren_ikev2.events import DeleteReason, HandshakeFailed, LoginRequested, SessionRole, State
+from warren_ikev2.events import DeleteReason, HandshakeFailed, LoginRequested, State
 from warren_ikev2.exchanges.address_lists import announce as announce_mobike
 from warren_ikev2.exchanges.address_lists import apply_first_list, nat_is_unexpected
 from warren_ikev2.exchanges.child_negotiation import answer_offer, answer_payloads, install
@@ -35,6 +35,7 @@ from warren_ikev2.exchanges.established import (
     signed_octets,
 )
 from warren_ikev2.exchanges.reply import Reply, refuse
+from warren_ikev2.exchanges.uniqueness import drop_older
 from warren_ikev2.exchanges.windows import announce as announce_window
 from warren_ikev2.exchanges.windows import apply as apply_window
 from warren_ikev2.handshake import PendingLogin
@@ -51,8 +52,6 @@ from warren_ikev2.wire.payloads import (
     Payload,
     SaPayload,
 )
-
-CONNECTED_ALREADY = "is connected already"
 
 
 def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
@@ -251,13 +250,13 @@ def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, no
     connection = session.connection.for_peer(name)
     if connection is None:
         raise AuthenticationError(f"{name} may not use this connection")
-    session.connection = connection
+    (session.user, session.user_version), session.connection = connection.user_of(name), connection
     session.peer.mobike = connection.mobike and payloads.notify(NotifyType.MOBIKE_SUPPORTED) is not None
     session.mobility.own = connection.local_addresses
     apply_first_list(sa, payloads)
     sa.open_windows(own=connection.window_size, peers=1)
     apply_window(sa, payloads)
-    _drop_older(sa, claimed, payloads, now)
+    drop_older(sa, claimed, payloads, now)
     requested = payloads.first(SaPayload) is not None
     answer: list[Payload] = []
     refused: NegotiationError | None = None
@@ -280,26 +279,6 @@ def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, no
         answer = [NotifyPayload(int(code))]
     answer += announce_mobike(sa) if session.peer.mobike else []
     return answer + announce_window(connection) + announce_lifetime(sa)
-
-
-def _drop_older(sa: IkeSa, claimed: Identity, payloads: Payloads, now: float) -> None:
-    """Delete the other IKE_SAs of the same authenticated peer, on INITIAL_CONTACT (2.4) or by `uniqueness`.
-
-    AuthenticationError: there is another one, and the connection refuses the second.
-    """
-    first = payloads.notify(NotifyType.INITIAL_CONTACT) is not None
-    uniqueness = sa.session.connection.uniqueness
-    if not sa.session.bound or not (first or uniqueness is not Uniqueness.KEEP):
-        return
-    for other in sa.host.sessions_with(claimed, sa.session.eap_user):
-        if other is sa.session or not other.bound or other.ike_sa is None:
-            continue
-        same_name = other.connection.local_identity.matches(sa.session.connection.local_identity)
-        if same_name and other.role == SessionRole.RESPONDER:
-            if uniqueness is Uniqueness.REFUSE and not first:
-                raise AuthenticationError(f"{sa.session.eap_user or claimed} {CONNECTED_ALREADY}")
-            reason = DeleteReason.INITIAL_CONTACT if first else DeleteReason.REPLACED
-            other.ike_sa.close(reason, reason.value, now)
 
 
 def _start_eap(sa: IkeSa, trust: EapTrust, claimed: Identity, auth: AuthPayload | None, payloads: Payloads) -> Reply:
