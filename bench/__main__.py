@@ -29,6 +29,7 @@ MODULES: tuple[str, ...] = (
     "ikev2_ike",
     "ikev2_endurance",
     "ikev2_tunnel",
+    "ikev2_checks",
     "vpn_server",
 )
 
