@@ -52,6 +52,9 @@ def test_an_operator_signs_in_edits_applies_sees_a_fault_and_rolls_back(demo: De
         expect(reason).to_contain_text("does not answer", timeout=STATE_LIMIT_MS)
         expect(reason).to_contain_text("Next:")
         assert reason.get_attribute("data-reason") in ("peer-unreachable", "peer-not-answering")
+        before_break = page.locator("[data-before]")  # what changed before it broke: the version that was applied above
+        expect(before_break.get_by_role("link", name=f"{POLICY} version {after['version']}").first).to_be_visible()
+        expect(before_break).to_contain_text("update by admin")
     expect(state).to_have_attribute("data-state", "up", timeout=STATE_LIMIT_MS)
 
     # Rolled back: the old content is the newest version.
@@ -67,13 +70,18 @@ def test_an_operator_signs_in_edits_applies_sees_a_fault_and_rolls_back(demo: De
 
 
 def _rekey(demo: Demo, page: Any) -> None:
-    """New keys, made by the agent and charon at the end whose button is used; the tunnel stays up."""
+    """New keys, made by the agent and charon at the end whose button is used; the tunnel stays up, and the page shows the new SA at both ends."""
     before = _spis(demo)
-    page.locator("[data-orders=spoke-1]").get_by_role("button", name="Rekey").click()
-    expect(page.locator("[data-orders=spoke-1]")).to_contain_text("asked for new keys")
+    orders = page.locator("[data-sa=net] [data-orders=spoke-1]").first
+    orders.get_by_role("button", name="Rekey CHILD_SA net at spoke-1").click()
+    expect(orders).to_contain_text("Asked for new keys")
     wait_until(lambda: not before & _spis(demo), "new keys", STATE_LIMIT_MS / 1_000)
     state = page.get_by_role("region", name="State").locator("[data-state]").first
     expect(state).to_have_attribute("data-state", "up")
+    [spi] = _spis(demo)
+    row = page.locator("[data-sa=net]", has_text=spi)
+    for peer, direction in (("spoke-1", "in"), ("hub", "out")):
+        expect(row.locator(f"[data-sa-end={peer}]")).to_contain_text(f"{spi} {direction}", timeout=STATE_LIMIT_MS)
 
 
 def _spis(demo: Demo) -> set[str]:

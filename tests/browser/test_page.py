@@ -122,6 +122,9 @@ def test_a_viewer_sees_the_same_page_without_buttons(demo: Demo, page: Any) -> N
     page.goto(f"{demo.url}/peers/hub")
     page.get_by_text("Enrolled").wait_for()
     assert page.get_by_role("button", name="Revoke").count() == 0
+    page.goto(f"{demo.url}/tunnels/hub%2Bspoke-1")
+    page.locator("[data-sa=net] [data-sa-end=hub]").first.wait_for()
+    assert page.locator("[data-orders]").count() == 0
 
 
 def test_filter_and_sorting_are_in_the_address_bar(demo: Demo, page: Any) -> None:
@@ -256,13 +259,58 @@ def test_the_past_is_never_mistaken_for_now(demo: Demo, page: Any) -> None:
     expect(page.get_by_role("alert").filter(has_text="at:")).to_contain_text("future")
 
 
-def test_the_audit_log_is_verified(demo: Demo, page: Any) -> None:
+def test_the_audit_log_of_policies_is_shown_and_verified(demo: Demo, page: Any) -> None:
     page.goto(f"{demo.url}/audit")
+    page.get_by_role("tab", name="Policies").click()
+    expect(page.locator("[data-row]").last).to_contain_text("created branches (version 1)")
     page.get_by_role("button", name="Verify the hash chain").click()
     expect(page.locator("[data-verified=true]")).to_contain_text("fit")
 
 
+# How many pixels of a canvas have the colour that a class has in the theme.
+INK = """([canvas, name]) => {
+  const probe = document.querySelector(`[data-traffic] .${name}`)
+  const wanted = getComputedStyle(probe).color.match(/[0-9]+/g).map(Number)
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+  let found = 0
+  for (let at = 0; at < data.length; at += 4) {
+    if (data[at + 3] === 255 && wanted.every((it, part) => Math.abs(it - data[at + part]) < 8)) found += 1
+  }
+  return found
+}"""
+LOADED = "() => performance.getEntriesByType('resource').map((it) => it.name).filter((it) => /minutes-.*js/.test(it)).length"
+
+
 def test_a_tunnel_shows_its_traffic_of_both_ends(demo: Demo, page: Any) -> None:
+    demo.ping("spoke-1", "-c", "3")
+    page.locator("[data-known=true]").wait_for()
+    assert page.evaluate(LOADED) == 0  # uPlot comes with the tunnel's view
     page.goto(f"{demo.url}/tunnels/hub%2Bspoke-1")
-    expect(page.locator("[data-traffic]")).to_have_count(2)
-    expect(page.locator("[data-traffic=hub] svg")).to_have_attribute("aria-label", re.compile("in the last hour"))
+    charts = page.locator("[data-traffic]").get_by_role("slider")
+    expect(charts).to_have_count(2)
+    expect(charts.first).to_have_accessible_name(re.compile("^Traffic at hub in each minute of the last hour: .* in, .* out$"))
+    canvas = charts.first.locator("canvas")
+    for theme in THEMES:
+        page.get_by_label("Theme").select_option(theme)
+        page.wait_for_function(f"(args) => ({INK})(args) > 0", arg=[canvas.element_handle(), "text-accent"])
+    assert page.evaluate(LOADED) == 1
+    for key, said in (("End", "until now"), ("Home", "no report")):  # the demo is younger than an hour
+        charts.first.press(key)
+        expect(charts.first).to_have_attribute("aria-valuetext", re.compile(said))
+        expect(page.locator("[data-readout]", has_text=said)).to_have_count(2)  # the same minute at both ends
+    page.get_by_text("As a table").first.click()
+    table = page.get_by_role("region", name="Traffic at hub by minutes")
+    expect(table.get_by_role("row")).to_have_count(61)
+    expect(table.get_by_role("row").nth(1)).to_contain_text("until now")
+
+
+def test_an_sa_of_both_ends_is_one_row(demo: Demo, page: Any) -> None:
+    page.goto(f"{demo.url}/tunnels/hub%2Bspoke-2")
+    for end, other in (("hub", "spoke-2"), ("spoke-2", "hub")):
+        expect(page.locator(f"[data-sa=ike] [data-sa-end={end}]")).to_contain_text("aes256gcm16-prfsha384-ecp384")
+        children = demo.call("GET", "/api/tunnels/hub%2Bspoke-2")["ends"][end]["link"]["children"]
+        row = page.locator("[data-sa=net]", has_text=children[0]["spi_in"])
+        expect(row.locator(f"[data-sa-end={end}]")).to_contain_text(f"{children[0]['spi_in']} in")
+        expect(row.locator(f"[data-sa-end={other}]")).to_contain_text(f"{children[0]['spi_in']} out")
+    expect(page.get_by_role("button", name="Rekey IKE_SA at hub")).to_be_visible()
+    expect(page.get_by_role("button", name="Restart hub+spoke-2 at hub")).to_be_visible()

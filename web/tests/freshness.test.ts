@@ -69,6 +69,14 @@ test.each([[0, '0 s'], [59.6, '1 min'], [3_599, '59 min'], [90_000, '1 d'], [-5,
 
 test('what a gateway needs is said once, and nothing of a revoked one', () => {
   const peer = { peer: 'a', presence: 'offline', revoked: false, drivers: [{ kind: 'strongswan', state: 'unreachable', detail: 'no socket' }], clock_skew_s: -90 }
-  expect(attention(peer as unknown as Schemas['PeerSummary'])).toHaveLength(3)
-  expect(attention({ ...peer, revoked: true } as unknown as Schemas['PeerSummary'])).toEqual([])
+  expect(attention(peer as unknown as Schemas['PeerSummary'], NOW)).toHaveLength(3)
+  expect(attention({ ...peer, revoked: true } as unknown as Schemas['PeerSummary'], NOW)).toEqual([])
+})
+
+test('a gateway that has not applied what it received, and one whose daemon drifted in the last hour, need somebody', () => {
+  const peer = (host: object) => ({ peer: 'a', presence: 'online', host }) as unknown as Schemas['PeerSummary']
+  expect(attention(peer({ received_revision: 7, applied_revision: 7, drifted_at: null }), NOW)).toEqual([])
+  expect(attention(peer({ received_revision: 7, applied_revision: 6 }), NOW)).toEqual(['Revision 7 was received, and 6 is applied.'])
+  expect(attention(peer({ drifted_at: new Date(NOW - 60_000).toISOString() }), NOW)).toEqual(['Its daemon did not hold what the agent had given to it 1 min ago.'])
+  expect(attention(peer({ drifted_at: new Date(NOW - 7_200_000).toISOString() }), NOW)).toEqual([])
 })

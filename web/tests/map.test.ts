@@ -6,7 +6,7 @@ function fleet(spokes: number): { peers: MapPeer[]; tunnels: MapTunnel[] } {
   const names = Array.from({ length: spokes }, (_, index) => `spoke-${index}`)
   return {
     peers: [{ name: 'hub', tags: ['hub'] }, ...names.map((name) => ({ name, tags: ['branch'] }))],
-    tunnels: names.map((name, index) => ({ name: `hub+${name}`, peers: ['hub', name], state: index === 3 ? 'down' : 'up' })),
+    tunnels: names.map((name, index) => ({ name: `hub+${name}`, peers: ['hub', name], state: index === 3 ? 'down' : 'up', reportedAt: 1_000 - index })),
   }
 }
 
@@ -24,13 +24,13 @@ describe('the map', () => {
     const hubs = (peers: MapPeer[], tunnels: MapTunnel[]): string[] => layOut(peers, tunnels).nodes.filter((it) => it.hub).map((it) => it.id)
     expect(hubs(fleet(2).peers, fleet(2).tunnels)).toEqual(['hub'])
     const mesh = ['a', 'b', 'c', 'd'].map((name) => ({ name, tags: [] }))
-    const every = mesh.flatMap((a) => mesh.filter((b) => a.name < b.name).map((b) => ({ name: `${a.name}+${b.name}`, peers: [a.name, b.name], state: 'up' as const })))
+    const every = mesh.flatMap((a) => mesh.filter((b) => a.name < b.name).map((b) => ({ name: `${a.name}+${b.name}`, peers: [a.name, b.name], state: 'up' as const, reportedAt: null })))
     expect(hubs(mesh, every)).toEqual([])
   })
 
   test('groups by tag past the limit, and counts what has no line', () => {
     const { peers, tunnels } = fleet(MAX_NODES + 50)
-    tunnels.push({ name: 'spoke-1+spoke-2', peers: ['spoke-1', 'spoke-2'], state: 'up' })
+    tunnels.push({ name: 'spoke-1+spoke-2', peers: ['spoke-1', 'spoke-2'], state: 'up', reportedAt: null })
     const map = layOut(peers, tunnels)
     expect(map.grouped).toBe(true)
     expect(map.nodes.map((node) => node.label).sort()).toEqual([`branch (${MAX_NODES + 50})`, 'hub (1)'])
@@ -38,8 +38,16 @@ describe('the map', () => {
     expect(map.hidden).toBe(1)
   })
 
+  test('says of the worst state how old it is', () => {
+    const { peers, tunnels } = fleet(5)
+    const map = layOut(peers, tunnels)
+    expect(map.nodes.find((node) => node.id === 'hub')).toMatchObject({ state: 'down', reportedAt: 997 })
+    tunnels.push({ name: 'hub+spoke-4', peers: ['hub', 'spoke-4'], state: 'down', reportedAt: 5 })
+    expect(layOut(peers, tunnels).nodes.find((node) => node.id === 'hub')).toMatchObject({ state: 'down', reportedAt: 5 })
+  })
+
   test('counts a tunnel to a gateway outside of the fleet', () => {
-    expect(layOut([{ name: 'a', tags: [] }], [{ name: 'ext', peers: ['a'], state: 'up' }]).hidden).toBe(1)
+    expect(layOut([{ name: 'a', tags: [] }], [{ name: 'ext', peers: ['a'], state: 'up', reportedAt: null }]).hidden).toBe(1)
   })
 
   test('places every node inside the drawing', () => {

@@ -45,6 +45,22 @@ export function bytes(count: number): string {
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`
 }
 
+/** A rate of bytes a second as networks name it, in bits by powers of 1,000: `1.2 Mbit/s`. */
+export function rate(bytesPerSecond: number): string {
+  const units = ['bit/s', 'kbit/s', 'Mbit/s', 'Gbit/s', 'Tbit/s']
+  let [value, unit] = [bytesPerSecond * 8, 0]
+  while (value >= 1_000 && unit < units.length - 1) {
+    value /= 1_000
+    unit += 1
+  }
+  return `${unit === 0 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`
+}
+
+/** The time of day of a moment in the browser's own time zone: `14:05`. */
+export function minuteOfDay(milliseconds: number): string {
+  return timestamp(milliseconds).slice(11, 16)
+}
+
 /** A count with its noun: `1 tunnel`, `2 tunnels`. */
 export function counted(count: number, noun: string): string {
   return `${count.toLocaleString('en')} ${noun}${count === 1 ? '' : 's'}`

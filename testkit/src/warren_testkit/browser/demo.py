@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from warren_stack.demo.fleet import PLANS
 from warren_stack.ports import choose_port
 from warren_testkit.browser.server import PageServer
 
@@ -38,17 +39,42 @@ class Demo(PageServer):
         finally:
             server.resume()
 
+    def inside(self, peer: str) -> tuple[str, ...]:
+        """What begins a command in the namespace of a gateway, after `enter`."""
+        names = [line.split()[0] for line in self.run("ip", "netns", "list").splitlines() if line]
+        [namespace] = [name for name in names if name.endswith(f"-{peer}")]
+        return ("ip", "netns", "exec", namespace)
+
+    def ping(self, peer: str, *options: str) -> str:
+        """Pings from a gateway's protected subnet to the hub's, through the tunnel."""
+        return self.run(*self.inside(peer), *_ping(peer), *options)
+
+    @contextmanager
+    def traffic(self, *peers: str) -> Iterator[None]:
+        """A steady flow of pings from gateways to the hub."""
+        commands = [(*self.enter, *self.inside(peer), *_ping(peer), "-q", "-i", "0.05", "-s", "900") for peer in peers]
+        running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
+        try:
+            yield
+        finally:
+            for process in running:
+                process.terminate()
+                process.wait(30)
+
     @contextmanager
     def ike_blocked(self, peer: str) -> Iterator[None]:
         """UDP 500 and 4500 dropped at a gateway, both ways."""
-        names = [line.split()[0] for line in self.run("ip", "netns", "list").splitlines() if line]
-        [namespace] = [name for name in names if name.endswith(f"-{peer}")]
-        inside = ("ip", "netns", "exec", namespace, "nft")
+        inside = (*self.inside(peer), "nft")
         self.run(*inside, "; ".join(("add table inet test_block", *map(_block, ("input", "output")))))
         try:
             yield
         finally:
             self.run(*inside, "delete", "table", "inet", "test_block")
+
+
+def _ping(peer: str) -> tuple[str, ...]:
+    inner = {plan.peer: str(plan.inner) for plan in PLANS}
+    return ("ping", "-n", "-I", inner[peer], inner["hub"])
 
 
 def _block(hook: str) -> str:

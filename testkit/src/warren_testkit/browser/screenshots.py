@@ -38,7 +38,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     log = Path("build/screenshots.log")
-    with running_demo(log) as demo, sync_playwright() as playwright:
+    with running_demo(log) as demo, demo.traffic("spoke-1", "spoke-2"), sync_playwright() as playwright:
         policy = demo.call("GET", "/api/policies/branches")["policy"]
         demo.call("PUT", "/api/policies/branches", {**policy, "options": {"ike": {"dpd_delay": 1}}})
         browser = launch(playwright)

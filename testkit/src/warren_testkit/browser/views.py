@@ -15,6 +15,7 @@ VIEWS = {
     "policy-history": ("/policies/branches?tab=history", "[data-version]"),
     "tokens": ("/tokens", "text=API tokens"),
     "audit": ("/audit", "[data-row]"),
+    "audit-policies": ("/audit?log=policies", "[data-row]"),
 }
 THEMES = ("light", "dark")
 

@@ -5,6 +5,7 @@
 import { worst, type TunnelState } from './states'
 
 export const MAX_NODES = 200
+export const NO_TAG = '(no tag)' // the group of gateways without one: no tag can be called so
 export const SIZE = 1_000 // the side of the drawing, in its own units
 const CENTRE = SIZE / 2
 const OUTER = 440
@@ -19,6 +20,14 @@ export interface MapTunnel {
   name: string
   peers: readonly string[]
   state: TunnelState
+  /** How old the state is: the oldest report that it is derived from; milliseconds since the epoch. */
+  reportedAt: number | null
+}
+
+/** A state with the oldest report of those that it is derived from. */
+interface Seen {
+  state: TunnelState
+  reportedAt: number | null
 }
 
 export interface MapNode {
@@ -29,7 +38,9 @@ export interface MapNode {
   hub: boolean
   /** Gateways in it: 1, or those of a group. */
   size: number
+  /** The worst state of its tunnels; null: it has none. */
   state: TunnelState | null
+  reportedAt: number | null
 }
 
 export interface MapEdge {
@@ -37,6 +48,7 @@ export interface MapEdge {
   from: MapNode
   to: MapNode
   state: TunnelState
+  reportedAt: number | null
   tunnels: number
 }
 
@@ -59,29 +71,35 @@ export function layOut(peers: readonly MapPeer[], tunnels: readonly MapTunnel[])
   const edges: MapEdge[] = []
   for (const [id, link] of links.between) {
     const [from, to] = [nodes.get(link.from), nodes.get(link.to)]
-    if (from !== undefined && to !== undefined) edges.push({ id, from, to, state: link.state, tunnels: link.tunnels })
+    if (from !== undefined && to !== undefined) edges.push({ id, from, to, state: link.state, reportedAt: link.reportedAt, tunnels: link.tunnels })
   }
   return { nodes: [...nodes.values()], edges, grouped, hidden: links.hidden }
 }
 
 function groupName(peer: MapPeer): string {
-  return [...peer.tags].sort()[0] ?? '(no tag)'
+  return [...peer.tags].sort()[0] ?? NO_TAG
 }
 
-interface Link {
+interface Link extends Seen {
   from: string
   to: string
-  state: TunnelState
   tunnels: number
+}
+
+/** Of two, the worse state; of two equal ones, the older report. */
+function worse(one: Seen, other: Seen): Seen {
+  if (one.state !== other.state) return worst([one.state, other.state]) === one.state ? one : other
+  return (one.reportedAt ?? 0) <= (other.reportedAt ?? 0) ? one : other
 }
 
 function collect(tunnels: readonly MapTunnel[], groupOf: ReadonlyMap<string, string>) {
   const between = new Map<string, Link>()
-  const states = new Map<string, TunnelState>()
+  const states = new Map<string, Seen>()
   let hidden = 0
   for (const tunnel of tunnels) {
     const groups = tunnel.peers.flatMap((peer) => groupOf.get(peer) ?? [])
-    for (const group of groups) states.set(group, worst([tunnel.state, ...(states.has(group) ? [states.get(group)!] : [])]) ?? tunnel.state)
+    const seen: Seen = { state: tunnel.state, reportedAt: tunnel.reportedAt }
+    for (const group of groups) states.set(group, worse(states.get(group) ?? seen, seen))
     const [from, to] = [...groups].sort()
     if (from === undefined || to === undefined || from === to) {
       hidden += 1
@@ -89,10 +107,12 @@ function collect(tunnels: readonly MapTunnel[], groupOf: ReadonlyMap<string, str
     }
     const id = `${from} ${to}`
     const held = between.get(id)
-    if (held === undefined) between.set(id, { from, to, state: tunnel.state, tunnels: 1 })
+    if (held === undefined) between.set(id, { from, to, ...seen, tunnels: 1 })
     else {
       held.tunnels += 1
-      held.state = worst([held.state, tunnel.state]) ?? held.state
+      const { state, reportedAt } = worse(held, seen)
+      held.state = state
+      held.reportedAt = reportedAt
     }
   }
   return { between, states, hidden }
@@ -115,7 +135,7 @@ function hubsAmong(names: readonly string[], degree: ReadonlyMap<string, number>
 function place(
   names: readonly string[],
   degree: ReadonlyMap<string, number>,
-  states: ReadonlyMap<string, TunnelState>,
+  states: ReadonlyMap<string, Seen>,
   sizes: ReadonlyMap<string, number>,
   grouped: boolean,
 ): Map<string, MapNode> {
@@ -125,7 +145,7 @@ function place(
   const add = (name: string, x: number, y: number, hub: boolean): void => {
     const size = sizes.get(name) ?? 1
     const label = grouped ? `${name} (${size})` : name
-    nodes.set(name, { id: name, label, x: Math.round(x), y: Math.round(y), hub, size, state: states.get(name) ?? null })
+    nodes.set(name, { id: name, label, x: Math.round(x), y: Math.round(y), hub, size, ...(states.get(name) ?? { state: null, reportedAt: null }) })
   }
   onCircle(hubs, hubs.length === 1 ? 0 : Math.min(180, 50 + 10 * hubs.length), (name, x, y) => add(name, x, y, true))
   const rings = Math.max(1, Math.ceil(others.length / RING_CAPACITY))

@@ -1,0 +1,42 @@
+/** What changed before a tunnel broke, from its history. */
+import type { Schemas } from '../api/client'
+import { moment } from '../format'
+import type { TunnelState } from './states'
+
+export type HistoryEntry = Schemas['TunnelHistory']['entries'][number]
+export type StateEntry = Extract<HistoryEntry, { kind: 'state' }>
+
+export const WINDOW_MS = 15 * 60_000
+
+/** What did not break by itself: nobody wants the tunnel to carry traffic, or nobody knows whether it does. */
+const NO_BREAK: readonly TunnelState[] = ['up', 'standby', 'unknown']
+
+export interface Break {
+  /** The end that reported it first, of those that did within the window. */
+  entry: StateEntry
+  /** When; milliseconds since the epoch. */
+  at: number
+  /** Revisions and presence of the ends in WINDOW_MS before, the newest first. */
+  changes: Exclude<HistoryEntry, StateEntry>[]
+}
+
+/** When the tunnel last stopped being up; `entries` are in order, the newest first. Null: not within them. */
+export function lastBreak(entries: readonly HistoryEntry[]): Break | null {
+  const breaks = entries.filter(isBreak)
+  const [newest] = breaks
+  if (newest === undefined) return null
+  // Both ends report one break: the first of them counts, as long as the tunnel was not up again in between.
+  const recovered = entries.find((it) => it.kind === 'state' && it.state === 'up' && time(it) < time(newest))
+  const entry = breaks.filter((it) => time(it) >= time(newest) - WINDOW_MS && (recovered === undefined || time(it) > time(recovered))).at(-1) ?? newest
+  const at = time(entry)
+  const changes = entries.filter((it) => it.kind !== 'state').filter((it) => time(it) <= at && time(it) >= at - WINDOW_MS)
+  return { entry, at, changes }
+}
+
+function isBreak(entry: HistoryEntry): entry is StateEntry {
+  return entry.kind === 'state' && !entry.removed && entry.previous === 'up' && !NO_BREAK.includes(entry.state)
+}
+
+function time(entry: HistoryEntry): number {
+  return moment(entry.at) ?? 0
+}

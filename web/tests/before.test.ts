@@ -1,0 +1,35 @@
+import { expect, test } from 'vitest'
+
+import { lastBreak, type HistoryEntry } from '../src/lib/fleet/before'
+
+const at = (seconds: number) => new Date(Date.parse('2026-01-01T12:00:00Z') + seconds * 1_000).toISOString()
+const state = (seconds: number, peer: string, now: string, previous: string | null, more = {}) =>
+  ({ kind: 'state', at: at(seconds), peer, state: now, previous, reason: 'none', detail: '', policy: 'branches', removed: false, ...more }) as HistoryEntry
+const applied = (seconds: number, peer: string, revision: number) =>
+  ({ kind: 'applied', at: at(seconds), peer, epoch: 1, revision, ok: true, duration_ms: 1, error: '' }) as HistoryEntry
+const presence = (seconds: number, peer: string, word: string) => ({ kind: 'presence', at: at(seconds), peer, presence: word, reason: '' }) as HistoryEntry
+
+test('the first end that reports a break counts, with what changed before it', () => {
+  const found = lastBreak([
+    applied(30, 'hub', 8), // after it
+    state(12, 'spoke', 'down', 'up'),
+    state(10, 'hub', 'degraded', 'up'),
+    applied(5, 'spoke', 7),
+    presence(0, 'spoke', 'online'),
+    state(-30, 'hub', 'up', 'down'),
+    applied(-3_600, 'hub', 6), // too long before
+  ])
+  expect(found?.entry).toMatchObject({ peer: 'hub', state: 'degraded' })
+  expect(found?.changes.map((it) => it.kind)).toEqual(['applied', 'presence'])
+})
+
+test('a break before the last recovery is another one', () => {
+  const found = lastBreak([state(100, 'hub', 'down', 'up'), state(90, 'hub', 'up', 'down'), state(80, 'hub', 'down', 'up'), applied(79, 'hub', 3)])
+  expect(found?.at).toBe(Date.parse(at(100)))
+  expect(found?.changes).toHaveLength(1)
+})
+
+test('a removed tunnel, a standby and silence are no break', () => {
+  expect(lastBreak([state(3, 'hub', 'down', 'up', { removed: true }), state(2, 'hub', 'standby', 'up'), state(1, 'hub', 'unknown', 'up')])).toBeNull()
+  expect(lastBreak([])).toBeNull()
+})
