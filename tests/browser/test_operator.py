@@ -54,7 +54,7 @@ def test_an_operator_signs_in_edits_applies_sees_a_fault_and_rolls_back(demo: De
         assert reason.get_attribute("data-reason") in ("peer-unreachable", "peer-not-answering")
         before_break = page.locator("[data-before]")  # what changed before it broke: the version that was applied above
         expect(before_break.get_by_role("link", name=f"{POLICY} version {after['version']}").first).to_be_visible()
-        expect(before_break).to_contain_text("update by admin")
+        expect(before_break).to_contain_text("updated by admin")
     expect(state).to_have_attribute("data-state", "up", timeout=STATE_LIMIT_MS)
 
     # Rolled back: the old content is the newest version.

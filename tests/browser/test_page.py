@@ -313,4 +313,4 @@ def test_an_sa_of_both_ends_is_one_row(demo: Demo, page: Any) -> None:
         expect(row.locator(f"[data-sa-end={end}]")).to_contain_text(f"{children[0]['spi_in']} in")
         expect(row.locator(f"[data-sa-end={other}]")).to_contain_text(f"{children[0]['spi_in']} out")
     expect(page.get_by_role("button", name="Rekey IKE_SA at hub")).to_be_visible()
-    expect(page.get_by_role("button", name="Restart hub+spoke-2 at hub")).to_be_visible()
+    expect(page.get_by_role("button", name="Restart IKE_SA at hub")).to_be_visible()

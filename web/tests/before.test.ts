@@ -20,7 +20,7 @@ test('the first end that reports a break counts, with what changed before it', (
     applied(-3_600, 'hub', 6), // too long before
   ])
   expect(found?.entry).toMatchObject({ peer: 'hub', state: 'degraded' })
-  expect(found?.changes.map((it) => it.kind)).toEqual(['applied', 'presence'])
+  expect(found?.changes.map((it) => it.entry.kind)).toEqual(['applied', 'presence'])
 })
 
 test('a break before the last recovery is another one', () => {
@@ -32,4 +32,9 @@ test('a break before the last recovery is another one', () => {
 test('a removed tunnel, a standby and silence are no break', () => {
   expect(lastBreak([state(3, 'hub', 'down', 'up', { removed: true }), state(2, 'hub', 'standby', 'up'), state(1, 'hub', 'unknown', 'up')])).toBeNull()
   expect(lastBreak([])).toBeNull()
+})
+
+test('a revision that both ends applied, and one of them again, is one change', () => {
+  const found = lastBreak([state(10, 'hub', 'down', 'up'), applied(6, 'hub', 7), applied(5, 'spoke', 7), applied(4, 'hub', 7), applied(3, 'hub', 6)])
+  expect(found?.changes.map((it) => [it.peers, it.entry.at])).toEqual([[['hub', 'spoke'], at(6)], [['hub'], at(3)]])
 })

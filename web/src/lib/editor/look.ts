@@ -23,7 +23,7 @@ export const look = EditorView.theme({
   '.cm-diagnostic-error': { borderLeftColor: 'var(--color-down)' },
   '.cm-insertedLine, .cm-changedLine': { backgroundColor: 'var(--color-up-ground) !important' },
   '.cm-deletedChunk': { backgroundColor: 'var(--color-down-ground) !important' },
-  '.cm-deletedChunk del, .cm-deletedText': { textDecoration: 'none', background: 'none' },
+  '.cm-deletedChunk del, .cm-deletedText': { textDecoration: 'none', background: 'none !important' }, // red on red is hard to read
   '.cm-changedText': { background: 'none !important' },
 })
 

@@ -17,7 +17,14 @@ export interface Break {
   /** When; milliseconds since the epoch. */
   at: number
   /** Revisions and presence of the ends in WINDOW_MS before, the newest first. */
-  changes: Exclude<HistoryEntry, StateEntry>[]
+  changes: Change[]
+}
+
+/** What happened at one end, or the same at both. */
+export interface Change {
+  /** The last of several reports of it. */
+  entry: Exclude<HistoryEntry, StateEntry>
+  peers: string[]
 }
 
 /** When the tunnel last stopped being up; `entries` are in order, the newest first. Null: not within them. */
@@ -30,7 +37,19 @@ export function lastBreak(entries: readonly HistoryEntry[]): Break | null {
   const entry = breaks.filter((it) => time(it) >= time(newest) - WINDOW_MS && (recovered === undefined || time(it) > time(recovered))).at(-1) ?? newest
   const at = time(entry)
   const changes = entries.filter((it) => it.kind !== 'state').filter((it) => time(it) <= at && time(it) >= at - WINDOW_MS)
-  return { entry, at, changes }
+  return { entry, at, changes: gathered(changes) }
+}
+
+/** A revision is applied by both ends, and again by each when a peer's record changes: that is one change. */
+function gathered(entries: readonly Change['entry'][]): Change[] {
+  const found = new Map<string, Change>()
+  for (const entry of entries) {
+    const what = entry.kind === 'applied' ? [entry.epoch, entry.revision, entry.ok, entry.error] : [entry.at, entry.presence, entry.reason]
+    const key = JSON.stringify(what)
+    const change = found.get(key) ?? { entry, peers: [] }
+    found.set(key, { ...change, peers: [...new Set([...change.peers, entry.peer])].sort() })
+  }
+  return [...found.values()]
 }
 
 function isBreak(entry: HistoryEntry): entry is StateEntry {
