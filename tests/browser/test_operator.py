@@ -70,7 +70,7 @@ def test_an_operator_signs_in_edits_applies_sees_a_fault_and_rolls_back(demo: De
 
 
 def _rekey(demo: Demo, page: Any) -> None:
-    """New keys, made by the agent and charon at the end whose button is used; the tunnel stays up, and the page shows the new SA at both ends."""
+    """New keys, made by the agent and charon at the end whose button is used; the tunnel stays up, and both ends have the new SA."""
     before = _spis(demo)
     orders = page.locator("[data-sa=net] [data-orders=spoke-1]").first
     orders.get_by_role("button", name="Rekey CHILD_SA net at spoke-1").click()

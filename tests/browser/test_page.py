@@ -278,7 +278,9 @@ INK = """([canvas, name]) => {
   }
   return found
 }"""
-LOADED = "() => performance.getEntriesByType('resource').map((it) => it.name).filter((it) => /minutes-.*js/.test(it)).length"
+LOADED = (
+    "() => performance.getEntriesByType('resource').map((it) => it.name).filter((it) => /minutes-.*js/.test(it)).length"
+)
 
 
 def test_a_tunnel_shows_its_traffic_of_both_ends(demo: Demo, page: Any) -> None:
@@ -288,7 +290,9 @@ def test_a_tunnel_shows_its_traffic_of_both_ends(demo: Demo, page: Any) -> None:
     page.goto(f"{demo.url}/tunnels/hub%2Bspoke-1")
     charts = page.locator("[data-traffic]").get_by_role("slider")
     expect(charts).to_have_count(2)
-    expect(charts.first).to_have_accessible_name(re.compile("^Traffic at hub in each minute of the last hour: .* in, .* out$"))
+    expect(charts.first).to_have_accessible_name(
+        re.compile("^Traffic at hub in each minute of the last hour: .* in, .* out$")
+    )
     canvas = charts.first.locator("canvas")
     for theme in THEMES:
         page.get_by_label("Theme").select_option(theme)
