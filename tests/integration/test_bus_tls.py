@@ -9,7 +9,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
+from nats.errors import Error as NatsError
 
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
@@ -22,6 +24,7 @@ from warren_testkit.bus.certificates import server_tls
 from warren_testkit.bus.servers import GrantingCallout
 from warren_testkit.waiting import eventually
 from warren_trust.certificates import make_authority
+from warren_trust.keys import KeyKind, KeyPair
 
 AUTHORITY, OTHER = make_authority(datetime.now(UTC)), make_authority(datetime.now(UTC))
 
@@ -163,3 +166,23 @@ async def test_a_client_ends_after_a_handshake_that_was_cut_off(tmp_path: Path) 
             await eventually(lambda: attempts >= 2, 20)
             async with asyncio.timeout(20):
                 await client.close()
+
+
+async def test_a_refused_client_leaves_no_socket_open(tmp_path: Path) -> None:
+    """Not even for the closing handshake of TLS."""
+    async with serving(tmp_path) as server:
+        client = PatchedClient()
+        assert server.ca_file is not None
+        client.tls = ClientTls(server.ca_file)
+        seed = KeyPair.generate(KeyKind.USER).seed
+        before = sockets()
+        with pytest.raises((NatsError, TimeoutError)):
+            await client.connect(server.url, nkeys_seed_str=seed, allow_reconnect=False, max_reconnect_attempts=1)
+        await asyncio.sleep(0)  # the loop closes what was aborted
+        assert sockets() == before
+
+
+def sockets() -> set[str]:
+    """The TCP connections of this process."""
+    connections = psutil.Process().net_connections(kind="tcp")
+    return {f"{it.laddr} {it.raddr}" for it in connections if it.status == psutil.CONN_ESTABLISHED}

@@ -115,7 +115,7 @@ class PatchedClient(Client):
         except BaseException:
             # The end of a connection whose TLS handshake failed is never reported to its stream (asyncio's `start_tls`), so that nats-py
             # would wait for it in `close` for ever (c23).
-            self._close_socket()
+            self._abort_socket()
             self._transport = None
             raise
 
@@ -144,6 +144,13 @@ class PatchedClient(Client):
     def _close_socket(self) -> None:
         if self._transport is not None:
             self._transport.close()  # type: ignore[no-untyped-call]  # nats-py leaves it without annotations
+
+    def _abort_socket(self) -> None:
+        """Close it at once: the closing handshake of TLS would keep it open until the server answers, which may have gone."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+        self._close_socket()
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         """Send the PING after the pending commands.
