@@ -4,6 +4,8 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+import pytest
+
 from warren_ikev2.auth.login import LoginVerdict
 from warren_ikev2.configuration import AddressPool, PeerSettings, Uniqueness
 from warren_ikev2.constants import NotifyType
@@ -14,6 +16,7 @@ from warren_ikev2.events import (
     DeleteReason,
     IkeSaDeleted,
     IkeSaEstablished,
+    SessionId,
 )
 from warren_ikev2.selectors import TrafficSelector
 from warren_testkit.ikev2.keys import make_key
@@ -104,6 +107,24 @@ def test_a_second_connection_is_refused_while_the_first_is_there() -> None:
     pair.wire.run(1)
     connect(pair)
     assert len(pair.sun.all(IkeSaEstablished)) == 2
+
+
+@pytest.mark.parametrize(("keep", "expected"), [(True, "10.66.0.4"), (False, "10.66.0.1")])
+def test_a_second_ike_sa_of_a_peer_has_the_address_of_the_first_where_that_is_wanted(keep: bool, expected: str) -> None:
+    pair = vpn(AddressPool((POOL,), keep=keep))
+    (moon,) = pair.moon.endpoint.state.configuration.connections
+    pair.moon.endpoint.set_connections((replace(moon, preferred_addresses=(ip_address("10.66.0.4"),)),))
+    connect(pair)
+    first = pair.sun_session
+    pair.moon.endpoint.set_connections((moon,))  # which asks for any
+    connect(pair)
+    assert addresses(pair) == ["10.66.0.4", expected]
+    # while one of them is there, nobody else gets it
+    pair.sun.endpoint.commands.delete(first, pair.wire.now)
+    pair.wire.run(1)
+    leases = pair.sun.endpoint.state.leases
+    other = leases.allocate(AddressPool((POOL,)), 4, SessionId(99), ip_address("10.66.0.4"), "somebody else")
+    assert (str(other) == "10.66.0.4") is not keep
 
 
 def test_both_connections_stay_where_that_is_wanted() -> None:

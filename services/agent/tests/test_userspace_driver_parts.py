@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ def report(**changes: Any) -> messages.TunnelReport:
         ({"child": {"tfc_padding": 100}}, "tfc_padding"),
         ({"child": {"remote_ts": ["dynamic[tcp/80]"]}}, "remote_ts"),
         ({"ike": {"childless": "force"}}, "childless"),
-        ({"ike": {"vips": ["10.5.0.1"]}}, "vips"),
+        ({"ike": {"vips": ["10.5.0.1", "10.5.0.2"]}}, "vips"),
         ({"link": {"xfrm": {"if_id_in": 5}}}, "xfrm"),
         ({"remote_endpoints": ["gw.example.org"]}, "remote_endpoints"),
     ],
@@ -77,6 +78,30 @@ def test_a_specification_is_one_that_the_engine_takes() -> None:
     assert str(selector) == "10.9.0.1-10.9.0.7[6/443-443]"
     assert not connection.initial_contact
     assert connection.force_udp_encapsulation
+
+
+def test_virtual_addresses_are_requested_and_assigned() -> None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    asking = ipsec_tunnel(ike={"vips": ["0.0.0.0", "fd00::5"]}, child={"local_ts": ["dynamic"]})  # noqa: S104 - any
+    check(asking)
+    had = (ip_address("10.200.0.7"), ip_address("fd00::9"))
+    first, again = (build_connection(build_specification(asking), 1, key, assigned) for assigned in ((), had))
+    assert first.request_addresses == again.request_addresses == (4, 6)
+    # the one that the policy names, and of the other version the one that the tunnel has had
+    assert first.preferred_addresses == (ip_address("fd00::5"),)
+    assert again.preferred_addresses == (ip_address("10.200.0.7"), ip_address("fd00::5"))
+    assigning = ipsec_tunnel(ike={"pools": ["10.200.0.0/24"]}, child={"remote_ts": ["dynamic"]})
+    check(assigning)
+    specification = build_specification(assigning)
+    assert messages.parse(messages.build(1, messages.Put(specification))) == (1, messages.Put(specification))
+    pool = build_connection(specification, 1, key).address_pool
+    assert pool is not None
+    assert ([str(network) for network in pool.networks], pool.required, pool.keep) == (["10.200.0.0/24"], True, True)
+    record = Record(asking.name, asking)
+    record.take(report(local_vips=had), NOW)
+    assert record.status(NOW).link.local_vips == had
 
 
 def test_every_algorithm_that_is_announced_is_known() -> None:

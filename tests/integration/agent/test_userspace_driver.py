@@ -69,6 +69,42 @@ async def test_both_ends_carry_traffic(pair: tuple[Gateway, Gateway], hub_kind: 
             assert status.reason is ReasonCode.NONE
 
 
+@pytest.mark.parametrize(
+    ("hub_kind", "spoke_kind"),
+    [("strongswan", "userspace"), ("userspace", "strongswan"), ("userspace", "userspace")],
+)
+async def test_a_branch_without_networks_gets_a_virtual_address_and_keeps_it(
+    pair: tuple[Gateway, Gateway], hub_kind: str, spoke_kind: str
+) -> None:
+    at_hub = {"ike": {"pools": ["10.200.0.0/24"]}, "child": {"remote_ts": ["dynamic"]}}
+    at_spoke = {"ike": {"vips": ["0.0.0.0"]}, "child": {"local_ts": ["dynamic"]}}  # noqa: S104 - requests any
+    vip = "10.200.0.1"
+    async with drivers(pair, hub_kind, spoke_kind) as (hub, spoke):
+        await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False, **at_hub))
+        config = spoke.tunnel(hub, initiator=True, **at_spoke)
+        await spoke.driver.create_tunnel(config)
+        since = 0
+        for _ in range(2):  # the second time with new SAs next to the old ones
+            await spoke.driver.start_tunnel(config.name)
+            changed = await spoke.converged(since)
+            other = await hub.converged()
+            assert [str(it) for it in changed.status.link.local_vips] == [vip]
+            assert [str(it) for it in other.status.link.remote_vips] == [vip]
+            assert [str(it) for it in changed.status.link.children[0].local_ts] == [f"{vip}/32"]
+            assert await spoke.gateway.ping(hub.gateway.protected, source=vip)
+            assert await hub.gateway.ping(vip)
+            since = len(spoke.events)
+            await spoke.driver.renew_tunnel(config.name)
+        if spoke_kind == "userspace":
+            routes = spoke.gateway.namespace.run("ip", "route", "show", "dev", "warren0")
+            assert f"{hub.gateway.network} scope link src {vip}" in routes
+            await spoke.driver.stop_tunnel(config.name)
+            # what is down is dropped in the TUN device, not sent in clear
+            assert hub.gateway.network in spoke.gateway.namespace.run("ip", "route", "show", "dev", "warren0")
+            await spoke.driver.delete_tunnel(config.name)
+            assert vip not in spoke.gateway.namespace.run("ip", "address")
+
+
 async def test_an_edit_is_made_without_a_gap(pair: tuple[Gateway, Gateway]) -> None:
     async with drivers(pair, "strongswan", "userspace") as (hub, spoke):
         name = await bring_up(hub, spoke)

@@ -91,6 +91,8 @@ class AddressPool:
     subnets: tuple[IPv4Network | IPv6Network, ...] = ()
     required: bool = False
     """Refuse CHILD_SAs of peers that do not ask (FAILED_CP_REQUIRED)."""
+    keep: bool = False
+    """One address of each IP version for each peer: another IKE_SA of it has the same, so that new SAs next to old ones change nothing."""
     reserved: frozenset[IPAddress] = frozenset()
     """Addresses of the networks that no peer gets from the pool, such as our own and those of `PeerSettings`."""
 
@@ -172,6 +174,8 @@ class ConnectionConfiguration:
     force_udp_encapsulation: bool = False
     request_addresses: tuple[int, ...] = ()
     """IP versions (4, 6) of the virtual addresses to ask for."""
+    preferred_addresses: tuple[IPAddress, ...] = ()
+    """Of these versions: which addresses to ask for, at most one of each; the responder may assign others."""
     address_pool: AddressPool | None = None
     ppk: Ppk | None = None
     initial_contact: bool = True

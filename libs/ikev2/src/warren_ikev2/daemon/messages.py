@@ -59,6 +59,10 @@ class TunnelSpecification:
     mobike: bool
     fragment_size: int | None
     children: tuple[ChildSpecification, ...]
+    vips: tuple[IPAddress, ...] = ()
+    """Virtual addresses to request, at most one of each IP version; the unspecified one requests any."""
+    pools: tuple[TrafficSelector, ...] = ()
+    """Networks from which the peer gets virtual addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +203,10 @@ class TunnelReport:
     rekeys: int
     rekey_seconds: float | None = None
     """How long the last of them took; None: the peer began it, or there was none."""
+    local_vips: tuple[IPAddress, ...] = ()
+    """Virtual addresses that we got."""
+    remote_vips: tuple[IPAddress, ...] = ()
+    """Virtual addresses that the peer got from us."""
 
 
 Command = Hello | Put | Remove | StartTunnel | Renew | GiveUp | StopTunnel | Rekey | CloseChildren | List | Shutdown

@@ -6,8 +6,9 @@ While a tunnel is down its packets are dropped in the data process, not sent in 
 import asyncio
 import json
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface
 
+from warren_ikev2.addresses import IPAddress
 from warren_ikev2.daemon.messages import TunnelSpecification
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.selectors import TrafficSelector
@@ -16,30 +17,64 @@ Network = IPv4Network | IPv6Network
 
 
 class Routes:
-    """The routes of a TUN device."""
+    """The routes of a TUN device, and the virtual addresses on it, which are the routes' source.
+
+    A virtual address stays for as long as its tunnel is specified, also while it is down: the kernel would remove the routes of a
+    deleted source with it, and packets would leave in clear.
+    """
 
     def __init__(self, device: str) -> None:
         self._device = device
         self._wanted: dict[str, frozenset[Network]] = {}
+        self._own: dict[str, frozenset[Network]] = {}
+        """Local networks."""
+        self._addresses: dict[str, tuple[IPAddress, ...]] = {}
+
+    def addresses(self, name: str) -> tuple[IPAddress, ...]:
+        """The virtual addresses that a tunnel has, or had last."""
+        return self._addresses.get(name, ())
 
     async def set(self, specification: TunnelSpecification) -> None:
         """Add the routes of a tunnel, and delete those that it no longer needs. Raises `ConfigurationError`."""
-        networks = networks_of(ts for child in specification.children for ts in child.remote_ts)
-        own = networks_of(ts for child in specification.children for ts in child.local_ts)
+        name = specification.name
+        selectors = [ts for child in specification.children for ts in child.remote_ts]
+        networks = networks_of((*selectors, *specification.pools))
         for address in specification.remote:
             if any(address in network for network in networks):
                 raise ConfigurationError(f"remote_ts: holds the peer's own address {address}, whose route would loop")
-        before = self._wanted.get(specification.name, frozenset())
-        self._wanted[specification.name] = networks
-        for network in sorted(networks - before, key=str):
-            source = await self._source(network.version, own)
-            command = ["route", "replace", str(network), "dev", self._device, *(["src", source] if source else [])]
-            await run_ip(f"-{network.version}", *command)
+        before = self._wanted.get(name, frozenset())
+        self._wanted[name] = networks
+        self._own[name] = networks_of(ts for child in specification.children for ts in child.local_ts)
+        await self._add(name, networks - before)
         await self._delete(before - networks)
+        if not specification.vips:
+            await self.assign(name, ())
+
+    async def assign(self, name: str, addresses: tuple[IPAddress, ...]) -> None:
+        """Let a tunnel have these virtual addresses, and its routes use them. Raises `ConfigurationError`."""
+        before = self._addresses.get(name, ())
+        if addresses == before or name not in self._wanted:
+            return
+        for address in addresses:
+            await self._check(address)
+            nodad = ["nodad"] if address.version == 6 else []
+            await run_ip("address", "replace", f"{address}/{address.max_prefixlen}", "dev", self._device, *nodad)
+        self._addresses[name] = addresses
+        await self._add(name, self._wanted[name])
+        await self._drop_addresses(before)
 
     async def remove(self, name: str) -> None:
-        """Delete the routes of a tunnel that no other tunnel needs."""
+        """Delete the routes and virtual addresses of a tunnel that no other tunnel needs."""
+        self._own.pop(name, None)
         await self._delete(self._wanted.pop(name, frozenset()))
+        await self._drop_addresses(self._addresses.pop(name, ()))
+
+    async def _add(self, name: str, networks: Iterable[Network]) -> None:
+        virtual = {address.version: str(address) for address in self.addresses(name)}
+        for network in sorted(networks, key=str):
+            source = virtual.get(network.version) or await self._source(network.version, self._own[name])
+            command = ["route", "replace", str(network), "dev", self._device, *(["src", source] if source else [])]
+            await run_ip(f"-{network.version}", *command)
 
     async def _delete(self, networks: Iterable[Network]) -> None:
         needed = frozenset().union(*self._wanted.values())
@@ -47,15 +82,39 @@ class Routes:
             if network not in needed:
                 await run_ip(f"-{network.version}", "route", "del", str(network), "dev", self._device, check=False)
 
+    async def _drop_addresses(self, addresses: Iterable[IPAddress]) -> None:
+        needed = {address for own in self._addresses.values() for address in own}
+        for address in addresses:
+            if address not in needed:
+                prefix = f"{address}/{address.max_prefixlen}"
+                await run_ip("address", "del", prefix, "dev", self._device, check=False)
+
     async def _source(self, version: int, own: frozenset[Network]) -> str:
         """An address of this host in the tunnel's local networks, so that its own packets match the selectors."""
-        listed = json.loads(await run_ip("-json", f"-{version}", "address", "show"))
-        for link in listed:
-            for entry in link.get("addr_info", ()):
-                address = ip_address(entry["local"])
-                if any(address in network for network in own):
-                    return str(address)
+        for _, interface in await self._interfaces(version):
+            if any(interface.ip in network for network in own):
+                return str(interface.ip)
         return ""
+
+    async def _check(self, address: IPAddress) -> None:
+        """Refuse a virtual address that would take traffic of this host: a peer that has authenticated may still be wrong."""
+        if address.is_loopback or address.is_multicast or address.is_unspecified or address.is_link_local:
+            raise ConfigurationError(f"vips: the peer assigns {address}, which is no unicast address of a network")
+        for device, interface in await self._interfaces(address.version):
+            if device != self._device and address in interface.network:
+                raise ConfigurationError(
+                    f"vips: the peer assigns {address}, of this host's network {interface.network}"
+                )
+
+    @staticmethod
+    async def _interfaces(version: int) -> list[tuple[str, IPv4Interface | IPv6Interface]]:
+        """The host's addresses with their networks, and the device of each."""
+        listed = json.loads(await run_ip("-json", f"-{version}", "address", "show"))
+        return [
+            (str(link.get("ifname", "")), ip_interface(f"{entry['local']}/{entry['prefixlen']}"))
+            for link in listed
+            for entry in link.get("addr_info", ())
+        ]
 
 
 def networks_of(selectors: Iterable[TrafficSelector]) -> frozenset[Network]:

@@ -11,6 +11,7 @@ from warren_ikev2.children import ChildSa, ChildUsage
 from warren_ikev2.daemon.build import tunnel_of
 from warren_ikev2.daemon.messages import ChildReport, TunnelReport, TunnelSpecification
 from warren_ikev2.errors import AuthenticationError, IkeError
+from warren_ikev2.events import SessionRole
 
 _NOTHING = ChildUsage()
 
@@ -87,6 +88,8 @@ class Tunnel:
         for usage in self.usage.values():
             total = _add(total, usage)
         failure = self.failure
+        vips = best.info.network.addresses if best else ()
+        initiated = best is not None and best.info.role is SessionRole.INITIATOR
         return TunnelReport(
             self.specification.name, self.state, self.converged,
             failure.error_code if failure else "", isinstance(failure, AuthenticationError) and failure.by_peer,
@@ -95,6 +98,7 @@ class Tunnel:
             str(best.path.local.host) if best else "", str(best.path.remote.host) if best else "",
             children, total.bytes_in, total.bytes_out, total.packets_in, total.packets_out,
             self.rekeys + sum(session.ike_rekeys for session in self.sessions), best.rekey_seconds if best else None,
+            vips if initiated else (), () if initiated else vips,
         )  # fmt: skip
 
     def _child(self, child: ChildSa) -> ChildReport:

@@ -22,7 +22,7 @@ from warren_ikev2.daemon.messages import TunnelReport, TunnelSpecification
 from warren_ikev2.daemon.routes import Routes
 from warren_ikev2.daemon.tunnel import Tunnel
 from warren_ikev2.endpoint import Endpoint
-from warren_ikev2.errors import CommandError, IkeError, PeerNotRespondingError
+from warren_ikev2.errors import CommandError, IkeError, InternalAddressFailureError, PeerNotRespondingError
 
 _SILENCE_SECONDS = 5.0
 """Without an answer for so long, and one retransmission, the peer is reported as unreachable while it is still tried."""
@@ -159,6 +159,8 @@ class Tunnels:
 
     async def _handshake(self, tunnel: Tunnel) -> Session:
         specification = tunnel.specification
+        if specification.vips:
+            self._set_connections()  # which request the addresses that the tunnel had before
         if not specification.remote:
             raise CommandError("this end has no address of the peer, and can only respond")
         host = specification.remote[tunnel.attempts % len(specification.remote)]
@@ -181,8 +183,29 @@ class Tunnels:
             self._driver.abandon(tunnel.handshake)
             raise
         tunnel.failure = None
+        await self._take_addresses(tunnel, session)
         self._adopt(tunnel, session)
         return session
+
+    async def _take_addresses(self, tunnel: Tunnel, session: Session) -> None:
+        """Use the virtual addresses that the peer has assigned, before the tunnel is reported as up. IkeError: they cannot be used."""
+        name, addresses = tunnel.specification.name, session.info.network.addresses
+        if not tunnel.specification.vips or (addresses and addresses == self._routes.addresses(name)):
+            return
+        try:
+            if not addresses:
+                raise InternalAddressFailureError("the peer assigns no virtual address")
+            await self._routes.assign(name, addresses)
+        except BaseException:
+            self._spawn(session.close())
+            raise
+        self._set_connections()  # a re-authentication requests the same ones
+
+    async def _follow_addresses(self, tunnel: Tunnel, session: Session) -> None:
+        try:
+            await self._take_addresses(tunnel, session)
+        except IkeError as error:
+            tunnel.failure = error
 
     def _add_children(self, tunnel: Tunnel, session: Session) -> None:
         present = {child.name for child in session.children.values()}
@@ -211,6 +234,8 @@ class Tunnels:
                 tunnel.rekeys += 1
             if tunnel.converged:
                 tunnel.failure = None
+            if not session.closed and session in tunnel.newest:  # re-authentication may have brought others
+                await self._follow_addresses(tunnel, session)
             self._changed(tunnel)
         tunnel.count()
         tunnel.sessions.pop(session, None)
@@ -251,7 +276,10 @@ class Tunnels:
         assert self._key is not None
         key = self._key
         self._engine.set_connections(
-            [build_connection(tunnel.specification, tunnel.generation, key) for tunnel in self._tunnels.values()]
+            [
+                build_connection(tunnel.specification, tunnel.generation, key, self._routes.addresses(name))
+                for name, tunnel in self._tunnels.items()
+            ]
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

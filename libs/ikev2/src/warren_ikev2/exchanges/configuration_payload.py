@@ -20,10 +20,15 @@ _DNS = {4: Attribute.INTERNAL_IP4_DNS, 6: Attribute.INTERNAL_IP6_DNS}
 _SUBNET = {4: Attribute.INTERNAL_IP4_SUBNET, 6: Attribute.INTERNAL_IP6_SUBNET}
 
 
-def build_request(versions: tuple[int, ...]) -> list[Payload]:
+def build_request(versions: tuple[int, ...], preferred: tuple[IPAddress, ...] = ()) -> list[Payload]:
     """Build a CFG_REQUEST for addresses, DNS servers and subnets of some IP versions; empty for none."""
-    kinds = [kind for version in versions for kind in (_ADDRESS[version], _DNS[version], _SUBNET[version])]
-    return [CpPayload(ConfigType.REQUEST, tuple((kind, b"") for kind in kinds))] if kinds else []
+    wanted: dict[int, bytes] = {address.version: _build_address(address) for address in preferred}
+    attributes = [
+        (kind, wanted.get(version, b"") if kind == _ADDRESS[version] else b"")
+        for version in versions
+        for kind in (_ADDRESS[version], _DNS[version], _SUBNET[version])
+    ]
+    return [CpPayload(ConfigType.REQUEST, tuple(attributes))] if attributes else []
 
 
 def parse_reply(payloads: Payloads) -> NetworkAttributes:
@@ -62,7 +67,9 @@ def answer_request(sa: IkeSa, payloads: Payloads) -> list[Payload]:
             raise FailedCpRequiredError
         return []
     leases = sa.host.leases
-    found = [leases.allocate(pool, version, sa.session.id, address) for version, address in requested.items()]
+    known = sa.session.connection.remote_identity
+    owner = known.comparable if pool.keep and known is not None and sa.session.bound else None
+    found = [leases.allocate(pool, version, sa.session.id, address, owner) for version, address in requested.items()]
     addresses = tuple(address for address in found if address is not None)
     if not addresses:
         raise InternalAddressFailureError
@@ -74,10 +81,14 @@ def answer_request(sa: IkeSa, payloads: Payloads) -> list[Payload]:
 
 
 def _build_reply(network: NetworkAttributes) -> CpPayload:
-    attributes = [(_ADDRESS[a.version], a.packed + (b"\x80" if a.version == 6 else b"")) for a in network.addresses]
+    attributes = [(_ADDRESS[address.version], _build_address(address)) for address in network.addresses]
     attributes += [(_DNS[server.version], server.packed) for server in network.dns]
     attributes += [(_SUBNET[subnet.version], _build_subnet(subnet)) for subnet in network.subnets]
     return CpPayload(ConfigType.REPLY, tuple((int(kind), value) for kind, value in attributes))
+
+
+def _build_address(address: IPAddress) -> bytes:
+    return address.packed + (b"\x80" if address.version == 6 else b"")  # IPv6 with its prefix length, 128
 
 
 def _build_subnet(subnet: IPv4Network | IPv6Network) -> bytes:

@@ -135,7 +135,7 @@ class IkeAuth:
     def _configuration_request(self, sa: IkeSa) -> list[Payload]:
         """Return CP, the offer of the first CHILD_SA, and the notifies of MOBIKE and the window."""
         connection = sa.session.connection
-        found = build_request(connection.request_addresses)
+        found = build_request(connection.request_addresses, connection.preferred_addresses)
         if connection.children:
             self._offer = build_offer(sa, connection.children[0], first=True)
             found += self._offer.payloads

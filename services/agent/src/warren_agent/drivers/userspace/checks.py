@@ -21,7 +21,7 @@ _GROUPS = (
     "modp2048", "modp3072", "modp4096", "mlkem768", "mlkem1024",
 )  # fmt: skip
 _PRFS = ("prfsha256", "prfsha384", "prfsha512")
-FEATURES = ("mobike", "fragmentation", "selectors", "esn", "additional-key-exchanges")
+FEATURES = ("mobike", "fragmentation", "selectors", "esn", "additional-key-exchanges", "vips", "pools")
 
 
 def capabilities(version: str) -> DriverCapabilities:
@@ -61,8 +61,7 @@ def _check_ike(config: Tunnel) -> Iterable[str]:
     refused = (
         ("options.ike.childless", ike.childless in (Childless.PREFER, Childless.FORCE), "allow or never"),
         ("options.ike.dscp", ike.dscp != 0, "0"),
-        ("vips", bool(ike.vips), "none"),
-        ("pools", bool(ike.pools), "none"),
+        ("vips", len({vip.version for vip in ike.vips}) < len(ike.vips), "one address of each IP version"),
         ("ppk_id", ike.ppk_id is not None, "none"),
         ("xfrm", xfrm != type(xfrm)(), "no interface ids and no marks"),
     )

@@ -37,6 +37,8 @@ def build_specification(config: Tunnel) -> TunnelSpecification:
         ike.mobike,
         None if ike.fragmentation is Fragmentation.NO else FRAGMENT_SIZE,
         tuple(_child(child) for child in link.children),
+        link.ike.vips,
+        tuple(TrafficSelector.from_network(network) for network in link.ike.pools),
     )
 
 

@@ -81,6 +81,8 @@ class Record:
                 ike_established_at=None if report.age_seconds is None else now - timedelta(seconds=report.age_seconds),
                 local_address=report.local_address,
                 remote_address=report.remote_address,
+                local_vips=report.local_vips,
+                remote_vips=report.remote_vips,
                 children=tuple(_child(child, now) for child in report.children),
             ),
             traffic=_traffic(report),
