@@ -118,6 +118,7 @@ class FakeTun:
 
     def write(self, parts: Any) -> None:
         self.frames.append(b"".join(bytes(part) for part in parts))
+        assert len(self.frames[-1]) <= HEADER_SIZE + 65535
 
     @property
     def packets(self) -> list[bytes]:
@@ -216,8 +217,21 @@ class Feed:
 
     def push(self, datagrams: list[bytes], stride: int, tos: int = 0) -> None:
         """One arrival, all of whose datagrams but the last have `stride` bytes; 0: they arrive one at a time."""
-        arrivals = [(b"".join(datagrams), stride, tos)] if stride else [(datagram, 0, tos) for datagram in datagrams]
+        self.push_all([(datagrams, stride, tos)])
+
+    def push_all(self, trains: list[tuple[list[bytes], int, int]]) -> None:
+        """Several arrivals that wait at the same time; each is as the arguments of `push`."""
+        arrivals: list[tuple[bytes, int, int]] = []
+        for datagrams, stride, tos in trains:
+            if stride:
+                arrivals.append((b"".join(datagrams), stride, tos))
+            else:
+                arrivals += [(datagram, 0, tos) for datagram in datagrams]
         self.inbound.drain(FakePort(arrivals), 1000)
+        for datagrams, _, tos in trains:
+            self._expect(datagrams, tos)
+
+    def _expect(self, datagrams: list[bytes], tos: int) -> None:
         for datagram in datagrams:
             if datagram[:4] == bytes(4):
                 self.expected_ike.append(datagram)

@@ -1,7 +1,8 @@
 """From datagrams on the NAT traversal port to the TUN device and, for IKE, to the process with the engine.
 
 UDP_GRO joins datagrams of equal size that arrive one after the other into a train. From a sender without segmentation
-offload, or over a link without GRO, they arrive one at a time and are joined here while they are read. A train may hold
+offload, or over a link without GRO, they arrive one at a time and are joined here while they are read. So are trains that wait
+at the same time and continue each other, since much of the work is done once for all packets that are opened at once. A train may hold
 anything: IKE messages among ESP, packets of several SAs, forged ones. It is opened at once if it is what it should
 be (see `open`); otherwise its packets are classified and opened one at a time.
 """
@@ -13,6 +14,7 @@ from warren_ikev2.dataplane.counters import Counters
 from warren_ikev2.dataplane.links import Link, Links
 from warren_ikev2.dataplane.merge import Merger, Write
 from warren_ikev2.dataplane.plain import PlainMerger, PlainOpener
+from warren_ikev2.dataplane.trains import MAX_TRAIN, RECEIVE_BYTES
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.sa import InboundSa
 from warren_ikev2.esp.table import SaPair
@@ -24,13 +26,12 @@ try:
 except ImportError:  # no numpy
     TrainOpener = RunMerger = None  # type: ignore[assignment,misc]
 
-RECEIVE_SIZE = 2 * 65536
-"""Bytes of the receive buffer: a train of 64 KiB, and the datagram that ends it."""
-MAX_JOINED = 48
-"""Datagrams that are joined while they are read: 64 KiB of full-sized ones."""
+_LONGEST = 65536
+"""Bytes of the longest train or datagram."""
+RECEIVE_SIZE = RECEIVE_BYTES + _LONGEST
+"""Bytes of the receive buffer: what is opened at once, and what ends it."""
 _SMALLEST_JOINED = 200
 """Bytes: smaller ones carry acknowledgements, which are not merged, so that joining gains nothing."""
-_LONGEST_JOINED = 65507
 
 
 class Arrival(NamedTuple):
@@ -52,7 +53,10 @@ class ReceivePort(Protocol):
 
 
 class Opener(Protocol):
-    """Opens trains (see `open` and `plain`)."""
+    """Opens trains (see `open` and `plain`), of so many packets and bytes at most."""
+
+    most_rows: int
+    most_bytes: int
 
     def open(self, sa: InboundSa, stride: int, count: int) -> Any | None:
         """Open `count` packets at the start of the receive buffer; `None`, with nothing changed, if they are to be opened one
@@ -99,20 +103,20 @@ class Inbound:
             self._opener, self._runs = PlainOpener(self.packets), PlainMerger(self.merger, counters.drops)
 
     def drain(self, port: ReceivePort, limit: int) -> None:
-        """Receive until there is nothing more, but at most `limit` trains or single datagrams."""
+        """Receive until there is nothing more, but about `limit` trains or single datagrams at most."""
         receive, view = port.receive_into, self._view
         arrival = receive(view)
-        while arrival is not None and limit:
-            limit -= 1
+        while arrival is not None and limit > 0:
             following = None
-            if 0 < arrival.stride < arrival.length or arrival.length < _SMALLEST_JOINED or arrival.length & 3:
-                self.take(port, arrival)
-            else:
+            if 0 < arrival.stride < arrival.length:
+                arrival, following = self._join_trains(port, arrival)
+            elif arrival.length >= _SMALLEST_JOINED and not arrival.length & 3:
                 arrival, following = self._join(port, arrival)
-                self.take(port, arrival)
-                if following is not None:
-                    start = arrival.length
-                    view[: following.length] = bytes(view[start : start + following.length])
+            limit -= 1 + arrival.length // _LONGEST
+            self.take(port, arrival)
+            if following is not None:
+                start = arrival.length
+                view[: following.length] = bytes(view[start : start + following.length])
             arrival = following if following is not None else receive(view)
         if arrival is not None:
             self.take(port, arrival)
@@ -120,7 +124,10 @@ class Inbound:
     def _join(self, port: ReceivePort, first: Arrival) -> tuple[Arrival, Arrival | None]:
         """Append datagrams of the same size, source and TOS byte; also returns the one that ended the train."""
         size, end, view = first.length, first.length, self._view
-        while end // size < MAX_JOINED and end + size <= _LONGEST_JOINED:
+        link = self._links.by_spi.get(bytes(view[:4]))
+        may_be_long = link is not None and link.policer is None  # a limited session loses what is joined all at once
+        longest = min(self._opener.most_rows * size, self._opener.most_bytes if may_be_long else MAX_TRAIN)
+        while end + size <= longest:
             arrival = port.receive_into(view[end:])
             if arrival is None:
                 break
@@ -131,6 +138,37 @@ class Inbound:
                 return Arrival(end, size, first.tos, first.source), arrival
             end += size
         return Arrival(end, size, first.tos, first.source), None
+
+    def _join_trains(self, port: ReceivePort, first: Arrival) -> tuple[Arrival, Arrival | None]:
+        """Append trains that continue one of an SA: what is done once a train is then done once for all of them.
+
+        Also returns the one that does not. The packets of a limited session are not joined: they are dropped a train at a time.
+        """
+        length, stride, end, view = first.length, first.stride, first.length, self._view
+        longest = min(self._opener.most_rows * stride, self._opener.most_bytes)
+        if end + length > longest or end % stride or stride & 3:
+            return first, None
+        arrival = port.receive_into(view[end:])
+        if arrival is None:
+            return first, None
+        link = self._links.by_spi.get(bytes(view[:4]))
+        if link is None or link.policer is not None:
+            return first, arrival
+        number = int.from_bytes(view[:8], "big")  # SPI and sequence number
+        while arrival is not None:
+            if (
+                (
+                    arrival is not first
+                    and ((arrival.stride, *arrival[2:]) != (stride, *first[2:]) or arrival.length <= stride)
+                )
+                or end + arrival.length > longest
+                or int.from_bytes(view[end : end + 8], "big") != number + end // stride
+            ):
+                break
+            end += arrival.length
+            more = end + length <= longest and not end % stride
+            arrival = port.receive_into(view[end:]) if more else None
+        return Arrival(end, stride, first.tos, first.source), arrival
 
     def take(self, port: Any, arrival: Arrival) -> None:
         """Handle what was received into `packets`."""

@@ -21,14 +21,14 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from warren_ikev2.dataplane.trains import HEAD, MAX_SEGMENTS, MAX_TRAIN, TAG
+from warren_ikev2.dataplane.trains import HEAD, MAX_SEGMENTS, MAX_TRAIN, RECEIVE_ROWS, TAG
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[Any]
 """A view of 16- or 32-bit words; on wire fields in big endian."""
 
 _CACHED = 32
-"""Layouts of each kind: about 60 kB each. Traffic has a few sizes at a time."""
+"""Layouts of each kind: about 60 kB each, 200 kB for several trains at once. Traffic has a few sizes at a time."""
 LayoutT = TypeVar("LayoutT")
 
 
@@ -67,12 +67,12 @@ calling with a named one costs 50 ns more for each packet."""
 class TrainBuffers:
     """The buffers of one direction: ESP packets, plaintexts, nonces and, for ESN, additional data."""
 
-    def __init__(self, packets: bytearray) -> None:
-        """`packets` holds the largest train; the caller may receive into it."""
+    def __init__(self, packets: bytearray, rows: int = MAX_SEGMENTS, size: int = MAX_TRAIN) -> None:
+        """`packets` holds the largest train, of `rows` packets and `size` bytes; the caller may receive into it."""
         self.packets: Bytes = np.frombuffer(packets, np.uint8)
-        self.plain: Bytes = np.zeros(MAX_TRAIN + MAX_SEGMENTS, np.uint8)
-        self.nonces: Numbers = np.zeros((MAX_SEGMENTS, 3), ">u4")
-        self.associated: Numbers = np.zeros((MAX_SEGMENTS, 3), ">u4")
+        self.plain: Bytes = np.zeros(size + MAX_SEGMENTS, np.uint8)
+        self.nonces: Numbers = np.zeros((rows, 3), ">u4")
+        self.associated: Numbers = np.zeros((rows, 3), ">u4")
         self.packets_view = memoryview(packets)
         self.plain_view = memoryview(self.plain.data)
         self.owner: object = None
@@ -94,18 +94,18 @@ class TrainBuffers:
         return found
 
 
-def capacity_of(stride: int) -> int:
-    """How many packets of `stride` bytes one train holds."""
-    return min(MAX_SEGMENTS, MAX_TRAIN // stride)
+def capacity_of(stride: int, rows: int = MAX_SEGMENTS, size: int = MAX_TRAIN) -> int:
+    """How many packets of `stride` bytes one train of at most `rows` packets and `size` bytes holds."""
+    return min(rows, size // stride)
 
 
 class TrainLayout:
     """A train of packets with `stride` bytes, a multiple of 4: the columns of its ESP headers, and its rows."""
 
-    def __init__(self, buffers: TrainBuffers, stride: int, *, esn: bool, sealing: bool) -> None:
+    def __init__(self, buffers: TrainBuffers, stride: int, capacity: int, *, esn: bool, sealing: bool) -> None:
         self.stride = stride
         self.plain_length = stride - HEAD - TAG
-        self.capacity = count = capacity_of(stride)
+        self.capacity = count = capacity
         packets = buffers.packets[: count * stride].view(">u4").reshape(count, -1)
         self.spi = packets[:, 0]
         self.sequence = packets[:, 1]
@@ -122,7 +122,7 @@ class TrainLayout:
         self.rows = buffers.rows(count, stride, esn=esn, sealing=sealing)
 
 
-ROW_NUMBERS: Numbers = np.arange(MAX_SEGMENTS, dtype=np.uint32)
+ROW_NUMBERS: Numbers = np.arange(RECEIVE_ROWS, dtype=np.uint32)
 
 
 def trailer_sum(before: int, ending: bytes) -> int:

@@ -10,10 +10,20 @@ from typing import NamedTuple
 import numpy as np
 from cryptography.exceptions import InvalidTag
 
-from warren_ikev2.dataplane.layout import ROW_NUMBERS, Cache, Numbers, TrainBuffers, TrainLayout
-from warren_ikev2.dataplane.trains import first_sequence, may_be_opened
+from warren_ikev2.dataplane.layout import ROW_NUMBERS, Cache, Numbers, TrainBuffers, TrainLayout, capacity_of
+from warren_ikev2.dataplane.trains import (
+    MAX_SEGMENTS,
+    MAX_TRAIN,
+    RECEIVE_BYTES,
+    RECEIVE_ROWS,
+    first_sequence,
+    may_be_opened,
+)
 from warren_ikev2.esp.sa import InboundSa
 from warren_ikev2.esp.transforms import AeadTransform
+
+COUNTS_KEPT = 8
+"""Numbers of packets whose views are kept: with several trains at once, they vary."""
 
 
 class OpenedTrain(NamedTuple):
@@ -27,18 +37,21 @@ class OpenedTrain(NamedTuple):
 class ReceiveLayout(TrainLayout):
     """The rows of a train of packets with `stride` bytes."""
 
-    def __init__(self, buffers: TrainBuffers, stride: int, esn: bool) -> None:
-        super().__init__(buffers, stride, esn=esn, sealing=False)
+    def __init__(self, buffers: TrainBuffers, stride: int, capacity: int, esn: bool) -> None:
+        super().__init__(buffers, stride, capacity, esn=esn, sealing=False)
         self._buffers = buffers
-        self._first = ReceiveRows(self, buffers, self.capacity)
+        self._first: dict[int, ReceiveRows] = {}
         self.runs: dict[tuple[int, int, int], object] = {}
         """Of `runs`: what depends on the inner packets' shape as well."""
 
     def first(self, count: int) -> "ReceiveRows":
         """The first `count` rows."""
-        if count != self._first.count:
-            self._first = ReceiveRows(self, self._buffers, count)
-        return self._first
+        rows = self._first.get(count)
+        if rows is None:
+            if len(self._first) == COUNTS_KEPT:
+                self._first.clear()
+            rows = self._first[count] = ReceiveRows(self, self._buffers, count)
+        return rows
 
 
 class ReceiveRows:
@@ -57,19 +70,23 @@ class ReceiveRows:
 class TrainOpener:
     """Opens trains. One for a process; `packets` is the buffer that the socket receives into."""
 
+    most_rows, most_bytes = RECEIVE_ROWS, RECEIVE_BYTES
+
     def __init__(self, packets: bytearray) -> None:
-        self._buffers = TrainBuffers(packets)
+        self._buffers = TrainBuffers(packets, RECEIVE_ROWS, RECEIVE_BYTES)
         self._layouts = Cache(self._make)
 
-    def _make(self, stride: int, esn: bool) -> ReceiveLayout:
-        return ReceiveLayout(self._buffers, stride, esn)
+    def _make(self, stride: int, esn: bool, several: bool) -> ReceiveLayout:
+        limits = (RECEIVE_ROWS, RECEIVE_BYTES) if several else (MAX_SEGMENTS, MAX_TRAIN)
+        return ReceiveLayout(self._buffers, stride, capacity_of(stride, *limits), esn)
 
     def open(self, sa: InboundSa, stride: int, count: int) -> OpenedTrain | None:
         """Open `count` packets from the start of the buffer; `None` if the scalar path is to do it."""
-        transform = may_be_opened(sa, stride, count)
+        transform = may_be_opened(sa, stride, count, RECEIVE_ROWS, RECEIVE_BYTES)
         if transform is None:
             return None
-        layout = self._layouts.get(stride, transform.esn)
+        several = count > MAX_SEGMENTS or count * stride > MAX_TRAIN
+        layout = self._layouts.get(stride, transform.esn, several)
         rows = layout.first(count)
         first = self._first_sequence(sa, rows)
         if first is None:

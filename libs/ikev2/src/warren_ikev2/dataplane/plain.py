@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, ones_complement_sum, pseudo_header
 from warren_ikev2.dataplane.delivery import Delivery, may_be_run
 from warren_ikev2.dataplane.merge import ENDS_RUN, LONGEST_HEADERS, STARTS_RUN, Merger, tcp_header_length
-from warren_ikev2.dataplane.trains import ENDINGS, HEAD, MAX_TRAIN, TAG, first_sequence, may_be_opened
+from warren_ikev2.dataplane.trains import ENDINGS, HEAD, MAX_SEGMENTS, MAX_TRAIN, TAG, first_sequence, may_be_opened
 from warren_ikev2.esp.drops import DropReason
 from warren_ikev2.esp.sa import InboundSa
 
@@ -135,6 +135,8 @@ class PlainTrain(NamedTuple):
 
 class PlainOpener:
     """Opens trains. One for a process; `packets` is the buffer that the socket receives into."""
+
+    most_rows, most_bytes = MAX_SEGMENTS, MAX_TRAIN
 
     def __init__(self, packets: bytearray) -> None:
         self._packets = memoryview(packets)

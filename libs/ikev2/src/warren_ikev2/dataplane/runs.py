@@ -16,8 +16,8 @@ import numpy as np
 from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, ipv4_header_is_valid, pseudo_header
 from warren_ikev2.dataplane.delivery import Delivery, may_be_run
 from warren_ikev2.dataplane.layout import ROW_NUMBERS, Bytes, Numbers, trailer_sum
-from warren_ikev2.dataplane.merge import ENDS_RUN, LONGEST_HEADERS, STARTS_RUN, Merger, tcp_header_length
-from warren_ikev2.dataplane.open import OpenedTrain, ReceiveLayout
+from warren_ikev2.dataplane.merge import ENDS_RUN, LONGEST_HEADERS, MAX_PACKET, STARTS_RUN, Merger, tcp_header_length
+from warren_ikev2.dataplane.open import COUNTS_KEPT, OpenedTrain, ReceiveLayout
 from warren_ikev2.dataplane.trains import ENDINGS
 from warren_ikev2.esp.drops import DropReason
 from warren_ikev2.esp.sa import InboundSa
@@ -68,18 +68,23 @@ class RunLayout:
         self.summed = layout.plain32[:, tcp // 4 :]
         self.endings = layout.plain8[:, self.packet_length :]
         self.trailer = trailer_sum(self.packet_length, self.ending)
-        self.steps = ROW_NUMBERS * np.uint32(self.mss)
+        self.steps = ROW_NUMBERS[: layout.capacity] * np.uint32(self.mss)
+        self.most = (MAX_PACKET - header) // self.mss
+        """Segments that one packet can stand for."""
         self.payloads = [
             layout.plain_view[at + header : at + self.packet_length]
             for at in range(0, layout.capacity * self.row_length, self.row_length)
         ]
-        self._first = RunRows(self, layout.capacity)
+        self._first: dict[int, RunRows] = {}
 
     def first(self, count: int) -> "RunRows":
         """The first `count` rows."""
-        if count != self._first.count:
-            self._first = RunRows(self, count)
-        return self._first
+        rows = self._first.get(count)
+        if rows is None:
+            if len(self._first) == COUNTS_KEPT:
+                self._first.clear()
+            rows = self._first[count] = RunRows(self, count)
+        return rows
 
     def expected_sum(self, first: bytes) -> bytes:
         """What `RunRows.sums` gives for a segment with a correct checksum; `first` holds its headers."""
@@ -170,7 +175,7 @@ class RunMerger:
         sums = rows.sums()
         ip_sums = b"" if same_ip_header else rows.ip_sums()
         flag_at, plain = columns.shape.tcp + 13, train.plain
-        for begin, end in pairwise(starts):
+        for begin, end in _pieces(starts, columns.most) if train.packets > columns.most else pairwise(starts):
             first = self._first_header(columns, train, begin, end, outer_tos)
             if (
                 first
@@ -212,6 +217,13 @@ class RunMerger:
         ):  # the train's first packet was looked at for the columns
             return b""
         return first if may_be_run(first, outer_tos) else b""
+
+
+def _pieces(starts: list[int], most: int) -> Iterator[tuple[int, int]]:
+    """The runs, cut into pieces of at most `most` segments."""
+    for begin, end in pairwise(starts):
+        for at in range(begin, end, most):
+            yield at, min(at + most, end)
 
 
 def _plaintexts(train: OpenedTrain, begin: int, end: int) -> Iterator[bytes]:

@@ -12,7 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, ones_complement_sum
-from warren_ikev2.dataplane.layout import ROW_NUMBERS, Cache, Numbers, TrainBuffers, TrainLayout, trailer_sum
+from warren_ikev2.dataplane.layout import (
+    ROW_NUMBERS,
+    Cache,
+    Numbers,
+    TrainBuffers,
+    TrainLayout,
+    capacity_of,
+    trailer_sum,
+)
 from warren_ikev2.dataplane.segment import TCP_CWR, TCP_FIN_PSH, TransportShape, segment
 from warren_ikev2.dataplane.trains import ENDINGS, HEAD, MAX_TRAIN, TAG
 from warren_ikev2.dataplane.vnet import VnetHeader
@@ -38,7 +46,8 @@ class SendLayout(TrainLayout):
     def __init__(self, buffers: TrainBuffers, header: int, mss: int, tcp: int, version: int, esn: bool) -> None:
         pad = -(header + mss + 2) % 4
         self.ending = ENDINGS[version][pad]
-        super().__init__(buffers, HEAD + header + mss + len(self.ending) + TAG, esn=esn, sealing=True)
+        stride = HEAD + header + mss + len(self.ending) + TAG
+        super().__init__(buffers, stride, capacity_of(stride), esn=esn, sealing=True)
         self.trailer = trailer_sum(header + mss, self.ending)
         self.ending_row = np.frombuffer(self.ending, np.uint8)
         self.endings = self.plain8[:, header + mss :]
@@ -50,7 +59,7 @@ class SendLayout(TrainLayout):
         self.tcp_flags = self.plain8[:, tcp + 13]
         self.tcp_checksum = self.plain16[:, (tcp + 16) // 2]
         self.summed = self.plain32[:, tcp // 4 :]
-        self.offsets = ROW_NUMBERS * np.uint32(mss)
+        self.offsets = ROW_NUMBERS[: self.capacity] * np.uint32(mss)
         self._buffers = buffers
         self._first = SendRows(self, buffers, self.capacity)
 

@@ -7,6 +7,8 @@ MAX_SEGMENTS = 64
 """Packets of one UDP_SEGMENT send, the limit of kernels before 6.9; UDP_GRO has the same."""
 MAX_TRAIN = 65507
 """Bytes of one UDP datagram over IPv4 (65,535 less the IP and UDP headers)."""
+RECEIVE_ROWS, RECEIVE_BYTES = 192, 4 * 65536
+"""Packets and bytes that are opened at once if trains of one SA are waiting: four of full size."""
 HEAD, TAG = 16, 16
 """Bytes before and after the ciphertext of an AEAD's ESP packet: SPI, sequence number and IV; tag."""
 ENDINGS = {
@@ -19,15 +21,17 @@ _SMALLEST_STRIDE = HEAD + 48 + TAG
 _LOW = 0xFFFFFFFF
 
 
-def may_be_opened(sa: InboundSa, stride: int, count: int) -> AeadTransform | None:
+def may_be_opened(
+    sa: InboundSa, stride: int, count: int, most_rows: int = MAX_SEGMENTS, most_bytes: int = MAX_TRAIN
+) -> AeadTransform | None:
     """The SA's transform, if trains of `count` packets with `stride` bytes can be opened at once."""
     transform = sa.transform
     if (
         isinstance(transform, AeadTransform)
         and not stride & 3
         and stride >= _SMALLEST_STRIDE
-        and 2 <= count <= min(MAX_SEGMENTS, sa.replay.size)
-        and stride * count <= MAX_TRAIN
+        and 2 <= count <= min(most_rows, sa.replay.size)
+        and stride * count <= most_bytes
     ):
         return transform
     return None
