@@ -96,8 +96,11 @@ TUNNEL_ALIASES: tuple[Family, ...] = (
 
 
 def tunnel_values(view: TunnelView, stale: bool, standby: bool, cause: str | None = None) -> Values:
-    """The values of TUNNEL of one end. One expression: it runs for every tunnel of the fleet within a scrape."""
-    state, reason = view.state, view.reason
+    """The values of TUNNEL of one end. It runs for every tunnel of the fleet within a scrape: a view is taken apart at once."""
+    (
+        _, _, _, state, reason, other, policy, _, _, since_s, evidence_s, established_s, rekeys, restarts, bytes_in, bytes_out,
+        packets_in, packets_out, _, _,
+    ) = view  # fmt: skip
     return (
         None if stale else int(state is TunnelState.UP),
         None if stale else int(state is TunnelState.DEGRADED),
@@ -105,9 +108,8 @@ def tunnel_values(view: TunnelView, stale: bool, standby: bool, cause: str | Non
         None if stale or reason is ReasonCode.NONE else f'reason="{reason.value}"',
         cause,
         int(stale),
-        f'remote_peer="{view.peer or ""}",policy="{view.policy or ""}"',
-        view.since_s, view.evidence_s, view.established_s, view.rekeys, view.restarts,
-        view.bytes_in, view.bytes_out, view.packets_in, view.packets_out,
+        f'remote_peer="{other or ""}",policy="{policy or ""}"',
+        since_s, evidence_s, established_s, rekeys, restarts, bytes_in, bytes_out, packets_in, packets_out,
     )  # fmt: skip
 
 
