@@ -111,6 +111,19 @@ def test_an_end_whose_agent_misses_the_digests_is_named() -> None:
     assert shown(talk).unconfirmed == ()
 
 
+def test_a_page_ends_where_it_has_looked_at_enough() -> None:
+    talk = Talk()
+    talk.report("gw1", *(status(f"t{n}", "down" if n == 3 else "up") for n in range(5)))
+    pages, after = [], ""
+    while True:
+        page = list_tunnels(talk.fleet, ListTunnels(after=after, state=TunnelState.DOWN), talk.now, most=2)
+        pages.append([tunnel.name for tunnel in page.tunnels])
+        if page.next_after is None:
+            break
+        after = page.next_after
+    assert pages == [[], ["t3"], []]
+
+
 def test_a_lean_page_has_everything_but_sas_counters_and_evidence() -> None:
     talk = Talk()
     sa = {"spi_in": "00000001", "spi_out": "00000002", "cipher": "aes256gcm16"}

@@ -1,5 +1,6 @@
 """Messages from the bus: telemetry in batches, its dead letters, and `rpc.metrics.*`."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -31,6 +32,7 @@ HEARTBEATS = "metrics-presence"
 # Messages of one pull. The server disconnects a client that has 64 MB still to read (max_pending): a pull is a fifth of that at most.
 BATCH = 100  # of 128 kB: 13 MB; a second of reports of 1,000 agents
 HEARTBEAT_BATCH = 500  # of 8 kB: 4 MB
+AT_ONCE = 2_000  # tunnels that a listing looks at before telemetry goes on: 10 ms
 PULL_WAIT = 0.1  # s until a batch that is not full is processed: the largest delay of a state change
 ACK_WAIT = 30  # s; a batch waits for its events to be stored
 MAX_DELIVER = 5  # then it is a dead letter
@@ -82,7 +84,11 @@ def register_tunnels(
 
     @verbs.verb("tunnels")
     async def tunnels(command: ListTunnels) -> NatsResponse:
-        return reply(list_tunnels(fleet, command, now()), exclude_defaults=command.lean)
+        page = list_tunnels(fleet, command, now(), AT_ONCE)
+        while page.next_after is not None and not page.tunnels:
+            await asyncio.sleep(0)  # a filter that matches few tunnels of many: telemetry goes on meanwhile
+            page = list_tunnels(fleet, command.model_copy(update={"after": page.next_after}), now(), AT_ONCE)
+        return reply(page, exclude_defaults=command.lean)
 
     @verbs.verb("tunnel")
     async def tunnel(command: GetTunnel) -> NatsResponse:

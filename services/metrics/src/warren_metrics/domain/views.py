@@ -1,5 +1,6 @@
 """Tunnels for operators: both ends next to each other, one state, and which ends are stale."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
@@ -19,14 +20,18 @@ def fleet_tunnel(fleet: FleetTelemetry, name: str, now: datetime) -> FleetTunnel
     return None if ends is None else _combined(fleet, name, ends, now)
 
 
-def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime) -> TunnelList:
-    """A page of tunnels by name; filters come before the page."""
+def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime, most: int = sys.maxsize) -> TunnelList:
+    """A page of tunnels by name; filters come before the page. It ends after looking at `most` tunnels, whether or not it is full."""
     names: Iterable[str] = fleet.names.after(query.after)
     if query.peer is not None:
         names = sorted(name for name in fleet.names_of(query.peer) if name > query.after)
     found: list[FleetTunnel] = []
-    for name in names:
-        ends = fleet.tunnels[name]
+    last = ""
+    for seen, name in enumerate(names):
+        if seen == most:
+            shown = fit_page(found, exclude_defaults=query.lean)
+            return TunnelList(tunnels=shown, next_after=last if len(shown) == len(found) else shown[-1].name)
+        last, ends = name, fleet.tunnels[name]
         if query.state is not None and combined.worst(_states(fleet, ends, now).values()) is not query.state:
             continue
         tunnel = _combined(fleet, name, ends, now, lean=query.lean)
