@@ -145,7 +145,9 @@ def _unused(name: str) -> ModuleType:
     def empty(attribute: str) -> type:
         if attribute.startswith("__"):
             raise AttributeError(attribute)
-        return type(attribute, (), {"__init__": lambda self, *_, **__: None})
+        made = type(attribute, (), {"__init__": lambda self, *_, **__: None})
+        setattr(module, attribute, made)  # one for each name: some are imported with each call of a function
+        return made
 
     module.__getattr__ = empty  # type: ignore[method-assign]
     return module
