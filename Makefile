@@ -15,14 +15,14 @@ export PYTHONDONTWRITEBYTECODE :=
 MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bus -e libs/service -e 'libs/service[otlp]' -e testkit -e libs/ikev2 -e 'libs/ikev2[dataplane]' -e libs/store \
 	-e services/policy -e services/registry -e services/callout -e services/metrics -e services/api \
 	-e services/agent -e services/guard -e cli -e 'cli[ike,top]' -e vpn -e stack -e 'stack[local]'
-# Test processes side by side, two for each core, as tests wait for other processes half of their time; tests of one file stay in
-# one process.
+# Test processes side by side, two for each core, as tests wait for other processes half of their time.
 JOBS ?= $(shell echo $$((2 * $$(nproc))))
-# Unit tests in parts of about the same size, for make check: a process of its own for each part collects only that, where each
-# worker of xdist would collect everything.
-PARTS := cli services agent engine stack packets libs
-PART_engine := $(wildcard libs/ikev2/tests/test_ike_*.py)
-PART_packets := $(filter-out $(PART_engine),$(wildcard libs/ikev2/tests/test_*.py))
+# More options for every pytest of check and test: make test ARGS='-k backoff'
+ARGS ?=
+# Unit tests in parts of about the same size, the longest first: a process of its own for each part collects only that, where
+# each worker of xdist would collect everything.
+PARTS := services libs cli stack engine agent
+PART_engine := libs/ikev2
 PART_agent := services/agent services/guard
 PART_libs := $(filter-out libs/ikev2,$(wildcard libs/*))
 PART_services := $(filter-out $(PART_agent),$(wildcard services/*)) tests/contract
@@ -74,55 +74,76 @@ page: venv
 	@PYTHONPATH=tools/src $(PY) -m warren_tools.page web build/web || [ $$? -eq 2 ]
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt playwright
 
-# Each check is a target of its own, so that they run side by side.
-LINTS := lint-style lint-types lint-imports lint-words lint-spelling
+# Each check and each part of the tests is a target of its own, so that they run side by side. Its output goes to a log: one line
+# is shown when it passes, everything when it fails. $(1): the log's name, $(2): the command.
+LOGS := build/logs
+define logged
+@mkdir -p $(LOGS); begin=$$SECONDS; ( $(2) ) >$(LOGS)/$(1).log 2>&1; code=$$?; last=$$(tail -n 1 $(LOGS)/$(1).log); \
+	if $(PASSED); then echo "$(1): $${last:-passed} [$$((SECONDS - begin)) s]"; \
+	else cat $(LOGS)/$(1).log; echo "$(1): FAILED [$$((SECONDS - begin)) s]"; exit 1; fi
+endef
+# pytest ends with 5 where ARGS selects no test of a part.
+PASSED = [ $$code -eq 0 ] || [ $$code -eq 5 -a -n "$(if $(ARGS),1)" ]
+
+LINTS := lint-types lint-style lint-imports lint-words lint-spelling
 .PHONY: $(LINTS)
 
 lint: venv ## ruff, mypy --strict, import-linter, vocabulary and spelling
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(LINTS)
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going $(LINTS)
 
 lint-style:
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
+	$(call logged,lint-style,$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check .)
 
 # One run for code, benchmarks and tests: what they import in common is analysed once.
 lint-types:
-	@MYPYPATH=$(subst $(SPACE),:,$(SRC)):bench $(VENV)/bin/mypy --cache-dir build/mypy \
-		--explicit-package-bases --namespace-packages $(SRC) $(wildcard bench/*.py) $(TESTS)
+	$(call logged,lint-types,MYPYPATH=$(subst $(SPACE),:,$(SRC)):bench $(VENV)/bin/mypy --cache-dir build/mypy \
+		--explicit-package-bases --namespace-packages $(SRC) $(wildcard bench/*.py) $(TESTS))
 
 lint-imports:
-	$(VENV)/bin/lint-imports
+	$(call logged,lint-imports,$(VENV)/bin/lint-imports)
 
 lint-words:
-	$(PY) tools/vocabulary.py
-	$(PY) tools/module_limits.py
+	$(call logged,lint-words,$(PY) tools/vocabulary.py && $(PY) tools/module_limits.py)
 
 lint-spelling:
-	@$(VENV)/bin/codespell $$(git ls-files '*.py' '*.md' '*.yaml' '*.sql' '*.sh')
+	$(call logged,lint-spelling,$(VENV)/bin/codespell $$(git ls-files '*.py' '*.md' '*.yaml' '*.sql' '*.sh'))
 
 # In a fresh clone every test process would compile all modules for itself.
 build/.compiled: $(VENV)/.ready
-	@mkdir -p build
-	@$(PY) -m pytest -q --collect-only -m '' >build/collected.txt || { cat build/collected.txt; exit 1; }
+	@$(PY) -m compileall -q -j 0 $(SRC)
 	@touch $@
-
-# What both targets need before the first test.
-.PHONY: ready
-ready: venv
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target $(LINTS) build/.compiled
-
-check: ready ## lint and unit tests without the slow ones, without root: in about a minute
-	@$(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going --output-sync=target $(CHECKS)
 
 CHECKS := $(PARTS:%=check-%)
 .PHONY: $(CHECKS)
 $(CHECKS): check-%:
-	@WARREN_EXAMPLES=check $(PY) -m pytest -q -o cache_dir=build/pytest-$* -m '$(USUAL) and not slow' $(PART_$*)
+	$(call logged,check-$*,WARREN_EXAMPLES=check $(PY) -m pytest -q -o cache_dir=build/pytest-$* -m '$(USUAL) and not slow' $(PART_$*) $(ARGS))
 
-test: setup venv ## everything that CI runs: make test, make test JOBS=4
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target node page & other=$$!; \
-		$(MAKE) --no-print-directory ready; failed=$$?; wait $$other && exit $$failed
-	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+check: venv build/.compiled ## lint and unit tests without the slow ones, without root: in about a minute
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going lint-types $(CHECKS) $(LINTS)
+
+# Of the tests on real parts those of one file stay in one process. They take long, so they begin first, and the longest files
+# before the others. Next to them run the checks and the unit tests, one part after the other. (pytest orders files only where no
+# folder is named.)
+LONG := test_demo agent/test_agent_process promises/test_bypass vpn/test_vpn_client agent/test_restore_from_backup test_up
+LONGEST := $(LONG:%=tests/integration/%.py)
+REAL := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/integration/*/test_*.py tests/integration/test_*.py tests/attacks/test_*.py))
+TESTS_OF_PARTS := $(PARTS:%=test-%)
+.PHONY: test-real $(TESTS_OF_PARTS)
+
+test-real: page
+	@mkdir -p $(LOGS); set -o pipefail; \
+		$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(REAL) $(ARGS) 2>&1 | tee $(LOGS)/test-real.log; \
+		code=$$?; $(PASSED)
+
+test-services: node
+$(TESTS_OF_PARTS): test-%:
+	$(call logged,test-$*,$(PY) -m pytest -q -o cache_dir=build/pytest-$* $(PART_$*) $(ARGS))
+
+test: setup venv build/.compiled ## everything that CI runs: make test, make test JOBS=4
+	@rm -rf $(LOGS)
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-real lint-types $(TESTS_OF_PARTS) $(LINTS); failed=$$?; \
+		for part in $(LINTS) test-real $(TESTS_OF_PARTS); do last=$$(tail -n 1 $(LOGS)/$$part.log); echo "$$part: $${last:-passed}"; done; \
+		grep -hE '^(FAILED|ERROR) ' $(LOGS)/*.log; exit $$failed
 
 test-thorough: venv ## property tests with 20 times as many examples, new ones in each run
 	WARREN_EXAMPLES=thorough $(PY) -m pytest -q -n $(JOBS) --dist load --timeout 3600 $$(git grep -l '^@given' -- $(UNIT))
