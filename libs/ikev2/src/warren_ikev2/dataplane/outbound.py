@@ -14,7 +14,7 @@ from warren_ikev2.dataplane.links import Link, Links
 from warren_ikev2.dataplane.merge import Buffer, Write
 from warren_ikev2.dataplane.segment import TransportShape, segment, transport_shape
 from warren_ikev2.dataplane.trains import MAX_SEGMENTS, MAX_TRAIN
-from warren_ikev2.dataplane.vnet import GSO_NONE, GSO_UDP_L4, HEADER_SIZE, NEEDS_CSUM, NO_OFFLOAD, VnetHeader
+from warren_ikev2.dataplane.vnet import GSO_NONE, HEADER_SIZE, NEEDS_CSUM, NO_OFFLOAD, VnetHeader
 from warren_ikev2.esp import pmtu
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.inner import tos_of
@@ -132,7 +132,7 @@ class Outbound:
         if longest > link.mtu and not pmtu.may_fragment(headers) and longest > _MIN_IPV6_MTU:
             self._counters.drops[DropReason.TOO_BIG] += -(-(len(packet) - shape.payload) // header.gso_size)
             self._answer_too_big(link, _first_segment(packet, header, shape))
-        elif self._sealer is None or longest > link.mtu or not self._is_for_sealer(link, packet, header, shape):
+        elif self._sealer is None or longest > link.mtu or not self._sealer.takes(sa, len(packet), header, shape):
             for part in segment(bytes(packet), header):
                 self._take_or_count(part)
         elif link.policer is not None and not link.policer.outbound.take(len(packet)):
@@ -143,10 +143,6 @@ class Outbound:
             for train in self._sealer.seal(sa, packet, header, shape):
                 self._counters.trains_sealed += 1
                 self._send(link, train.parts, train.stride, train.packets, tos)
-
-    def _is_for_sealer(self, link: Link, packet: memoryview, header: VnetHeader, shape: TransportShape) -> bool:
-        sealer, sa = self._sealer, link.pair.outbound
-        return sealer is not None and header.segment_type != GSO_UDP_L4 and sealer.takes(sa, len(packet), header, shape)
 
     def _queue(self, link: Link, sealed: bytes, tos: int) -> None:
         """Send with others of the same size for the same link."""

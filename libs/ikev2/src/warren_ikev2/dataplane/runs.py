@@ -55,12 +55,12 @@ class RunLayout:
         mask[tcp + 4 : tcp + 8] = bytes(4)
         mask[tcp + 13] = 0xFF & ~(ENDS_RUN | STARTS_RUN)
         mask[tcp + 16 : tcp + 18] = b"\0\0"
-        self.same_mask: Numbers = np.frombuffer(bytes(mask), "<u4")
-        """What is equal in all packets of a run, with the IPv4 identification, which senders may keep (RFC 6864, 4.1)."""
         if tcp == 20:
             mask[4:6] = mask[10:12] = b"\0\0"
         self.mask: Numbers = np.frombuffer(bytes(mask), "<u4")
         """What must be equal."""
+        self.identification = layout.plain16[:, 2:6:3] if tcp == 20 else None
+        """With the header checksum, what may differ in IPv4 headers; many senders keep it (RFC 6864, 4.1)."""
         self.headers = layout.plain32[:, : header // 4]
         self.sequence = layout.plain32_wire[:, tcp // 4 + 1]
         self.flags: Bytes = layout.plain8[:, tcp + 13]
@@ -100,6 +100,7 @@ class RunRows:
         self.count = count
         self._columns = columns
         self._headers = columns.headers[:count]
+        self._identification = None if columns.identification is None else columns.identification[:count]
         self._masked: Numbers = np.empty(self._headers.shape, "<u4")
         self._sequence = columns.sequence[:count]
         self._steps = columns.steps[:count]
@@ -118,26 +119,23 @@ class RunRows:
     def breaks(self) -> tuple[list[int], bool]:
         """The rows that begin a run, and the count of rows; and whether all IP headers are equal.
 
-        Nearly every train is one run: equal bytes say so faster than a comparison by rows does.
+        Most trains are one run: equal bytes say so faster than a comparison by rows does.
         """
         count, flags = self.count, self._flags.tobytes()
         np.subtract(self._sequence, self._steps, self._anchors)
-        if _are_equal(self._anchors, count) and not _ENDS.search(flags, 0, count - 1) and not _STARTS.search(flags, 1):
-            if self._equal_headers(self._columns.same_mask):
-                return [0, count], True
-            if self._equal_headers(self._columns.mask):
-                return [0, count], False
-        headers, numbers, anchors = self._headers, self._flags, self._anchors
-        starts = ((headers[1:] ^ headers[:-1]) & self._columns.mask).any(axis=1)
-        starts |= anchors[1:] != anchors[:-1]
-        starts |= (numbers[:-1] & ENDS_RUN) != 0
-        starts |= (numbers[1:] & STARTS_RUN) != 0
-        return [0, *(np.flatnonzero(starts) + 1).tolist(), count], False
-
-    def _equal_headers(self, mask: Numbers) -> bool:
-        np.bitwise_and(self._headers, mask, self._masked)
-        masked = self._masked.tobytes()
-        return bool(masked == masked[: self._columns.shape.header] * self.count)
+        np.bitwise_and(self._headers, self._columns.mask, self._masked)
+        equal_headers = _are_equal(self._masked, count)
+        starts: set[int] = set()
+        if _ENDS.search(flags, 0, count - 1) or _STARTS.search(flags, 1):
+            starts.update(match.end() for match in _ENDS.finditer(flags, 0, count - 1))
+            starts.update(match.start() for match in _STARTS.finditer(flags, 1))
+        if not equal_headers or not _are_equal(self._anchors, count):
+            masked, anchors = self._masked, self._anchors
+            differs = (masked[1:] != masked[:-1]).any(1)
+            differs |= anchors[1:] != anchors[:-1]
+            starts.update((differs.nonzero()[0] + 1).tolist())
+        same_ip_header = equal_headers and (self._identification is None or _are_equal(self._identification, count))
+        return [0, *sorted(starts), count] if starts else [0, count], same_ip_header
 
     def sums(self) -> bytes:
         """The sums, modulo 65,535, of the TCP segments with their trailers, eight bytes a row."""
@@ -154,8 +152,10 @@ class RunRows:
         return self._sums.tobytes()
 
 
-def _are_equal(numbers: Numbers, count: int) -> bool:
-    return bool(numbers.tobytes() == numbers[:1].tobytes() * count)
+def _are_equal(rows: Numbers, count: int) -> bool:
+    """Whether all `count` rows hold the same bytes."""
+    data = rows.tobytes()
+    return bool(data == data[: len(data) // count] * count)
 
 
 class RunMerger:

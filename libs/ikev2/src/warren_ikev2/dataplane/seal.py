@@ -23,7 +23,7 @@ from warren_ikev2.dataplane.layout import (
 )
 from warren_ikev2.dataplane.segment import TCP_CWR, TCP_FIN_PSH, TransportShape, segment
 from warren_ikev2.dataplane.trains import ENDINGS, HEAD, MAX_TRAIN, TAG
-from warren_ikev2.dataplane.vnet import VnetHeader
+from warren_ikev2.dataplane.vnet import GSO_ECN, GSO_UDP_L4, VnetHeader
 from warren_ikev2.esp.sa import OutboundSa
 from warren_ikev2.esp.transforms import AeadTransform
 
@@ -145,10 +145,14 @@ class TcpSealer:
 
     @staticmethod
     def takes(sa: OutboundSa, packet_length: int, header: VnetHeader, shape: TransportShape) -> bool:
-        """Whether `seal` can serve this packet: an AEAD cipher, enough sequence numbers, sizes that make rows."""
-        segments = -(-(packet_length - shape.payload) // header.gso_size)
-        plain = shape.payload + header.gso_size + 5
-        return isinstance(sa.transform, AeadTransform) and sa.remaining >= segments and plain + HEAD + TAG <= MAX_TRAIN
+        """Whether `seal` can serve this packet: TCP, an AEAD cipher, enough sequence numbers, sizes that make rows."""
+        size, payload = header.gso_size, shape.payload
+        return (
+            header.gso_type & ~GSO_ECN != GSO_UDP_L4
+            and isinstance(sa.transform, AeadTransform)
+            and sa.remaining >= (packet_length - payload) // size + 1
+            and payload + size + 5 + HEAD + TAG <= MAX_TRAIN
+        )
 
     def _write_constants(self, layout: SendLayout, sa: OutboundSa, transform: AeadTransform, high: int | None) -> None:
         """The columns that depend only on the layout, the SA and the high half of the sequence numbers (None: it changes)."""

@@ -37,7 +37,7 @@ class VnetHeader(NamedTuple):
     @classmethod
     def parse(cls, buffer: bytes | bytearray | memoryview, offset: int = 0) -> "VnetHeader":
         """Parse ten bytes at `offset`. Raises `struct.error` where they are not there."""
-        return cls(*_LAYOUT.unpack_from(buffer, offset))
+        return cls._make(_LAYOUT.unpack_from(buffer, offset))
 
     def build(self) -> bytes:
         """The ten bytes."""
