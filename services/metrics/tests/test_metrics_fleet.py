@@ -301,3 +301,11 @@ def test_the_first_packet_after_a_change_is_an_event_and_no_transition() -> None
     assert isinstance(event, TunnelChanged)
     assert (event.first_packet_at, event.previous, event.state) == (seen.at, TunnelState.UP, TunnelState.UP)
     assert talk.change("gw1", status("t")).events == []
+
+
+@pytest.mark.parametrize("detail", ["", ',"reported_at":"', '"}', "\u00fc\\"])
+def test_a_view_is_restored_as_it_was_stored(detail: str) -> None:
+    view = TunnelView.of(status("t", "error", detail=detail, link={"children": [{**SA, "spi_in": "0000000a"}]}), START)
+    assert TunnelView.from_stored(view.to_stored()) == view
+    with pytest.raises(ValueError, match=r"."):
+        TunnelView.from_stored("{}")

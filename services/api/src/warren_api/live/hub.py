@@ -233,11 +233,17 @@ class LiveHub:
     async def _pages(
         self, service: str, verb: str, query: Callable[..., BaseModel], reply: type[PageT]
     ) -> AsyncIterator[PageT]:
-        after: str | None = ""
-        while after is not None:
-            page = await self._bus.call(service, verb, query(after=after, limit=PAGE), reply)
+        def ask(after: str) -> asyncio.Future[PageT]:
+            return asyncio.ensure_future(self._bus.call(service, verb, query(after=after, limit=PAGE), reply))
+
+        asked = ask("")
+        try:
+            while (page := await asked).next_after is not None:
+                asked = ask(page.next_after)  # the service works on it while this page is processed
+                yield page
             yield page
-            after = page.next_after
+        finally:
+            asked.cancel()
 
     def _event(self, event: StoredEvent) -> None:
         if event.sequence <= self._cursor:

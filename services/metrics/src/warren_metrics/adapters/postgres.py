@@ -1,10 +1,14 @@
 """The last known state on PostgreSQL."""
 
+import asyncio
+
+from warren_metrics.domain.changes import TunnelKey
 from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_metrics.ports import KnownState, Rows
 from warren_store import Store, load_migrations, load_queries
 
 SCHEMA = "metrics"
+SLICE = 500  # tunnels that are read at once: 20 ms of the event loop
 
 
 def make_store(dsn: str) -> Store:
@@ -23,10 +27,12 @@ class PostgresFleetStore:
         async with self._store.connection() as connection, connection.transaction(isolation="repeatable_read"):
             peers = await connection.fetch(self._sql["peers"])
             tunnels = await connection.fetch(self._sql["tunnels"])
-        return KnownState(
-            {row["id"]: PeerView.model_validate_json(row["view"]) for row in peers},
-            {(row["peer"], row["name"]): TunnelView.from_stored(row["view"]) for row in tunnels},
-        )
+        known: dict[TunnelKey, TunnelView] = {}
+        for number, row in enumerate(tunnels):
+            known[row["peer"], row["name"]] = TunnelView.from_stored(row["view"])
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+        return KnownState({row["id"]: PeerView.model_validate_json(row["view"]) for row in peers}, known)
 
     async def save(self, rows: Rows) -> None:
         peers = [(peer, view.model_dump_json()) for peer, view in rows.peers.items() if view is not None]

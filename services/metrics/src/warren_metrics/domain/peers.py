@@ -8,6 +8,7 @@ from warren_contracts.status import DriverStatus, ReasonCode, TunnelState, Tunne
 from warren_contracts.telemetry import OFFLINE_AFTER
 from warren_metrics.domain.budget import stored_weight
 
+_STATUS, _REPORTED_AT, _END = '{"status":', ',"reported_at":"', '"}'  # of a TunnelView in PostgreSQL
 _DEFAULTS = TunnelStatus.model_construct(name="", state=TunnelState.UNKNOWN).__dict__
 _LEAN = {"name", "policy", "peer", "state", "initiator", "reason", "detail", "skipped", "since"}
 
@@ -15,13 +16,6 @@ _LEAN = {"name", "policy", "peer", "state", "initiator", "reason", "detail", "sk
 def unix_time(at: datetime | None) -> float | None:
     """Unix time to a millisecond; an agent's time without a zone is none."""
     return None if at is None or at.tzinfo is None else round(at.timestamp() * 1_000) / 1_000
-
-
-class StoredTunnel(Document):
-    """A TunnelView in PostgreSQL."""
-
-    status: TunnelStatus
-    reported_at: datetime
 
 
 class TunnelView(NamedTuple):
@@ -82,14 +76,15 @@ class TunnelView(NamedTuple):
         )  # fmt: skip
 
     def to_stored(self) -> str:
-        """JSON of a StoredTunnel."""
-        return f'{{"status":{self.encoded.decode()},"reported_at":"{self.reported_at.isoformat()}"}}'
+        """As JSON: the status, and when it was reported."""
+        return f"{_STATUS}{self.encoded.decode()}{_REPORTED_AT}{self.reported_at.isoformat()}{_END}"
 
     @classmethod
     def from_stored(cls, text: str) -> Self:
-        """The view that was stored."""
-        stored = StoredTunnel.model_validate_json(text)
-        return cls.of(stored.status, stored.reported_at)
+        """The view that was stored. Raises ValueError for any other text."""
+        status, _, at = text.removeprefix(_STATUS).removesuffix(_END).rpartition(_REPORTED_AT)
+        encoded = status.encode()
+        return cls.of(TunnelStatus.model_validate_json(encoded), datetime.fromisoformat(at), encoded)
 
 
 class PeerView(Document):
