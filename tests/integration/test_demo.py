@@ -87,6 +87,7 @@ def test_demo_leaves_nothing_when_it_is(number: signal.Signals, tmp_path: Path) 
         assert (report["ok"], report["error"], report["leftovers"]) == (False, "it was stopped", [])
 
 
+@pytest.mark.promises  # make test has the two other forms: on strongSwan as root, and without root
 def test_demo_holds(tmp_path: Path) -> None:
     check(run_demo([WARREN, "demo", "--json"], tmp_path))
 

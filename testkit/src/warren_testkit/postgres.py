@@ -15,7 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
+_NEW_CLUSTERS: dict[str, IO[bytes]] = {}
+"""Archives of a cluster that was never started, by the installation that has made it. The files have no name, so none is left."""
 START_LIMIT = 60  # s for initdb and start on a busy machine; 1 s is usual
 
 
@@ -33,10 +36,7 @@ class PostgresServer:
 
     def create(self) -> None:
         """Make the cluster and its database, and start."""
-        self._run(
-            "initdb", "--pgdata", str(self._data), "--username=postgres", "--auth=trust", "--no-sync",
-            "--encoding=UTF8", "--locale=C", "--no-instructions",
-        )  # fmt: skip
+        self._make_cluster()
         with (self._data / "postgresql.conf").open("a") as settings:
             settings.write(
                 f"listen_addresses = ''\nunix_socket_directories = '{self._folder}'\nunix_socket_permissions = 0700\n"
@@ -44,6 +44,22 @@ class PostgresServer:
             )
         self.start()
         self.sql("CREATE DATABASE warren", database="postgres")
+
+    def _make_cluster(self) -> None:
+        """By initdb, or as a copy of what initdb has made for an earlier server of this process: 0.05 s instead of 0.4 s."""
+        name = self._binaries.parent.name
+        if name in _NEW_CLUSTERS:
+            _NEW_CLUSTERS[name].seek(0)
+            command = ["tar", "--extract", "--preserve-permissions", "--directory", str(self._folder)]
+            subprocess.run(command, stdin=_NEW_CLUSTERS[name], check=True)
+            return
+        self._run(
+            "initdb", "--pgdata", str(self._data), "--username=postgres", "--auth=trust", "--no-sync",
+            "--encoding=UTF8", "--locale=C", "--no-instructions",
+        )  # fmt: skip
+        new = tempfile.TemporaryFile()  # noqa: SIM115 - open to the end of this process
+        subprocess.run(["tar", "--create", "--directory", str(self._folder), "data"], stdout=new, check=True)
+        _NEW_CLUSTERS[name] = new
 
     def serve_tcp(self, port: int, certificate: bytes = b"", key: bytes = b"") -> str:
         """Listen on 127.0.0.1, too: with TLS only where a certificate is given. Returns the DSN."""
