@@ -1,6 +1,7 @@
 """The bus by TLS: from the first byte, with our CA and the configured name only, or not at all."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -166,6 +167,20 @@ async def test_a_client_ends_after_a_handshake_that_was_cut_off(tmp_path: Path) 
             await eventually(lambda: attempts >= 2, 20)
             async with asyncio.timeout(20):
                 await client.close()
+
+
+async def test_a_connection_to_a_server_that_hangs_ends_without_its_answer(tmp_path: Path) -> None:
+    """asyncio would wait 30 s for the end of TLS."""
+    async with serving(tmp_path) as server, contextlib.AsyncExitStack() as stack:
+        settings = server.settings("policy")
+        connection = await stack.enter_async_context(Connection(settings, name="policy", inbox_prefix=inbox("policy")))
+        await connection.wait_connected()
+        server.freeze()
+        try:
+            async with asyncio.timeout(20):
+                await stack.aclose()
+        finally:
+            server.thaw()
 
 
 async def test_a_refused_client_leaves_no_socket_open(tmp_path: Path) -> None:

@@ -218,20 +218,27 @@ async def test_agents_that_start_again_change_no_tunnel_and_announce_nothing_new
     assert counts.lost == 0
 
 
-async def test_agent_keeps_its_tunnel_without_any_server_and_reports_it_later(
-    fleet: AgentPair,
-) -> None:
+@pytest.mark.parametrize("bus", ["stopped", "hanging"])
+async def test_agent_keeps_its_tunnel_without_any_server_and_reports_it_later(fleet: AgentPair, bus: str) -> None:
     control, hub, spoke = fleet
     await control.publish(star())
     await asyncio.gather(up(control, "spoke"), up(control, "hub"))
     since = control.count
-    await control.server.stop()
-    await spoke.restart()
-    await spoke.gateway.stop()
-    await spoke.gateway.start()
-    await spoke.gateway.has(1)
-    assert await spoke.gateway.ping(hub.gateway.protected)
-    await control.server.start()
+    if bus == "stopped":
+        await control.server.stop()
+    else:
+        control.server.freeze()
+    try:
+        await spoke.restart()
+        await spoke.gateway.stop()
+        await spoke.gateway.start()
+        await spoke.gateway.has(1)
+        assert await spoke.gateway.ping(hub.gateway.protected)
+    finally:
+        if bus == "stopped":
+            await control.server.start()
+        else:
+            control.server.thaw()
     await up(control, "spoke", since)
 
 

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from warren_bus.connect_backoff import Uniform
-from warren_bus.dial import Callbacks, Dialer
+from warren_bus.dial import Callbacks, Dialer, PatchedClient
 from warren_bus.errors import InvalidSettingError, NotConnectedError
 from warren_bus.settings import BusSettings
 from warren_trust.errors import InvalidKeyError
@@ -23,6 +23,7 @@ from warren_trust.errors import InvalidKeyError
 log = structlog.get_logger("warren_bus")
 
 FLUSH_TIMEOUT = 2  # s for what was published before a clean stop
+CLOSE_TIMEOUT = 2.0  # s for the server to end TLS
 CALLBACK_RETRY = 1.0  # s until a failed callback is called again
 CANCEL_TIMEOUT = 1.0  # s for a task to end before it is cancelled again
 
@@ -46,7 +47,7 @@ class Connection:
         """`return_spread_s`: the second attempt comes at a random moment within so many seconds."""
         self.name = name
         self._dialer = Dialer(settings, name, inbox_prefix, rng, return_spread_s)
-        self._client: Client | None = None
+        self._client: PatchedClient | None = None
         self._up = asyncio.Event()
         self._closed = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
@@ -75,7 +76,7 @@ class Connection:
             with suppress(NatsError, TimeoutError, OSError):
                 if client.is_connected:
                     await client.flush(timeout=FLUSH_TIMEOUT)
-            await client.close()
+            await client.end(CLOSE_TIMEOUT)
 
     @property
     def client(self) -> Client:

@@ -152,6 +152,14 @@ class PatchedClient(Client):
             writer.transport.abort()
         self._close_socket()
 
+    async def end(self, limit_s: float) -> None:
+        """Close it within so many seconds: a server that hangs does not end TLS either, for which asyncio would wait half a minute."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await self.close()
+        except TimeoutError:
+            self._abort_socket()
+
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         """Send the PING after the pending commands.
 
