@@ -12,8 +12,9 @@ from warren_agent.errors import DriverUnavailableError
 from warren_contracts.explanation import Cause
 from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
 from warren_intent.diagnosis import explain, situation_of
+from warren_testkit.lab.agents import gateway_record
 from warren_testkit.lab.gateways import Gateway, Watched, WatchedDriver
-from warren_testkit.lab.userspace_gateways import WatchedUserspace
+from warren_testkit.lab.userspace_gateways import LocalUserspaceAgent, WatchedUserspace
 from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
@@ -103,6 +104,33 @@ async def test_a_branch_without_networks_gets_a_virtual_address_and_keeps_it(
             assert hub.gateway.network in spoke.gateway.namespace.run("ip", "route", "show", "dev", "warren0")
             await spoke.driver.delete_tunnel(config.name)
             assert vip not in spoke.gateway.namespace.run("ip", "address")
+
+
+async def test_a_policy_with_pools_gives_a_branch_without_networks_an_address(pair: tuple[Gateway, Gateway]) -> None:
+    """From the policy to the status, by agents at both ends."""
+    hub, spoke = pair
+    nothing = {"subnets": (), "endpoints": (), "echo_addresses": ()}
+    records = [gateway_record(hub, "hub"), gateway_record(spoke, "branch").model_copy(update=nothing)]
+    topology = {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"], "pools": ["10.200.0.0/24"]}
+    async with contextlib.AsyncExitStack() as stack:
+        agents = [LocalUserspaceAgent(gateway, records) for gateway in pair]
+        for agent in agents:
+            await agent.start_daemon()
+            stack.push_async_callback(agent.stop)
+            await agent.start()
+            agent.give({"id": "star", "topology": topology})
+
+        async def is_up() -> bool:
+            found = [await agent.userspace.list_tunnels() for agent in agents]
+            return all(it and it[0].state is TunnelState.UP for it in found)
+
+        await eventually(is_up, 60)
+        (at_hub,), (at_spoke,) = [await agent.userspace.list_tunnels() for agent in agents]
+        assert (at_hub.name, at_hub.policy) == (at_spoke.name, at_spoke.policy) == ("hub+spoke", "star")
+        (vip,) = at_spoke.link.local_vips
+        assert at_hub.link.remote_vips == (vip,)
+        assert await spoke.ping(hub.protected, source=str(vip))
+        assert await hub.ping(str(vip))
 
 
 async def test_an_edit_is_made_without_a_gap(pair: tuple[Gateway, Gateway]) -> None:
