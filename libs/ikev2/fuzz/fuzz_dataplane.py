@@ -67,7 +67,11 @@ def fuzz_trains(data: bytes) -> None:
         at = number % len(rows)
         cut = piece[: len(rows[at])]
         rows[at] = cut + rows[at][len(cut) :]
-    feed.push(rows, len(rows[0]), data[0] & 3 if data else 0)
+    stride, tos = len(rows[0]), data[0] & 3 if data else 0
+    if data and data[0] & 8:  # two trains that wait together
+        feed.push_all([(rows[:3], stride, tos), (rows[3:], stride, tos)])
+    else:
+        feed.push(rows, stride, tos)
     feed.check()
 
 
