@@ -13,7 +13,7 @@ from warren_testkit.examples import examples
 from warren_testkit.ikev2.dataplane import Feed, child, comparable, counting_random, tcp_packet
 
 
-@examples(150)
+@examples(80)
 @given(
     st.lists(
         st.tuples(st.integers(1, 60), st.integers(0, 14), st.sampled_from((True, True, True, False))),
@@ -103,7 +103,7 @@ def with_checksums(packet: bytearray) -> bytes:
     return bytes(packet)
 
 
-@examples(200)
+@examples(100)
 @given(
     st.sampled_from((4, 6)),
     st.sampled_from((64, 333, 901, 1348)),
