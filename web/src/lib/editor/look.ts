@@ -25,6 +25,8 @@ export const look = EditorView.theme({
   '.cm-deletedChunk': { backgroundColor: 'var(--color-down-ground) !important' },
   '.cm-deletedChunk del, .cm-deletedText': { textDecoration: 'none', background: 'none !important' }, // red on red is hard to read
   '.cm-changedText': { background: 'none !important' },
+  '.cm-collapsedLines': { backgroundImage: 'none !important', backgroundColor: 'var(--color-ground) !important', color: 'var(--color-soft) !important' },
+  '.cm-collapsedLines:before, .cm-collapsedLines:after': { content: '"⋯" !important' }, // few fonts have the usual sign
 })
 
 export const highlighting = syntaxHighlighting(
