@@ -31,6 +31,7 @@ export interface MinuteChart {
 
 const HEIGHT_PX = 150
 const HATCH_PX = 6
+const HEADROOM = 1.05 // so that the largest value is no edge of the drawing
 const COLOURS = { in: '--color-accent', out: '--color-degraded', text: '--color-soft', line: '--color-line', edge: '--color-edge' } as const
 // Powers of two, as sizes are named by them.
 const BYTE_STEPS = Array.from({ length: 56 }, (_, power) => 2 ** power)
@@ -48,7 +49,7 @@ export function createChart(place: HTMLElement, first: ChartData, choose: (at: n
       height: HEIGHT_PX,
       legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
-      scales: { x: { time: true, range: () => [data.from, data.to] }, y: { range: () => [0, data.top] } },
+      scales: { x: { time: true, range: () => [data.from, data.to] }, y: { range: () => [0, data.top * HEADROOM] } },
       axes: [
         { ...axis, space: 60, size: 28, incrs: TIME_STEPS, values: (_, splits) => splits.map((it) => minuteOfDay(it * 1_000)) },
         { ...axis, space: 28, size: 74, incrs: BYTE_STEPS, values: (_, splits) => splits.map(bytes) },
