@@ -27,7 +27,7 @@ from warren_agent.host_identity import boot_id
 
 # Returns at once: a waiting command holds one of charon's threads, and eight of them stop it altogether (issue 2776).
 AT_ONCE = "-1"
-_READINGS = 5  # of the clocks next to `stats`; a second rarely begins in two that follow each other
+_READINGS = 12  # of the clocks next to `stats`; on a busy machine one may take half a second, in which a second begins
 _GONE = ("not found", "no matching SAs to terminate found")
 
 
