@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
@@ -89,13 +90,13 @@ async def bus(tmp_path: Path) -> AsyncIterator[RealServer]:
         yield server
 
 
-@pytest.fixture
-async def process(tmp_path: Path) -> AsyncIterator[StartProcess]:
-    """Makes processes; whatever still runs at the end is killed."""
+@asynccontextmanager
+async def processes(folder: Path) -> AsyncIterator[StartProcess]:
+    """Makes processes with their logs in `folder`; whatever still runs at the end is killed."""
     made: list[Process] = []
 
     def make(module: str, environ: Mapping[str, str]) -> Process:
-        made.append(Process(module, environ, tmp_path / f"{module}-{len(made)}.log"))
+        made.append(Process(module, environ, folder / f"{module}-{len(made)}.log"))
         return made[-1]
 
     try:
@@ -106,10 +107,32 @@ async def process(tmp_path: Path) -> AsyncIterator[StartProcess]:
 
 
 @pytest.fixture
+async def process(tmp_path: Path) -> AsyncIterator[StartProcess]:
+    """See `processes`."""
+    async with processes(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture
 async def stack(bus: RealServer, own_database: PostgresServer, process: StartProcess) -> AsyncIterator[Stack]:
     """The registry and the callout as processes, on a bus and a database of their own."""
     async with AsyncExitStack() as exits:
         made = Stack(bus, own_database, process, exits)
+        await made.start()
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """The same for all tests of a module that end none of its processes; they need names of their own, and the module's loop."""
+    folder = tmp_path_factory.mktemp("stack")
+    async with (
+        RealServer(folder / "bus") as bus,
+        kept_streams(bus),
+        processes(folder) as make,
+        AsyncExitStack() as exits,
+    ):
+        made = Stack(bus, exits.enter_context(postgres_server()), make, exits)
         await made.start()
         yield made
 

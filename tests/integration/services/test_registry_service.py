@@ -1,6 +1,7 @@
 """The registry and the auth callout as processes, on a real nats-server and a real PostgreSQL."""
 
 import asyncio
+import base64
 import shutil
 import signal
 import time
@@ -9,12 +10,54 @@ import pytest
 
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_contracts.commands import CreateOperatorToken, Empty, OperatorToken, PeerChange, RevokePeer, Role
+from warren_bus.rpc import exchange
+from warren_contracts import subjects
+from warren_contracts.commands import (
+    CreateOperatorToken,
+    Empty,
+    FleetDirectory,
+    OperatorToken,
+    Page,
+    PeerChange,
+    PeerList,
+    RevokePeer,
+    Role,
+)
 from warren_contracts.documents import Whoami
 from warren_contracts.peers import PeerSummary, PresenceState
-from warren_contracts.problems import UnavailableError, WarrenError
+from warren_contracts.problems import InvalidInputError, UnavailableError, WarrenError
+from warren_contracts.tokens import trust_anchors
 from warren_testkit.registry.stack import HUB_SPOKE, Agent, Stack, last_event, raw_connect, refused, seeds, until
 from warren_trust.keys import read_seed
+from warren_trust.signing import Verifier, parse_signed, verify_trust
+
+
+async def test_a_host_joins_by_token_and_is_a_peer_afterwards(stack: Stack) -> None:
+    token = await stack.join_token("branch", subnets=["10.2.0.0/16"])
+    agent = Agent(stack, "spoke-1")
+    answer = await agent.enrol(token)
+    assert (answer.peer, answer.tags, answer.epoch) == ("spoke-1", ("branch",), 1)
+    assert base64.b64decode(answer.root) == trust_anchors(token).root
+    trust = verify_trust(answer.root, answer.trust)
+    assert trust.registry == stack.bus.public_keys["registry-signing"]
+
+    connection = await agent.connect()
+    subject = subjects.rpc_agent("spoke-1", "whoami")
+    message = await exchange(connection.client, subject, b"{}")
+    signed = parse_signed(subject, message.headers, message.data)
+    Verifier(trust).verify(signed)
+    me = Whoami.model_validate_json(signed.payload)
+    assert (me.peer, me.tags, me.epoch) == ("spoke-1", ("branch",), 1)
+    assert me.trust == answer.trust
+
+    await agent.announce(subnets=["10.2.1.0/24"], endpoints=["192.0.2.7"])
+    with pytest.raises(InvalidInputError, match="not within the networks that the join token allows"):
+        await agent.announce(subnets=["10.3.0.0/16"])
+    listed = await stack.ask("peers", Page(), PeerList)
+    assert [peer.peer for peer in listed.peers] == ["spoke-1"]
+    assert str(listed.peers[0].record.subnets[0]) == "10.2.1.0/24"
+    fleet = await stack.ask("directory", Page(), FleetDirectory)
+    assert (fleet.tags, [record.peer for record in fleet.peers]) == (("branch",), ["spoke-1"])
 
 
 async def test_new_tags_and_a_revocation_end_connections_at_once(stack: Stack) -> None:
