@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
 
-_NEW_CLUSTERS: dict[str, IO[bytes]] = {}
-"""Archives of a cluster that was never started, by the installation that has made it. The files have no name, so none is left."""
+_NEW_CLUSTERS: dict[str, int] = {}
+"""Archives of a cluster that was never started, by the installation that has made it: descriptors of memory, so no file is left."""
 START_LIMIT = 60  # s for initdb and start on a busy machine; 1 s is usual
 
 
@@ -49,7 +48,7 @@ class PostgresServer:
         """By initdb, or as a copy of what initdb has made for an earlier server of this process: 0.05 s instead of 0.4 s."""
         name = self._binaries.parent.name
         if name in _NEW_CLUSTERS:
-            _NEW_CLUSTERS[name].seek(0)
+            os.lseek(_NEW_CLUSTERS[name], 0, os.SEEK_SET)
             command = ["tar", "--extract", "--preserve-permissions", "--directory", str(self._folder)]
             subprocess.run(command, stdin=_NEW_CLUSTERS[name], check=True)
             return
@@ -57,7 +56,7 @@ class PostgresServer:
             "initdb", "--pgdata", str(self._data), "--username=postgres", "--auth=trust", "--no-sync",
             "--encoding=UTF8", "--locale=C", "--no-instructions",
         )  # fmt: skip
-        new = tempfile.TemporaryFile()  # noqa: SIM115 - open to the end of this process
+        new = os.memfd_create("cluster")
         subprocess.run(["tar", "--create", "--directory", str(self._folder), "data"], stdout=new, check=True)
         _NEW_CLUSTERS[name] = new
 
