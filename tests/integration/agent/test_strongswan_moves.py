@@ -73,6 +73,7 @@ async def test_tunnel_of_a_gateway_whose_address_changes_moves_with_it(lab: Lab,
 
                 await eventually(has_moved, LIMIT, f"the tunnel at {address}")
                 assert ({sa.unique_id for sa in await spoke.ike_sas()} == {before.unique_id}) is mobike
+            await spoke.has(1)
             held = await spoke.held()
             again = LocalAgent(spoke, records)
             await again.start()

@@ -40,7 +40,7 @@ def _patience(plane: DataPlane) -> dict[str, str | Settings]:
 
 
 class Held(NamedTuple):
-    """What a charon holds: its connections as it lists them, and each CHILD_SA by names, unique ids and SPIs."""
+    """What a charon holds: its connections as it lists them, and each CHILD_SA that carries traffic by names, unique ids and SPIs."""
 
     connections: tuple[bytes, ...]
     sas: frozenset[tuple[str, int, str, int, str, str]]
@@ -138,6 +138,7 @@ class Gateway:
                     (str(sa.handle), sa.unique_id, str(child.handle), child.unique_id, child.spi_in, child.spi_out)
                     for sa in await charon.sas()
                     for child in sa.children
+                    if child.carries
                 ),
             )
         finally:
