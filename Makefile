@@ -118,7 +118,7 @@ CHECKS := $(PARTS:%=check-%)
 $(CHECKS): check-%:
 	$(call logged,check-$*,WARREN_EXAMPLES=check $(PY) -m pytest -q -o cache_dir=build/pytest-$* -m '$(USUAL) and not slow' $(PART_$*) $(ARGS))
 
-check: venv build/.compiled ## lint and unit tests without the slow ones, without root: in about a minute
+check: venv build/.compiled ## lint and unit tests without the slow ones, without root: in a minute and a half
 	@$(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going lint-types $(CHECKS) $(LINTS)
 
 # Of the tests on real parts those of one file stay in one process. They take long, so they begin first, and the longest files

@@ -33,6 +33,7 @@ def test_nothing_is_said_where_nobody_answers(run: Run) -> None:
     assert complete(run, "peers --url http://127.0.0.1:1 show sp") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [

@@ -40,6 +40,7 @@ def test_a_group_without_a_verb_shows_its_help(run: Run) -> None:
     assert "What the operator states" in result.output
 
 
+@pytest.mark.slow
 def test_a_defect_is_one_line_and_a_traceback_at_level_debug() -> None:
     code = (
         "from warren_cli.main import app\nfrom warren_cli.remote import peers\n"
@@ -108,6 +109,7 @@ def test_captures_and_keys_without_end_are_refused(tmp_path: Path) -> None:
     assert "/dev/zero: more than 1,000,000 bytes" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("closed", "arguments", "code", "said"),
     [

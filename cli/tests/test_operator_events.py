@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
@@ -57,6 +58,7 @@ def test_an_event_line_says_why_a_tunnel_changed_and_since_when() -> None:
     assert "reason" not in calm
 
 
+@pytest.mark.slow
 def test_a_follower_prints_what_comes_and_ends_cleanly_on_ctrl_c(api: LiveApi, tmp_path: Path) -> None:
     token = write(tmp_path, "token", TOKENS[Role.VIEWER])
     command = [str(Path(sys.executable).with_name("warren")), "events", "--follow", "--after", "0", "--json"]
@@ -75,6 +77,7 @@ def test_a_follower_prints_what_comes_and_ends_cleanly_on_ctrl_c(api: LiveApi, t
     assert (process.returncode, out, err) == (130, "", "")
 
 
+@pytest.mark.slow
 def test_a_follower_resumes_when_the_api_server_returns(tmp_path: Path) -> None:
     token = write(tmp_path, "token", TOKENS[Role.VIEWER])
     command = [str(Path(sys.executable).with_name("warren")), "events", "--follow", "--after", "0", "--json"]

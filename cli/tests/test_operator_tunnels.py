@@ -117,6 +117,7 @@ def test_rekey_and_restart_order_the_agent_of_one_end(run: Run, fleet: LiveApi) 
     ]
 
 
+@pytest.mark.slow
 def test_watch_prints_again_when_a_tunnel_changes_and_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(TOKENS[Role.ADMIN])

@@ -88,6 +88,7 @@ async def test_the_worst_tunnel_is_first_and_changes_are_followed(live: LiveApi)
         assert screen.failure is None
 
 
+@pytest.mark.slow
 async def test_an_api_server_that_is_gone_is_said_and_nothing_is_shown_as_live(live: LiveApi) -> None:
     live.bus.tunnels["a+hub"] = tunnel("a+hub", TunnelState.UP)
     with client(live) as api:
@@ -107,6 +108,7 @@ async def test_an_api_server_that_is_gone_is_said_and_nothing_is_shown_as_live(l
             await pilot.press("ctrl+c")
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_ends_it_cleanly(live: LiveApi, tmp_path: Path) -> None:
     live.bus.tunnels["a+hub"] = tunnel("a+hub", TunnelState.UP)
     token = write(tmp_path, "token", TOKENS[Role.ADMIN])

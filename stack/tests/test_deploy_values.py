@@ -103,6 +103,7 @@ def test_folders_of_an_earlier_release_are_given_to_their_users(deployment: Depl
     assert (wrong.exit_code, "must be NAME=FOLDER" in wrong.output) == (1, True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to other users")
 def test_keys_is_repeated_with_its_one_capability_when_the_folders_are_others(tmp_path: Path) -> None:
     """As the container is restarted: root without CAP_DAC_OVERRIDE cannot look into what it has given away."""

@@ -29,6 +29,7 @@ def test_every_released_model_is_frozen_as_it_is(name: str) -> None:
     assert path.read_text() == frozen_text(released_models()[name]), f"{name} has changed: run `make docs`"
 
 
+@pytest.mark.slow
 def test_freezing_refuses_what_breaks_and_writes_nothing(tmp_path: Path) -> None:
     assert freeze(tmp_path) == []
     path = tmp_path / "Presence.json"

@@ -65,6 +65,7 @@ def test_clear_text_is_an_explicit_setting_and_on_loopback(given: dict[str, str]
     assert ApiSettings(http_cleartext="allow").certificate() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_it_serves_without_a_bus_says_so_and_ends_cleanly(tmp_path: Path, scheme: str) -> None:
     seed, port = tmp_path / "api.seed", free_port()
