@@ -212,7 +212,9 @@ fuzz: venv ## coverage-guided fuzzing of IKEv2 and the data plane, FUZZ_SECONDS=
 		../venv/bin/python ../../libs/ikev2/fuzz/fuzz_dataplane.py $$target -max_total_time=$(FUZZ_SECONDS) -max_len=1500 || exit 1; \
 	done
 
+# Without wireguard-go its rows are left out: the line says why.
 bench: setup venv page ## side-by-side measurements: make bench, make bench ONLY=fanout
+	@deploy/debian/wireguard-go.sh build/wireguard-go || true
 	$(PY) bench --only '$(ONLY)'
 
 docs: venv ## write the generated documents and the frozen JSON Schemas
