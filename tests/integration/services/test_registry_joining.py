@@ -14,9 +14,8 @@ from warren_bus.connection import Connection
 from warren_bus.rpc import call, exchange
 from warren_bus.settings import BusSettings
 from warren_contracts import subjects
+from warren_contracts.authentication import Authenticate, Authenticated
 from warren_contracts.commands import (
-    Authenticate,
-    Authenticated,
     CreateOperatorToken,
     Empty,
     OperatorToken,

@@ -13,13 +13,15 @@ from pydantic import Field, StringConstraints
 from warren_contracts.addresses import IPNetwork
 from warren_contracts.base import STRICT_INT, Document, Input, StrictBool, Whole
 from warren_contracts.documents import SignedDocument
-from warren_contracts.names import PeerId, PolicyId, SaReference, Tag, TunnelName
+from warren_contracts.names import PeerId, PolicyId, SaReference, Scope, Tag, TunnelName
 from warren_contracts.peers import JoinTokenRequest, PeerRecord, PeerSummary, Priority
 from warren_contracts.plan_mark import PlanMark
 from warren_contracts.policy import Policy
 from warren_contracts.problems import InvalidField
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.subjects import Audience
+
+MAX_ENDS = 10_000  # peers of one question: 64 bytes each at most, of a message of 1 MB
 
 Actor = Annotated[str, StringConstraints(max_length=256)]
 ClientAddress = Annotated[str, StringConstraints(pattern=r"^[ -~]{0,64}$")]
@@ -217,11 +219,13 @@ class CreateOperatorToken(OperatorCommand):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,63}$")]
     role: Role
     lifetime: Annotated[int, Field(ge=60), STRICT_INT] | None = None  # s; None: does not expire
+    scope: Scope | None = None  # None: the whole fleet
 
 
 class OperatorToken(Document):
     name: str
     role: Role
+    scope: Scope | None = None
     token: Annotated[str, Field(repr=False)]
 
 
@@ -263,6 +267,7 @@ class OperatorTokenSummary(Document):
     created_at: datetime
     expires_at: datetime | None = None
     sha256_prefix: str = ""
+    scope: Scope | None = None  # the tags whose peers it is for; None: the whole fleet
 
 
 class OperatorTokenList(Document):
@@ -304,25 +309,18 @@ class EpochFollowed(Document):
     revision: int
 
 
-class Authenticate(Input):
-    """Look up the owner of a bearer token, by the token's SHA-256 (hexadecimal), never by the token."""
-
-    token_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Authenticated(Document):
-    name: str
-    role: Role
-
-
 class ListTunnels(Input):
-    """A page of the tunnels, by name. `lean`: without SAs, counters and evidence, a fifth of the size."""
+    """A page of the tunnels, by name. `lean`: without SAs, counters and evidence, a fifth of the size.
+
+    `ends`: only tunnels with at least one of these ends. Then `next_after` is the name of a tunnel with one, too.
+    """
 
     after: str = ""
     limit: Annotated[int, Field(ge=1, le=500)] = 200
     peer: PeerId | None = None
     state: TunnelState | None = None
     lean: bool = False
+    ends: Annotated[tuple[PeerId, ...], Field(max_length=MAX_ENDS)] | None = None
 
 
 class TunnelList(Document):

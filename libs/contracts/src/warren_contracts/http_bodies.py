@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from warren_contracts.base import STRICT_INT, Document, Input, StrictBool, Whole
 from warren_contracts.commands import Role
-from warren_contracts.names import NAME_PATTERN, PolicyId, Tag
+from warren_contracts.names import NAME_PATTERN, PolicyId, Scope, Tag
 from warren_contracts.peers import Priority
 from warren_contracts.plan_mark import PlanMark
 from warren_contracts.policy import Policy
@@ -55,11 +55,16 @@ class PeerPriority(Input):
 
 
 class OperatorTokenRequest(Input):
-    """A new bearer token; `lifetime` in seconds, none: until it is removed."""
+    """A new bearer token; `lifetime` in seconds, none: until it is removed.
+
+    `scope`: it is for the peers that carry at least one of these tags, and their tunnels; none: for the whole fleet. An empty list is
+    refused.
+    """
 
     name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     role: Role
     lifetime: Annotated[int, Field(ge=60), STRICT_INT] | None = None
+    scope: Scope | None = None
 
 
 class NewEpoch(Input):
@@ -82,10 +87,11 @@ class SignIn(Input):
 
 
 class SignedIn(Document):
-    """Who is signed in. `expires_at`: the end of the session; null for a bearer token."""
+    """Who is signed in. `expires_at`: the end of the session; null for a bearer token. `scope`: null for the whole fleet."""
 
     name: str
     role: Role
+    scope: Scope | None = None
     expires_at: datetime | None = None
 
 

@@ -7,7 +7,7 @@ for both (63: one DNS label, RFC 1035 section 2.3.4, so that a peer id is also a
 import re
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 NAME_PATTERN = r"^[a-z0-9_-]{1,63}$"
 _NAME = re.compile(NAME_PATTERN)
@@ -16,6 +16,15 @@ _NOT_NAME = re.compile(r"[^a-z0-9_-]+")
 PeerId = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Tag = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 PolicyId = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
+# The scope of an operator's token: it is for the peers that carry at least one of these tags. None, where a scope is optional, is the
+# whole fleet; an empty one is refused wherever it is read, so that a scope that was lost on the way does not become the whole fleet.
+MAX_SCOPE_TAGS = 64
+Scope = Annotated[
+    tuple[Tag, ...],
+    Field(min_length=1, max_length=MAX_SCOPE_TAGS),
+    AfterValidator(lambda tags: tuple(sorted(set(tags)))),
+]
 
 # An explicit tunnel has the name that the policy gives it; a derived one is named by its two ends in order, `hub-1+spoke-2`.
 # A peer id contains no `+`, so names never collide; `~` is reserved for the generations of a tunnel inside a driver.

@@ -1,11 +1,13 @@
 """The history of tunnels and peers: what happened to one tunnel, and the fleet at an instant."""
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from warren_contracts.base import STRICT_INT, Document, Input
+from warren_contracts.commands import MAX_ENDS
 from warren_contracts.names import PeerId, PolicyId, TunnelName
 from warren_contracts.peers import PresenceState
 from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
@@ -76,6 +78,15 @@ class HistoryStrip(Document):
     up_ratio: float | None = None  # of the seconds that are known; None: none are
 
 
+def up_ratio(buckets: Iterable[Mapping[TunnelState, float]]) -> float | None:
+    """The part of the known seconds in which a tunnel was up or stood by; None: none are known. `unknown`: its ends were silent."""
+    known = up = 0.0
+    for bucket in buckets:
+        known += sum(bucket.values()) - bucket.get(TunnelState.UNKNOWN, 0.0)
+        up += bucket.get(TunnelState.UP, 0.0) + bucket.get(TunnelState.STANDBY, 0.0)
+    return round(up / known, 6) if known else None
+
+
 class TunnelHistory(Document):
     """A page of entries, and the strips of the last 24 hours and 7 days on the first page."""
 
@@ -110,11 +121,15 @@ class TunnelCounters(Document):
 
 
 class FleetAtQuery(Input):
-    """The tunnels as they were observed at an instant, in order of names."""
+    """The tunnels as they were observed at an instant, in order of names.
+
+    `ends`: only tunnels with at least one of these ends; all numbers and peers of the reply are of them only, too.
+    """
 
     at: AwareDatetime
     after: Annotated[str, StringConstraints(max_length=127)] = ""
     limit: Annotated[int, Field(ge=1, le=500), STRICT_INT] = 200
+    ends: Annotated[tuple[PeerId, ...], Field(max_length=MAX_ENDS)] | None = None
 
 
 class PeerAt(Document):

@@ -9,13 +9,12 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from warren_contracts.audit import AuditLog, AuditVerification, PolicyAuditLog
+from warren_contracts.authentication import Authenticate, Authenticated
 from warren_contracts.bus_queries import EventPage, FleetTrust, GetPublishedSet, ReadEvents
 from warren_contracts.commands import (
     AdvanceEpoch,
     ApplyPolicies,
     ApplyReply,
-    Authenticate,
-    Authenticated,
     CreateJoinToken,
     CreateOperatorToken,
     DeletePolicies,
@@ -68,6 +67,7 @@ from warren_contracts.policy_history import (
     ListHistory,
     PolicyHistory,
 )
+from warren_contracts.scope import ListAudit, ListPeers, ListScopedPeers, ScopedPeers
 from warren_contracts.status import FleetTunnel
 from warren_contracts.tunnel_history import (
     FleetAtQuery,
@@ -107,7 +107,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("policy", "events", ReadEvents, EventPage, Role.VIEWER),
     Command("policy", "follow_epoch", FollowEpoch, EpochFollowed),
     Command("policy", "health", Empty, Health, Role.VIEWER),
-    Command("registry", "peers", Page, PeerList, Role.VIEWER),
+    Command("registry", "peers", ListPeers, PeerList, Role.VIEWER),
     Command("registry", "peer", GetPeer, PeerSummary, Role.VIEWER),
     Command("registry", "trust", Empty, FleetTrust, Role.VIEWER),
     Command("registry", "records", DirectoryPageRequest, DirectoryPage, Role.VIEWER),
@@ -123,7 +123,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("registry", "operator_tokens", Page, OperatorTokenList),
     Command("registry", "remove_operator_token", RemoveOperatorToken, OperatorTokenSummary),
     Command("registry", "advance_epoch", AdvanceEpoch, EpochReply),
-    Command("registry", "audit", Page, AuditLog),
+    Command("registry", "scoped_peers", ListScopedPeers, ScopedPeers),
+    Command("registry", "audit", ListAudit, AuditLog),
     Command("registry", "authenticate", Authenticate, Authenticated),
     Command("registry", "health", Empty, Health),
     Command("metrics", "tunnels", ListTunnels, TunnelList, Role.VIEWER),

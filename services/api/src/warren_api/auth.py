@@ -13,7 +13,8 @@ from hashlib import sha256
 
 from warren_api.errors import TooManyFailedTokensError
 from warren_api.ports import Bus
-from warren_contracts.commands import Authenticate, Authenticated, OperatorTokenList, Page, Role
+from warren_contracts.authentication import Authenticate, Authenticated
+from warren_contracts.commands import OperatorTokenList, Page, Role
 from warren_contracts.problems import ForbiddenError, NotFoundError, UnauthorizedError
 from warren_contracts.token_bucket import RateLimiter
 from warren_contracts.verbs import includes
@@ -86,10 +87,10 @@ class Authenticator:
                 self._existing = (self._clock(), frozenset(found))
             return self._existing[1]
 
-    def was_known(self, digest: str) -> bool:
-        """Whether the token of this SHA-256 was valid recently. Only for the details of a health reply."""
+    def was_known_for_all(self, digest: str) -> bool:
+        """Whether the token of this SHA-256 was valid recently, for the whole fleet. Only for the details of a health reply."""
         held = self._known.get(digest)
-        return held is not None and held[0] + MEMORY_SECONDS > self._clock()
+        return held is not None and held[0] + MEMORY_SECONDS > self._clock() and held[1].scope is None
 
 
 def digest_of(authorization: str | None) -> str:

@@ -138,3 +138,11 @@ class MovedToBusError(WarrenError):
     code: ClassVar[str] = "on-the-bus"
     title: ClassVar[str] = "Moved to the bus"
     status: ClassVar[int] = 410
+
+
+class ScopeTooLargeError(WarrenError):
+    """The scope of this token has more than 10,000 peers: use a token with fewer tags, or one for the whole fleet."""
+
+    code: ClassVar[str] = "scope-too-large"
+    title: ClassVar[str] = "Scope too large"
+    status: ClassVar[int] = 403

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from warren_bus.headers import HEADER_REQUEST_INFO
 from warren_contracts import subjects
+from warren_contracts.authentication import Authenticate
 from warren_contracts.commands import (
     AdvanceEpoch,
-    Authenticate,
     CreateJoinToken,
     CreateOperatorToken,
     Empty,
@@ -32,6 +32,7 @@ from warren_contracts.commands import (
 )
 from warren_contracts.documents import DirectoryPageRequest, EnrolRequest
 from warren_contracts.peers import Announcement
+from warren_contracts.scope import ListAudit, ListPeers, ListScopedPeers
 from warren_registry.presence.connections import ConnectionHost, parse_host
 from warren_registry.service import Registry
 from warren_service.broker import Broker, reply
@@ -102,7 +103,7 @@ def register_services(verbs: VerbServer, registry: Registry, signer: Signer) -> 
     async def authenticate(query: Authenticate) -> BaseModel:
         return await registry.authenticate(query.token_sha256)
 
-    _subscribe(verbs, "peers", Page, registry.peers)
+    _subscribe(verbs, "peers", ListPeers, registry.peers)
     _subscribe(verbs, "peer", GetPeer, peer)
     _subscribe(verbs, "retag", PeerChange, registry.retag)
     _subscribe(verbs, "set_priority", SetPriority, registry.set_priority)
@@ -118,7 +119,8 @@ def register_services(verbs: VerbServer, registry: Registry, signer: Signer) -> 
     _subscribe(verbs, "trust", Empty, trust)
     _subscribe(verbs, "authenticate", Authenticate, authenticate)
     _subscribe(verbs, "advance_epoch", AdvanceEpoch, registry.advance_epoch)
-    _subscribe(verbs, "audit", Page, registry.audit)
+    _subscribe(verbs, "scoped_peers", ListScopedPeers, registry.scoped_peers)
+    _subscribe(verbs, "audit", ListAudit, registry.audit)
 
     @verbs.verb("records")
     async def records(command: DirectoryPageRequest) -> NatsResponse:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from warren_contracts.addresses import IPNetwork
 from warren_contracts.audit import AuditEntry
 from warren_contracts.documents import SignedDocument
-from warren_contracts.names import PeerId, PublicKey, Tag
+from warren_contracts.names import PeerId, PublicKey, Scope, Tag
 from warren_contracts.subjects import Audience
 from warren_registry.directory.model import PublishedState, RecordKey
 from warren_registry.enrolment.model import JoinTokenRow
@@ -106,12 +106,23 @@ class PeerRows(Protocol):
         """Endpoint addresses of other members within any of these networks."""
         ...
 
-    async def save(self, peer: Peer) -> None:
-        """Write the row, its networks and addresses, and (when it is revoked) its revoked key."""
+    async def save(self, peer: Peer, tagged_at: datetime | None = None) -> None:
+        """Write the row, its networks and addresses, and (when it is revoked) its revoked key.
+
+        `tagged_at`: since when it has carried the tags that are new; None: since it was enrolled.
+        """
         ...
 
-    async def page(self, after: str, limit: int, *, revoked: bool) -> tuple[Peer, ...]: ...
+    async def page(self, after: str, limit: int, *, revoked: bool, scope: Scope | None = None) -> tuple[Peer, ...]: ...
     async def changed_since(self, version: int) -> tuple[Peer, ...]: ...
+
+
+class ScopeRows(Protocol):
+    """Which peers carry which tags, and since when; `PeerRows.save` writes it."""
+
+    async def holders(self, scope: Scope, after: str, limit: int) -> tuple[tuple[PeerId, datetime], ...]:
+        """The peers that carry a tag of a scope, revoked ones too, in order, each with the moment since when."""
+        ...
 
 
 class JoinTokenRows(Protocol):
@@ -180,7 +191,9 @@ class AuditRows(Protocol):
         """Add an entry; its number is given by the table."""
         ...
 
-    async def page(self, after: int, limit: int) -> tuple[AuditEntry, ...]: ...
+    async def page(self, after: int, limit: int, scope: Scope | None = None) -> tuple[AuditEntry, ...]:
+        """With a scope: what was done to its peers and their tunnels, since they have carried a tag of it."""
+        ...
 
 
 class Tables(Protocol):
@@ -192,6 +205,8 @@ class Tables(Protocol):
     def fleet(self) -> FleetRows: ...
     @property
     def peers(self) -> PeerRows: ...
+    @property
+    def scopes(self) -> ScopeRows: ...
     @property
     def join_tokens(self) -> JoinTokenRows: ...
     @property

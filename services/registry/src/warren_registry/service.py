@@ -10,10 +10,10 @@ import structlog
 
 from warren_contracts import subjects
 from warren_contracts.audit import AuditLog
+from warren_contracts.authentication import Authenticated
 from warren_contracts.bus_queries import FleetTrust
 from warren_contracts.commands import (
     AdvanceEpoch,
-    Authenticated,
     CreateJoinToken,
     CreateOperatorToken,
     EpochReply,
@@ -46,6 +46,7 @@ from warren_contracts.documents import (
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement, JoinToken, PeerHost, PeerSummary
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError
+from warren_contracts.scope import ListAudit, ListPeers, ListScopedPeers, ScopedPeers
 from warren_contracts.subjects import Audience
 from warren_contracts.token_bucket import RateLimiter
 from warren_contracts.tokens import RandomBytes
@@ -65,6 +66,7 @@ from warren_registry.peers.orders import order_tunnel
 from warren_registry.ports import Database, Tables
 from warren_registry.presence.connections import UNKNOWN_HOST, ConnectionHost
 from warren_registry.presence.tracker import PresenceTracker
+from warren_registry.scopes import service as scopes
 from warren_service.restore_guard import RestoreGuard
 
 log = structlog.get_logger(__name__)
@@ -206,9 +208,13 @@ class Registry:
         async with self._database.transaction() as tables:
             return FleetTrust(root=self._trust.root_key, trust=await self._trust.document(tables))
 
-    async def peers(self, page: Page) -> PeerList:
+    async def peers(self, page: ListPeers) -> PeerList:
         async with self._database.transaction() as tables:
             return await queries.list_peers(tables, page, self._presence)
+
+    async def scoped_peers(self, page: ListScopedPeers) -> ScopedPeers:
+        async with self._database.transaction() as tables:
+            return await scopes.list_scoped_peers(tables, page)
 
     async def peer(self, peer: PeerId) -> PeerSummary:
         async with self._database.transaction() as tables:
@@ -276,7 +282,9 @@ class Registry:
             now = self._clock()
             made = await operators.create_operator_token(tables, command, self._random, now)
             await record(tables, "create_operator_token", made.name, command, now)
-        log.info("operator.created", operator=made.name, role=made.role.value, actor=command.actor)
+        log.info(
+            "operator.created", operator=made.name, role=made.role.value, scope=made.scope or (), actor=command.actor
+        )
         return made
 
     async def join_tokens(self, page: Page) -> JoinTokenList:
@@ -315,7 +323,7 @@ class Registry:
         log.warning("epoch.advanced", epoch=reply.epoch, before=reply.before, actor=command.actor)
         return reply
 
-    async def audit(self, page: Page) -> AuditLog:
+    async def audit(self, page: ListAudit) -> AuditLog:
         async with self._database.transaction() as tables:
             return await list_audit(tables, page)
 

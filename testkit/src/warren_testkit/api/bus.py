@@ -68,6 +68,7 @@ class FakeBus(FakePast, FakeTokens):
         self.peers: dict[str, PeerSummary] = {}
         self.tunnels: dict[str, FleetTunnel] = {}
         self.tokens = {digest(text): role for role, text in TOKENS.items()}
+        self.scopes: dict[str, tuple[str, ...]] = {}
         self.join_tokens: dict[str, JoinTokenSummary] = {}
         self.operators: dict[str, OperatorTokenSummary] = {}
         self.calls: list[tuple[str, str, BaseModel]] = []

@@ -4,9 +4,8 @@ import base64
 from datetime import UTC, datetime
 from hashlib import sha256
 
+from warren_contracts.authentication import Authenticate, Authenticated
 from warren_contracts.commands import (
-    Authenticate,
-    Authenticated,
     CreateJoinToken,
     CreateOperatorToken,
     JoinTokenList,
@@ -32,6 +31,7 @@ class FakeTokens:
     """The verbs; `FakeBus` has the state."""
 
     tokens: dict[str, Role]
+    scopes: dict[str, tuple[str, ...]]  # of tokens that have one
     join_tokens: dict[str, JoinTokenSummary]
     operators: dict[str, OperatorTokenSummary]
 
@@ -70,17 +70,19 @@ class FakeTokens:
             raise ConflictError(f"a token of {command.name} exists already")
         self.operators[command.name] = OperatorTokenSummary(
             name=command.name, role=command.role, created_by=command.actor, created_at=NOW,
-            sha256_prefix=digest(f"new-token-of-{command.name}")[:8],
+            sha256_prefix=digest(f"new-token-of-{command.name}")[:8], scope=command.scope,
         )  # fmt: skip
         text = f"new-token-of-{command.name}"
         self.tokens[digest(text)] = command.role
-        return OperatorToken(name=command.name, role=command.role, token=text)
+        if command.scope is not None:
+            self.scopes[digest(text)] = command.scope
+        return OperatorToken(name=command.name, role=command.role, scope=command.scope, token=text)
 
     def _registry_authenticate(self, query: Authenticate) -> Authenticated:
         if query.token_sha256 not in self.tokens:
             raise UnauthorizedError
         role = self.tokens[query.token_sha256]
-        return Authenticated(name=f"the-{role.value}", role=role)
+        return Authenticated(name=f"the-{role.value}", role=role, scope=self.scopes.get(query.token_sha256))
 
 
 def digest(token: str) -> str:

@@ -13,7 +13,7 @@ from warren_contracts.addresses import IPNetwork
 from warren_contracts.audit import AuditEntry
 from warren_contracts.documents import SignedDocument, SignerRole
 from warren_contracts.identities import canonical
-from warren_contracts.names import PeerId, Tag
+from warren_contracts.names import PeerId, Scope, Tag
 from warren_contracts.subjects import Audience
 from warren_registry.directory.model import PublishedState, RecordKey
 from warren_registry.enrolment.model import JoinTokenRow
@@ -31,7 +31,7 @@ from warren_registry.ports import (
 from warren_registry.presence.model import PeerPresence
 from warren_service.outbox import OutboxEvent
 from warren_store import PostgresUnavailableError
-from warren_testkit.registry.simple_tables import FakeAudit, FakePresence
+from warren_testkit.registry.simple_tables import FakeAudit, FakePresence, FakeScopes, Tagged
 
 
 @dataclass
@@ -49,6 +49,7 @@ class _State:
     fleet: FleetState = field(default_factory=lambda: FleetState(epoch=1, revision=0))
     trust: list[TrustRow] = field(default_factory=list)
     peers: dict[str, Peer] = field(default_factory=dict)
+    tagged: Tagged = field(default_factory=dict)  # by peer: since when it has carried its tags
     revoked_keys: set[str] = field(default_factory=set)
     join_tokens: dict[str, JoinTokenRow] = field(default_factory=dict)
     operators: dict[bytes, OperatorRow] = field(default_factory=dict)
@@ -135,14 +136,17 @@ class FakePeers:
         }
         return tuple(sorted(found, key=lambda claim: (claim.peer, claim.subnet.version, claim.subnet)))
 
-    async def save(self, peer: Peer) -> None:
+    async def save(self, peer: Peer, tagged_at: datetime | None = None) -> None:
         self._state.peers[peer.id] = peer
+        held = self._state.tagged.get(peer.id, {})
+        self._state.tagged[peer.id] = {tag: held.get(tag, tagged_at or peer.enrolled_at) for tag in peer.tags}
         if peer.revoked:
             self._state.revoked_keys.add(peer.nkey)
 
-    async def page(self, after: str, limit: int, *, revoked: bool) -> tuple[Peer, ...]:
+    async def page(self, after: str, limit: int, *, revoked: bool, scope: Scope | None = None) -> tuple[Peer, ...]:
         listed = self._state.peers.values() if revoked else self._members()
-        return tuple(sorted((peer for peer in listed if peer.id > after), key=lambda peer: peer.id)[:limit])
+        found = (it for it in listed if it.id > after and (scope is None or not set(scope).isdisjoint(it.tags)))
+        return tuple(sorted(found, key=lambda peer: peer.id)[:limit])
 
     async def changed_since(self, version: int) -> tuple[Peer, ...]:
         changed = (peer for peer in self._state.peers.values() if peer.version > version)
@@ -308,12 +312,13 @@ class FakeTables:
     def __init__(self, state: _State) -> None:
         self.fleet = FakeFleet(state)
         self.peers = FakePeers(state)
+        self.scopes = FakeScopes(state.tagged)
         self.join_tokens = FakeJoinTokens(state)
         self.operators = FakeOperators(state)
         self.directory = FakeDirectory(state)
         self.after_commit = FakeAfterCommit(state)
         self.presence = FakePresence(state.presence)
-        self.audit = FakeAudit(state.audit)
+        self.audit = FakeAudit(state.audit, state.tagged)
 
 
 class FakeDatabase:

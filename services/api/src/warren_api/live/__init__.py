@@ -4,6 +4,7 @@
 |---|---|
 | `model` | the fleet as it is known, and what an event changes in it |
 | `filters` | which rows a reader wants |
+| `scoped` | what a reader of a part of the fleet is sent |
 | `messages` | changes as JSON, in parts |
 | `hub` | one reader of EVENT for all readers of this process: backlogs, resumption, slow readers |
 """

@@ -19,13 +19,15 @@ from pydantic import BaseModel, ValidationError
 from warren_api.errors import TooManyEventStreamsError, TooManyStreamsOfAddressError, TooManyStreamsOfTokenError
 from warren_api.health import HealthProbe
 from warren_api.live.filters import LiveFilter
-from warren_api.live.messages import Outgoing, Rows, changed, dropped, health_changed, ready, snapshot
+from warren_api.live.messages import Outgoing, Rows, changed, dropped, ready, snapshot
 from warren_api.live.model import LiveChange, LiveModel
+from warren_api.live.scoped import PartOfFleet, WholeFleet
 from warren_api.ports import Bus, StoredEvent
 from warren_contracts.base import Document, read
 from warren_contracts.bus_queries import EventPage, ReadEvents
 from warren_contracts.commands import Health, ListTunnels, Page, PeerList, PolicyList, TunnelList
 from warren_contracts.events import EVENTS
+from warren_contracts.names import Scope
 from warren_contracts.problems import UnavailableError, WarrenError
 
 MAX_STREAMS = 256  # of this process
@@ -53,10 +55,10 @@ log = structlog.get_logger("warren_api")
 
 
 class LiveStream:
-    """One reader: its filter, and what waits for it."""
+    """One reader: what of the fleet it is sent, and what waits for it."""
 
-    def __init__(self, wanted: LiveFilter) -> None:
-        self.wanted = wanted
+    def __init__(self, part: WholeFleet | PartOfFleet) -> None:
+        self._part = part
         self.beginning: Iterator[Outgoing] = iter(())
         self._waiting: deque[LiveChange | Health] = deque()
         self._rows = 0
@@ -87,18 +89,23 @@ class LiveStream:
             if self._end:
                 break
             yield message
+        loop = asyncio.get_running_loop()
+        alive_at = loop.time() + keepalive_s  # a fleet that changes all the time may have nothing for this reader
         while not self._end:
             try:
-                async with asyncio.timeout(keepalive_s):
+                async with asyncio.timeout_at(alive_at):
                     await self._news.wait()
             except TimeoutError:
+                alive_at = loop.time() + keepalive_s
                 yield None
                 continue
             self._news.clear()
             while self._waiting:
                 item = self._waiting.popleft()
                 self._rows -= item.size if isinstance(item, LiveChange) else 1
-                for message in changed(item, self.wanted) if isinstance(item, LiveChange) else (health_changed(item),):
+                part = self._part
+                for message in part.changed(item) if isinstance(item, LiveChange) else (part.health(item),):
+                    alive_at = loop.time() + keepalive_s
                     yield message
         yield dropped(self._end)
 
@@ -152,8 +159,9 @@ class LiveHub:
             self._task.cancel()
             self._task = None
 
-    async def open(self, wanted: LiveFilter, cursor: int | None) -> LiveStream:
-        """A stream that continues after a cursor, or begins with a snapshot. Raises UnavailableError if the fleet cannot be read."""
+    async def open(self, wanted: LiveFilter, cursor: int | None, scope: Scope | None = None) -> LiveStream:
+        """A stream that continues after a cursor, or begins with a snapshot: with a scope always. Raises UnavailableError if the fleet
+        cannot be read."""
         if self._task is None or self._task.done():
             self._loaded.clear()
             self._task = asyncio.create_task(self._follow(), name="live")
@@ -164,7 +172,13 @@ class LiveHub:
             raise UnavailableError(
                 "the fleet cannot be read at the moment: `warren health` shows why; repeat"
             ) from None
-        stream = LiveStream(wanted)
+        if scope is not None:
+            part = PartOfFleet(self._model, scope, wanted)
+            stream = LiveStream(part)
+            stream.beginning = part.beginning(self._health)
+            self._streams.add(stream)
+            return stream
+        stream = LiveStream(WholeFleet(wanted))
         if cursor is not None and self._held_from <= cursor <= self._cursor:
             missed = [change for change in self._held if change.cursor > cursor]
             resumed = itertools.chain.from_iterable(changed(change, wanted) for change in missed)

@@ -1,7 +1,7 @@
 """Snapshots and changes as messages for one reader, in parts of bounded size. Rows are JSON already."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from warren_api.live.filters import LiveFilter
@@ -46,7 +46,7 @@ def snapshot(rows: Rows, wanted: LiveFilter, health: Health | None) -> Iterator[
         yield _message("snapshot", {"tunnels": _list(row.json for row in tunnels[at : at + PART])})
 
 
-def ready(cursor: int) -> Outgoing:
+def ready(cursor: int | None) -> Outgoing:
     """The snapshot is complete, or the stream resumes."""
     return _message("ready", {}, cursor)
 
@@ -59,14 +59,19 @@ def changed(change: LiveChange, wanted: LiveFilter) -> Iterator[Outgoing]:
         fields |= {name: shown} if shown else {}
         fields |= {f"{name}_gone": gone} if gone else {}
     tunnels, gone = _split(change.tunnels, wanted)
-    fields |= {"tunnels_gone": gone} if gone else {}
-    if not tunnels and not fields:
+    yield from rows_changed({**fields, "tunnels_gone": gone}, tunnels, change.cursor)
+
+
+def rows_changed(fields: Mapping[str, list[str]], tunnels: list[str], cursor: int | None) -> Iterator[Outgoing]:
+    """The messages of rows that are JSON, by their fields, and of tunnels, in parts; none without any row."""
+    found = {name: rows for name, rows in fields.items() if rows}
+    if not tunnels and not found:
         return
     while len(tunnels) > PART:
         yield _message("change", {"tunnels": _list(tunnels[:PART])})
         tunnels = tunnels[PART:]
-    fields |= {"tunnels": tunnels} if tunnels else {}
-    yield _message("change", {name: _list(rows) for name, rows in fields.items()}, change.cursor)
+    found |= {"tunnels": tunnels} if tunnels else {}
+    yield _message("change", {name: _list(rows) for name, rows in found.items()}, cursor)
 
 
 def health_changed(health: Health) -> Outgoing:

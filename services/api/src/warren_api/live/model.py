@@ -4,7 +4,7 @@ An event may be older than what was read (the reading began after the position i
 arrive late: it has an effect only if it is newer than what is known of its end.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -116,6 +116,22 @@ class LiveModel:
                 self._tunnels_of.setdefault(peer, set()).add(tunnel.name)
             if tunnel.name in self._ends:
                 self.tunnels[tunnel.name] = Row(self._combined(tunnel.name))
+
+    def tunnels_of(self, peer: str) -> Set[str]:
+        """The tunnels of a peer, also those that only the other end reports."""
+        return self._tunnels_of.get(peer, frozenset())
+
+    def tunnel_of_scope(self, name: str, scope: Set[str]) -> LiveTunnel | None:
+        """A tunnel as a reader of a scope sees it: of an end without a tag of it, no tags and no words. None: no end has one."""
+        held = self.tunnels.get(name)
+        if held is None:
+            return None
+        own = {
+            peer
+            for peer in held.value.peers
+            if peer in self.peers and not scope.isdisjoint(self.peers[peer].value.tags)
+        }
+        return self._combined(name, own) if own else None
 
     def apply(self, event: Document, cursor: int) -> LiveChange:
         """Process an event; returns what it changes, if anything."""
@@ -234,12 +250,16 @@ class LiveModel:
                 row = self.tunnels[name] = Row(after)
                 change.tunnels.append(RowChange(name, before, row))
 
-    def _combined(self, name: str) -> LiveTunnel:
+    def _combined(self, name: str, own: Set[str] | None = None) -> LiveTunnel:
+        """The row of a tunnel. `own`: the ends of which all is shown; None: each."""
         ends = {peer: end.status for peer, end in self._ends[name].items()}
         found = combined_state(ends, self._offline)
         current = [ends[peer] for peer in sorted(ends) if peer not in found.stale] or [ends[it] for it in sorted(ends)]
         cause = next((it for it in current if it.reason is not ReasonCode.NONE), current[0])
-        tags = {tag for peer in found.peers if peer in self.peers for tag in self.peers[peer].value.tags}
+        tagged = [peer for peer in found.peers if peer in self.peers and (own is None or peer in own)]
+        tags = {tag for peer in tagged for tag in self.peers[peer].value.tags}
+        if own is not None and not any(ends[peer] is cause for peer in own & ends.keys()):
+            cause = amended(cause, detail="")
         return LiveTunnel(
             name=name, state=found.state, peers=found.peers, tags=tuple(sorted(tags)), policy=current[0].policy,
             reason=cause.reason, detail=cause.detail, disagreement=found.disagreement,

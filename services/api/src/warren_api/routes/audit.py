@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from warren_api.routes.common import READS, Admin, After, AuthenticateFirstRoute, Limit, PartsOf
 from warren_contracts.audit import AuditLog, AuditVerification, PolicyAuditLog
 from warren_contracts.commands import Empty, Page
+from warren_contracts.scope import ListAudit
 
 VERIFY_TIMEOUT = 30.0  # s: the whole chain is computed again
 
@@ -13,8 +14,14 @@ router = APIRouter(prefix="/api", route_class=AuthenticateFirstRoute)
 
 @router.get("/audit", responses=READS, tags=["audit"])
 async def list_audit(parts: PartsOf, principal: Admin, after: After = "", limit: Limit = 200) -> AuditLog:
-    """What operators have done to peers, tokens and epochs, oldest first: when, who, and from which address."""
-    return await parts.bus.call("registry", "audit", Page(after=after, limit=limit), AuditLog)
+    """What operators have done to peers, tokens and epochs, oldest first: when, who, and from which address.
+
+    To a token with a scope: what was done to its peers and their tunnels.
+    """
+    query = ListAudit(after=after, limit=limit)
+    if principal.scope is not None:
+        query = ListAudit(after=after, limit=limit, scope=principal.scope)
+    return await parts.bus.call("registry", "audit", query, AuditLog)
 
 
 @router.get("/audit/policies", responses=READS, tags=["audit"])

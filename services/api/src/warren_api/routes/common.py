@@ -14,8 +14,12 @@ from warren_api.auth import Authenticator, require
 from warren_api.health import HealthProbe
 from warren_api.live.hub import LiveHub
 from warren_api.ports import Bus
+from warren_api.scope.rules import require_scope
+from warren_api.scope.source import ScopeSource
+from warren_api.scope.view import ScopeView
 from warren_api.sessions.identity import Identity, address_of
-from warren_contracts.commands import Authenticated, Role
+from warren_contracts.authentication import Authenticated
+from warren_contracts.commands import Role
 from warren_contracts.names import NAME_PATTERN
 from warren_contracts.problems import CONTENT_TYPE, InvalidField, InvalidInputError, Problem
 
@@ -31,8 +35,10 @@ class RouteDependencies:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the process receives SIGTERM
     listeners: Counter[str] = field(default_factory=Counter)  # by actor
     live: LiveHub = field(init=False)
+    scopes: ScopeSource = field(init=False)
 
     def __post_init__(self) -> None:
+        self.scopes = ScopeSource(self.bus)
         self.live = LiveHub(self.bus, self.health, self.stopping)
 
 
@@ -54,6 +60,7 @@ def principal_with(role: Role) -> Authentication:
             principal = await parts_of(request).identity.principal(request)
             request.state.principal, request.state.actor = principal, principal.name
         require(principal, role)
+        require_scope(principal, str(getattr(request.scope.get("route"), "name", "")))
         return principal
 
     _AUTHENTICATIONS.add(authenticated)
@@ -79,6 +86,12 @@ class AuthenticateFirstRoute(APIRoute):
         return handle
 
 
+async def seen_by(request: Request) -> ScopeView | None:
+    """The part of the fleet that the principal of a request sees; None: all of it. After its authentication."""
+    principal: Authenticated = request.state.principal
+    return None if principal.scope is None else await parts_of(request).scopes.view(principal.scope)
+
+
 def _refuse_unknown(request: Request, parameters: Collection[str]) -> None:
     """A query parameter that is not known would be ignored, and the reply would be to another question."""
     for name in request.query_params:
@@ -95,6 +108,7 @@ def client_of(request: Request) -> str:
 
 Client = Annotated[str, Depends(client_of)]
 PartsOf = Annotated[RouteDependencies, Depends(parts_of)]
+Seen = Annotated[ScopeView | None, Depends(seen_by)]
 Viewer = Annotated[Authenticated, Depends(principal_with(Role.VIEWER))]
 Operator = Annotated[Authenticated, Depends(principal_with(Role.OPERATOR))]
 Admin = Annotated[Authenticated, Depends(principal_with(Role.ADMIN))]

@@ -20,7 +20,9 @@ from warren_api.live.hub import LiveHub, LiveStream
 from warren_api.live.messages import Outgoing
 from warren_api.routes.common import READS, AuthenticateFirstRoute, Name, PartsOf, RouteDependencies, Viewer
 from warren_api.routes.system import parse_last_event_id
+from warren_api.scope.rules import require_scope
 from warren_api.sessions.identity import address_of
+from warren_contracts.authentication import Authenticated
 from warren_contracts.commands import Role
 from warren_contracts.live import LiveMessage
 from warren_contracts.problems import (
@@ -79,17 +81,18 @@ async def follow_fleet(
     As server-sent events `event` is the kind of the message, `data` the message, and `id` its cursor: `Last-Event-ID` (or `cursor`)
     continues where the reader was; where that is no longer possible, a new snapshot replaces what the reader has. Fields with their
     default are left out. As a WebSocket (the same path and parameters) each message is a text frame, and the close frame says why.
-    Values of one parameter are alternatives. A reader that is too slow gets `dropped` with the reason.
+    Values of one parameter are alternatives. A reader that is too slow gets `dropped` with the reason. A token with a scope gets no
+    cursor, and a new snapshot with each connection.
     """
     after = parse_last_event_id(last_event_id) if last_event_id else cursor
     address = address_of(request)
     parts.live.admit(principal.name, address)
     try:
-        stream = await parts.live.open(wanted, after)
+        stream = await parts.live.open(wanted, after, principal.scope)
     except BaseException:
         parts.live.leave(principal.name, address, None)
         raise
-    events = _as_events(parts, request, stream)
+    events = _as_events(parts, request, principal, stream)
     return LiveResponse(events, parts.live, (principal.name, address, stream))
 
 
@@ -108,7 +111,9 @@ class LiveResponse(StreamingResponse):
             self._hub.leave(*self._entry)
 
 
-async def _as_events(parts: RouteDependencies, request: HTTPConnection, stream: LiveStream) -> AsyncIterator[bytes]:
+async def _as_events(
+    parts: RouteDependencies, request: HTTPConnection, principal: Authenticated, stream: LiveStream
+) -> AsyncIterator[bytes]:
     yield f"retry: {sse.RETRY_MS}\n\n".encode()
     check_at = anyio.current_time() + sse.RECHECK_SECONDS
     async with aclosing(stream.messages(KEEPALIVE_SECONDS)) as messages:
@@ -116,7 +121,7 @@ async def _as_events(parts: RouteDependencies, request: HTTPConnection, stream: 
             yield b": alive\n\n" if message is None else _event(message)
             if anyio.current_time() >= check_at:
                 check_at = anyio.current_time() + sse.RECHECK_SECONDS
-                if not await sse.is_authorized(lambda: parts.identity.principal(request)):
+                if not await sse.is_authorized(lambda: parts.identity.same_principal(request, principal)):
                     yield b'event: dropped\ndata: {"kind":"dropped","reason":"unauthorized: the token is no longer valid"}\n\n'
                     return
 
@@ -133,6 +138,7 @@ async def _websocket(websocket: WebSocket) -> None:
         _require_own_origin(websocket)
         principal = await parts.identity.principal(websocket)
         require(principal, Role.VIEWER)
+        require_scope(principal, ROUTE.name)
         wanted, cursor = _query_of(websocket)
         address = address_of(websocket)
         parts.live.admit(principal.name, address)
@@ -141,9 +147,9 @@ async def _websocket(websocket: WebSocket) -> None:
         return
     stream: LiveStream | None = None
     try:
-        stream = await parts.live.open(wanted, cursor)
+        stream = await parts.live.open(wanted, cursor, principal.scope)
         await websocket.accept()
-        await _exchange(parts, websocket, stream)
+        await _exchange(parts, websocket, principal, stream)
     except WarrenError as error:
         await _deny(websocket, error)
     except WebSocketDisconnect:
@@ -152,7 +158,9 @@ async def _websocket(websocket: WebSocket) -> None:
         parts.live.leave(principal.name, address, stream)
 
 
-async def _exchange(parts: RouteDependencies, websocket: WebSocket, stream: LiveStream) -> None:
+async def _exchange(
+    parts: RouteDependencies, websocket: WebSocket, principal: Authenticated, stream: LiveStream
+) -> None:
     """Send until either side ends the stream."""
     async with anyio.create_task_group() as group:
 
@@ -163,14 +171,16 @@ async def _exchange(parts: RouteDependencies, websocket: WebSocket, stream: Live
             group.cancel_scope.cancel()
 
         group.start_soon(receive)
-        code, reason = await _send_all(parts, websocket, stream)
+        code, reason = await _send_all(parts, websocket, principal, stream)
         if websocket.application_state is WebSocketState.CONNECTED:
             with anyio.move_on_after(SEND_SECONDS):
                 await websocket.close(code, reason)
         group.cancel_scope.cancel()
 
 
-async def _send_all(parts: RouteDependencies, websocket: WebSocket, stream: LiveStream) -> tuple[int, str]:
+async def _send_all(
+    parts: RouteDependencies, websocket: WebSocket, principal: Authenticated, stream: LiveStream
+) -> tuple[int, str]:
     """Send messages; returns the code and the reason with which to close."""
     check_at = anyio.current_time() + sse.RECHECK_SECONDS
     async with aclosing(stream.messages(KEEPALIVE_SECONDS)) as messages:
@@ -183,7 +193,7 @@ async def _send_all(parts: RouteDependencies, websocket: WebSocket, stream: Live
                 return TRY_AGAIN_LATER, message.body.partition('"reason":"')[2].partition(":")[0]
             if anyio.current_time() >= check_at:
                 check_at = anyio.current_time() + sse.RECHECK_SECONDS
-                if not await sse.is_authorized(lambda: parts.identity.principal(websocket)):
+                if not await sse.is_authorized(lambda: parts.identity.same_principal(websocket, principal)):
                     return UNAUTHORIZED, "unauthorized"
     return TRY_AGAIN_LATER, "ended"
 
@@ -225,4 +235,4 @@ async def _deny(websocket: WebSocket, error: WarrenError) -> None:
     await websocket.send_denial_response(Response(body, error.status, headers, media_type=CONTENT_TYPE))
 
 
-ROUTE = WebSocketRoute(PATH, _websocket)
+ROUTE = WebSocketRoute(PATH, _websocket, name="follow_fleet_by_websocket")

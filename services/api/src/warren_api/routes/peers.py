@@ -17,13 +17,14 @@ from warren_api.routes.common import (
     Limit,
     Name,
     PartsOf,
+    Seen,
     Viewer,
     problems,
 )
+from warren_api.scope.lookups import read_peer
 from warren_contracts.commands import (
     CreateJoinToken,
     CreateOperatorToken,
-    GetPeer,
     JoinTokenList,
     JoinTokenSummary,
     OperatorToken,
@@ -39,6 +40,7 @@ from warren_contracts.commands import (
 )
 from warren_contracts.http_bodies import OperatorTokenRequest, PeerPriority, Tags
 from warren_contracts.peers import JoinToken, JoinTokenRequest, PeerSummary
+from warren_contracts.scope import ListPeers
 
 router = APIRouter(prefix="/api", route_class=JsonRoute)
 
@@ -46,15 +48,19 @@ JoinTokenId = Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{16}$")]
 
 
 @router.get("/peers", responses=READS, tags=["peers"])
-async def list_peers(parts: PartsOf, principal: Viewer, after: After = "", limit: Limit = 200) -> PeerList:
+async def list_peers(parts: PartsOf, principal: Viewer, seen: Seen, after: After = "", limit: Limit = 200) -> PeerList:
     """The peers in order of ids, a page at a time."""
-    return await parts.bus.call("registry", "peers", Page(after=after, limit=limit), PeerList)
+    if seen is None:
+        return await parts.bus.call("registry", "peers", ListPeers(after=after, limit=limit), PeerList)
+    query = ListPeers(after=after, limit=limit, scope=principal.scope)
+    found = await parts.bus.call("registry", "peers", query, PeerList)
+    return found.model_copy(update={"peers": tuple(seen.peer(it) for it in found.peers if seen.has_peer(it.peer))})
 
 
 @router.get("/peers/{peer_id}", responses=READS_ONE, tags=["peers"])
-async def get_peer(parts: PartsOf, principal: Viewer, peer_id: Name) -> PeerSummary:
+async def get_peer(parts: PartsOf, principal: Viewer, seen: Seen, peer_id: Name) -> PeerSummary:
     """One peer: its record, its presence, when it was last seen."""
-    return await parts.bus.call("registry", "peer", GetPeer(peer=peer_id), PeerSummary)
+    return await read_peer(parts.bus, seen, peer_id)
 
 
 @router.put("/peers/{peer_id}/tags", responses=WRITES, tags=["peers"])
@@ -140,6 +146,6 @@ async def remove_operator_token(parts: PartsOf, principal: Admin, client: Client
 async def create_operator_token(
     parts: PartsOf, principal: Admin, client: Client, request: OperatorTokenRequest
 ) -> OperatorToken:
-    """Create a bearer token for this API. Its text is in this response only."""
+    """Create a bearer token for this API, for the whole fleet or the peers of some tags. Its text is in this response only."""
     command = CreateOperatorToken(**dict(request), actor=principal.name, client=client)
     return await parts.bus.call("registry", "create_operator_token", command, OperatorToken)

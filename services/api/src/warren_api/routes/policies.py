@@ -67,7 +67,9 @@ CREATED: dict[int | str, dict[str, Any]] = {
 
 @router.get("/policies", responses=READS)
 async def list_policies(parts: PartsOf, principal: Viewer, after: After = "", limit: Limit = 200) -> PolicyList:
-    """The policies in order of ids, a page at a time."""
+    """The policies in order of ids, a page at a time. None to a token with a scope: a policy names peers and networks of others."""
+    if principal.scope is not None:
+        return PolicyList(policies=())
     return await parts.bus.call("policy", "list", Page(after=after, limit=limit), PolicyList)
 
 
@@ -100,6 +102,8 @@ async def get_policy(
     """One policy; 304 when its version is one of `If-None-Match`."""
     wanted = parse_condition("If-Match", if_match)
     known = parse_condition("If-None-Match", if_none_match)
+    if principal.scope is not None:
+        raise no_policy(policy_id)
     stored = await parts.bus.call("policy", "get", GetPolicy(id=policy_id), StoredPolicy)
     response.headers["etag"] = entity_tag(stored.policy.version)
     if wanted is not None and not wanted.matches_strongly(stored.policy.version):
@@ -117,6 +121,8 @@ async def get_policy_history(
     limit: Annotated[int, Query(ge=1, le=100, description="Versions of this page.")] = 20,
 ) -> PolicyHistory:  # fmt: skip
     """The versions of a policy, the newest first, also of one that was deleted."""
+    if principal.scope is not None:
+        raise no_policy(policy_id)
     request = ListHistory(id=policy_id, before=before, limit=limit)
     return await parts.bus.call("policy", "history", request, PolicyHistory)
 
@@ -162,6 +168,11 @@ async def delete_policy(
         return await _delete(parts.bus, command)
     except ConflictError as error:
         raise (error if held is None else _failed(error)) from None
+
+
+def no_policy(policy_id: str) -> NotFoundError:
+    """The error for a token with a scope, to which no policy exists."""
+    return NotFoundError(f"no policy {policy_id}: list the policies to see what there is")
 
 
 async def _held_version(bus: Bus, policy_id: str, if_match: str | None, if_none_match: str | None) -> int | None:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from warren_api.bodies import JsonRoute
 from warren_api.ports import Bus
 from warren_api.routes.common import READS_ONE, WRITES, Name, Operator, PartsOf, Viewer
-from warren_api.routes.policies import APPLY_TIMEOUT, apply, check_size
+from warren_api.routes.policies import APPLY_TIMEOUT, apply, check_size, no_policy
 from warren_contracts.commands import ApplyPolicies, ApplyReply
 from warren_contracts.http_bodies import RollbackRequest
 from warren_contracts.plans import (
@@ -44,6 +44,8 @@ async def diff_policy(
     parts: PartsOf, principal: Viewer, policy_id: Name, first: VersionQuery = 0, second: VersionQuery = 0
 ) -> PolicyDiff:
     """What differs between two versions, field by field. `second` 0: the last one; `first` 0: the one before `second`."""
+    if principal.scope is not None:
+        raise no_policy(policy_id)
     request = DiffPolicy(id=policy_id, from_version=first, to_version=second)
     return await parts.bus.call("policy", "diff", request, PolicyDiff)
 

@@ -29,9 +29,10 @@ async def get_session(request: Request, parts: PartsOf, principal: Viewer) -> Si
     secret = secret_of(request)
     session = parts.identity.sessions.find(secret) if secret is not None else None
     if session is None or "authorization" in request.headers:
-        return SignedIn(name=principal.name, role=principal.role)
+        return SignedIn(name=principal.name, role=principal.role, scope=principal.scope)
     left = timedelta(seconds=parts.identity.sessions.seconds_left(session))
-    return SignedIn(name=principal.name, role=principal.role, expires_at=datetime.now(UTC) + left)
+    ends = datetime.now(UTC) + left
+    return SignedIn(name=principal.name, role=principal.role, scope=principal.scope, expires_at=ends)
 
 
 @router.post("", status_code=201, responses=problems(401, 403, 413, 415, 422, 429, 503))
@@ -59,7 +60,8 @@ async def sign_in(request: Request, parts: PartsOf, body: SignIn, response: Resp
         by="code" if body.code is not None else "token",
         client=address_of(request),
     )
-    return SignedIn(name=principal.name, role=principal.role, expires_at=datetime.now(UTC) + timedelta(seconds=left))
+    ends = datetime.now(UTC) + timedelta(seconds=left)
+    return SignedIn(name=principal.name, role=principal.role, scope=principal.scope, expires_at=ends)
 
 
 @router.delete("", responses=problems(403))
@@ -74,7 +76,7 @@ async def sign_out(request: Request, parts: PartsOf, response: Response) -> Sign
 
 @router.post("/codes", status_code=201, responses=problems(401, 403, 429, 503))
 async def create_sign_in_code(request: Request, parts: PartsOf, principal: Viewer) -> SignInCode:
-    """Create the code of a sign-in link, which opens one session with the role of this request, within a minute."""
+    """Create the code of a sign-in link, which opens one session with the role and the scope of this request, within a minute."""
     code = parts.identity.sessions.issue_code(parts.identity.credential(request))
     expires_at = datetime.now(UTC) + timedelta(seconds=CODE_SECONDS)
     return SignInCode(code=code, path=f"{PAGE_PATH}{code}", expires_at=expires_at)

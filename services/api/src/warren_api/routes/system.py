@@ -35,7 +35,7 @@ async def get_health(request: Request, parts: PartsOf, response: Response) -> He
     """The health of the API server and its dependencies: 200 if all are ready, 503 otherwise.
 
     Requires no token. With one, `detail` has the reasons, and `remarks` what needs an operator elsewhere; while the registry cannot
-    authenticate it, a token that was valid recently is sufficient for that.
+    authenticate it, a token that was valid recently is sufficient for that. A token with a scope shows no more than none does.
     """
     health = await parts.health.health()
     if not health.ready:
@@ -43,13 +43,13 @@ async def get_health(request: Request, parts: PartsOf, response: Response) -> He
         response.headers["retry-after"] = "1"
     answers = health.dependencies.get("registry") or health.dependencies.get("registry/postgres")
     if answers and "authorization" in request.headers:  # ready or not, it can authenticate the token
-        await parts.identity.principal(request)
-        return health
+        principal = await parts.identity.principal(request)
+        return health if principal.scope is None else health.model_copy(update=WITHOUT_TOKEN)
     try:
         credential = parts.identity.credential(request)
     except UnauthorizedError:
         return health.model_copy(update=WITHOUT_TOKEN)
-    if parts.authenticator.was_known(credential.subject):
+    if parts.authenticator.was_known_for_all(credential.subject):
         return health
     return health.model_copy(update=WITHOUT_TOKEN)
 
@@ -81,7 +81,10 @@ async def get_events(
         raise TooManyEventStreamsError
     if parts.listeners[principal.name] >= MAX_OF_ACTOR:
         raise TooManyStreamsOfTokenError
-    events = sse.stream(parts.bus.events(start, kind or ()), parts.stopping, lambda: parts.identity.principal(request))
+    stored = parts.bus.events(start, kind or ())
+    if principal.scope is not None:
+        stored = parts.scopes.events(principal.scope, stored)
+    events = sse.stream(stored, parts.stopping, lambda: parts.identity.same_principal(request, principal))
     return StreamingResponse(
         _counted(parts, principal.name, events), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
     )

@@ -17,10 +17,12 @@ from warren_api.routes.common import (
     Name,
     Operator,
     PartsOf,
+    Seen,
     Viewer,
     problems,
 )
-from warren_contracts.commands import GetTunnel, ListTunnels, TunnelAction, TunnelList, TunnelOrdered
+from warren_api.scope import lookups
+from warren_contracts.commands import ListTunnels, OperatorCommand, TunnelAction, TunnelList, TunnelOrdered
 from warren_contracts.explanation import Explanation
 from warren_contracts.names import TUNNEL_NAME_PATTERN, SaReference
 from warren_contracts.status import FleetTunnel, TunnelState
@@ -43,41 +45,45 @@ ORDERS = problems(401, 403, 404, 409, 422, 429, 503)
 
 @router.get("/tunnels", responses=READS)
 async def list_tunnels(
-    parts: PartsOf, principal: Viewer, after: After = "", limit: Limit = 200,
+    parts: PartsOf, principal: Viewer, seen: Seen, after: After = "", limit: Limit = 200,
     peer: Annotated[Name | None, Query(description="Only tunnels of this peer.")] = None,
     state: Annotated[TunnelState | None, Query(description="Only tunnels in this state.")] = None,
 ) -> TunnelList:  # fmt: skip
     """The tunnels in order of names, a page at a time."""
     request = ListTunnels(after=after, limit=limit, peer=peer, state=state)
-    return await parts.bus.call("metrics", "tunnels", request, TunnelList)
+    return await lookups.list_tunnels(parts.bus, seen, request)
 
 
 @router.get("/tunnels/{name}", responses=READS_ONE)
-async def get_tunnel(parts: PartsOf, principal: Viewer, name: TunnelName) -> FleetTunnel:
+async def get_tunnel(parts: PartsOf, principal: Viewer, seen: Seen, name: TunnelName) -> FleetTunnel:
     """One tunnel: both ends' views next to each other."""
-    return await parts.bus.call("metrics", "tunnel", GetTunnel(name=name), FleetTunnel)
+    return await lookups.read_tunnel(parts.bus, seen, name)
 
 
 @router.get("/tunnels/{name}/explanation", responses=READS_ONE)
-async def explain_tunnel(parts: PartsOf, principal: Viewer, name: TunnelName) -> Explanation:
+async def explain_tunnel(parts: PartsOf, principal: Viewer, seen: Seen, name: TunnelName) -> Explanation:
     """Why a tunnel is in its state: one cause from what both ends say, a sentence, and what to do."""
-    return await explanation(parts.bus, name)
+    return await explanation(parts.bus, seen, name)
 
 
 @router.post("/tunnels/{name}/rekey", status_code=202, responses=ORDERS)
 async def rekey_tunnel(
-    parts: PartsOf, principal: Operator, client: Client, name: TunnelName, peer: End = None, sa: Sa = None
+    parts: PartsOf, principal: Operator, seen: Seen, client: Client, name: TunnelName, peer: End = None, sa: Sa = None
 ) -> TunnelOrdered:
     """Have the agent of one end give the tunnel's SAs new keys, without an interruption. At most once in five seconds for each end."""
-    return await order_tunnel(parts.bus, name, peer, TunnelAction.REKEY, sa, actor=principal.name, client=client)
+    return await order_tunnel(
+        parts.bus, seen, name, peer, TunnelAction.REKEY, sa, OperatorCommand(actor=principal.name, client=client)
+    )
 
 
 @router.post("/tunnels/{name}/restart", status_code=202, responses=ORDERS)
 async def restart_tunnel(
-    parts: PartsOf, principal: Operator, client: Client, name: TunnelName, peer: End = None, sa: Sa = None
+    parts: PartsOf, principal: Operator, seen: Seen, client: Client, name: TunnelName, peer: End = None, sa: Sa = None
 ) -> TunnelOrdered:
     """Have the agent of one end close the tunnel's SAs and negotiate again: traffic stops for that long.
 
     The CHILD_SAs end with their IKE_SA, so `sa=ike` restarts the tunnel.
     """
-    return await order_tunnel(parts.bus, name, peer, TunnelAction.RESTART, sa, actor=principal.name, client=client)
+    return await order_tunnel(
+        parts.bus, seen, name, peer, TunnelAction.RESTART, sa, OperatorCommand(actor=principal.name, client=client)
+    )

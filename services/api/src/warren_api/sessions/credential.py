@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from warren_contracts.commands import Authenticated
+from warren_contracts.authentication import Authenticated
 
 
 class Method(StrEnum):

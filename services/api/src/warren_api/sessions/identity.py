@@ -8,7 +8,7 @@ from warren_api.auth import digest_of
 from warren_api.sessions.cookie import require_own_origin, secret_of
 from warren_api.sessions.credential import Credential, CredentialCheck, Method
 from warren_api.sessions.store import SessionStore
-from warren_contracts.commands import Authenticated
+from warren_contracts.authentication import Authenticated
 from warren_contracts.problems import UnauthorizedError
 
 _MISSING = "sign in at /sign-in, or send `Authorization: Bearer <token>` with a token of this fleet"
@@ -39,6 +39,13 @@ class Identity:
             if "authorization" not in connection.headers and (secret := secret_of(connection)) is not None:
                 self.sessions.close(secret)
             raise
+
+    async def same_principal(self, connection: HTTPConnection, before: Authenticated) -> Authenticated:
+        """Whose a request is, which has been open for a while. Raises UnauthorizedError, too, when its role or its scope is another."""
+        now = await self.principal(connection)
+        if now != before:
+            raise UnauthorizedError("the role or the scope of the token is another: connect again")
+        return now
 
     def credential(self, connection: HTTPConnection) -> Credential:
         """What a request presents; a header comes before a cookie. Raises UnauthorizedError or ForeignOriginError."""

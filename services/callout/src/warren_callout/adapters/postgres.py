@@ -6,7 +6,7 @@ The contract with the registry's migrations:
     peer            id, nkey, tags, version, revoked_at
     revoked_key     nkey, peer, version
     join_token      id, digest, uses, used, expires_at
-    operator_token  digest, name, role, expires_at
+    operator_token  digest, name, role, expires_at, scope
 
 and NOTIFY on the channel `warren_admission` after each change of them that matters here, with the payload
 `peer <nkey>`, `revoked_key <nkey>` or `operator_token <digest in hex>`. The role needs USAGE on the schema and SELECT.
@@ -45,6 +45,8 @@ class PostgresCredentials:
                 yield connection
         except asyncpg.UndefinedTableError:  # the registry has not applied its migrations yet: no credential exists
             raise PostgresUnavailableError("the registry has not created its tables yet") from None
+        except asyncpg.UndefinedColumnError:  # those of this release: whether a token has a scope is not known
+            raise PostgresUnavailableError("the registry has not brought its tables to this release yet") from None
 
     async def key_status(self, nkey: str) -> KeyStatus:
         async with self._connection() as connection:
@@ -71,4 +73,4 @@ def _key_status(row: Any) -> KeyStatus:
 
 
 def _operator_token(row: Any) -> OperatorTokenRow:
-    return OperatorTokenRow(row["name"], Role(row["role"]), row["digest"], row["expires_at"])
+    return OperatorTokenRow(row["name"], Role(row["role"]), row["digest"], row["expires_at"], row["scoped"])

@@ -4,7 +4,7 @@ With an auth callout, nats-server does not verify the client's signature over it
 only the client's claim. So the signature is verified here before anything is looked up. Then, by what was presented:
 
     presented                     account  named       permissions
-    an operator's bearer token    OPS      op.<name>   the verbs of its role, and what is live
+    an operator's bearer token    OPS      op.<name>   the verbs of its role, and what is live; refused with a scope
     a join token and a key        AGENTS   <nkey>      the one RPC that enrols this key
     a key                         AGENTS   <peer>      the subjects of its peer's readers
     a key and a probe's token     OPS      probe       nothing, for five seconds: the API server's health checks
@@ -125,6 +125,7 @@ class OperatorTokenRow:
     role: Role
     digest: bytes
     expires_at: datetime | None
+    scoped: bool = False  # it is for a part of the fleet
 
     def valid(self, now: datetime) -> bool:
         return self.expires_at is None or now < self.expires_at
@@ -196,6 +197,10 @@ def admit_operator(token: OperatorTokenRow | None, now: datetime) -> Grant:
     """Admit a person or another system by a bearer token."""
     if token is None or not token.valid(now):
         raise AdmissionRefusedError("the operator's token is unknown or has expired")
+    if token.scoped:
+        raise AdmissionRefusedError(
+            "the operator's token has a scope: it is for the API, as the bus has no part of a fleet"
+        )
     if not is_name(token.name):
         raise AdmissionRefusedError("the operator's name is invalid")
     return Grant(OPS, bus_user(token.name), operator(token.name, token.role), token.expires_at)

@@ -17,7 +17,7 @@ SELECT nkey, peer, '{}'::text[], version, true FROM revoked_key;
 SELECT id, digest, uses, used, expires_at FROM join_token WHERE id = $1;
 
 -- name: operator_token
-SELECT name, role, digest, expires_at FROM operator_token WHERE digest = $1;
+SELECT name, role, digest, expires_at, scope IS NOT NULL AS scoped FROM operator_token WHERE digest = $1;
 
 -- name: all_operator_tokens
-SELECT name, role, digest, expires_at FROM operator_token;
+SELECT name, role, digest, expires_at, scope IS NOT NULL AS scoped FROM operator_token;

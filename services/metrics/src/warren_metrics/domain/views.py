@@ -1,7 +1,7 @@
 """Tunnels for operators: both ends next to each other, one state, and which ends are stale."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 
 from warren_contracts import combined
@@ -25,6 +25,7 @@ def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime, most:
     names: Iterable[str] = fleet.names.after(query.after)
     if query.peer is not None:
         names = sorted(name for name in fleet.names_of(query.peer) if name > query.after)
+    only = None if query.ends is None else frozenset(query.ends)
     found: list[FleetTunnel] = []
     last = ""
     for seen, name in enumerate(names):
@@ -32,6 +33,8 @@ def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime, most:
             shown = fit_page(found, exclude_defaults=query.lean)
             return TunnelList(tunnels=shown, next_after=last if len(shown) == len(found) else shown[-1].name)
         last, ends = name, fleet.tunnels[name]
+        if only is not None and only.isdisjoint(_peers_of(ends)):
+            continue
         if query.state is not None and combined.worst(_states(fleet, ends, now).values()) is not query.state:
             continue
         tunnel = _combined(fleet, name, ends, now, lean=query.lean)
@@ -40,6 +43,30 @@ def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime, most:
             return TunnelList(tunnels=shown, next_after=shown[-1].name)
         found.append(tunnel)
     shown = fit_page(found, exclude_defaults=query.lean)
+    return TunnelList(tunnels=shown, next_after=shown[-1].name if len(shown) < len(found) else None)
+
+
+async def list_tunnels_of_ends(
+    fleet: FleetTelemetry,
+    query: ListTunnels,
+    now: Callable[[], datetime],
+    most: int,
+    pause: Callable[[], Awaitable[None]],
+) -> TunnelList:
+    """A page of the tunnels with one of some ends; `pause` is called after looking at `most` tunnels.
+
+    It is read to its end, and one tunnel further: the name of a tunnel without such an end must not be the place where the next page
+    begins.
+    """
+    found: list[FleetTunnel] = []
+    after: str | None = query.after
+    while after is not None and len(found) <= query.limit:
+        rest = query.model_copy(update={"after": after, "limit": query.limit + 1 - len(found)})
+        page = list_tunnels(fleet, rest, now(), most)
+        found += page.tunnels
+        if (after := page.next_after) is not None:
+            await pause()
+    shown = fit_page(found[: query.limit], exclude_defaults=query.lean)
     return TunnelList(tunnels=shown, next_after=shown[-1].name if len(shown) < len(found) else None)
 
 
@@ -79,10 +106,15 @@ def _states(fleet: FleetTelemetry, ends: Mapping[str, TunnelView], now: datetime
     return combined.states_of(ends, {peer for peer in ends if is_stale(fleet, peer, now)})
 
 
+def _peers_of(ends: Mapping[str, TunnelView]) -> set[str]:
+    """The peers that report a tunnel, and those that they name."""
+    return {*ends, *(view.peer for view in ends.values() if view.peer is not None)}
+
+
 def _combined(
     fleet: FleetTelemetry, name: str, ends: Mapping[str, TunnelView], now: datetime, *, lean: bool = False
 ) -> FleetTunnel:
-    peers = {*ends, *(view.peer for view in ends.values() if view.peer is not None)}
+    peers = _peers_of(ends)
     return combined.combine(
         name,
         {peer: view.lean(name) if lean else view.status for peer, view in ends.items()},

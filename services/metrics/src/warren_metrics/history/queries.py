@@ -86,6 +86,8 @@ class HistoryQueries:
                 self._held[query.at] = instant
             while len(self._held) > HELD:
                 self._held.popitem(last=False)
+        if query.ends is not None:
+            instant = _of_ends(instant, frozenset(query.ends))
         rest = [tunnel for tunnel in instant.tunnels if tunnel.name > query.after]
         shown = fit_page(rest[: query.limit], MAX_ENTRIES_BYTES)
         named = {peer for tunnel in shown for peer in tunnel.peers}
@@ -177,6 +179,12 @@ def _instant(rows: HistoryRows) -> _Instant:
         for name, of_tunnel in sorted(ends.items())
     ]  # fmt: skip
     return _Instant(tunnels, peers)
+
+
+def _of_ends(instant: _Instant, ends: frozenset[str]) -> _Instant:
+    """The part of the fleet that these peers and their tunnels are."""
+    tunnels = [tunnel for tunnel in instant.tunnels if not ends.isdisjoint(tunnel.peers)]
+    return _Instant(tunnels, {peer: instant.peers[peer] for peer in ends & instant.peers.keys()})
 
 
 def _peer_at(row: PeerRow, applied: AppliedRow | None) -> PeerAt:

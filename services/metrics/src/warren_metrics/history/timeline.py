@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from warren_contracts.combined import stands_by, worst
 from warren_contracts.peers import PresenceState
 from warren_contracts.status import TunnelState, TunnelStatus
-from warren_contracts.tunnel_history import AppliedEntry, HistoryStrip, PresenceEntry, StateEntry
+from warren_contracts.tunnel_history import AppliedEntry, HistoryStrip, PresenceEntry, StateEntry, up_ratio
 from warren_metrics.history.rows import AppliedRow, PeerRow, TunnelRow
 
 
@@ -91,13 +91,10 @@ def strip(
         now = max(now, at)
         timeline.play(row)
     _fill(buckets, timeline.state, max(now, known_from), end, start, length)
-    # `unknown`: its ends were silent
-    known = sum(sum(bucket.values()) - bucket.get(TunnelState.UNKNOWN, 0.0) for bucket in buckets)
-    up = sum(bucket.get(TunnelState.UP, 0.0) + bucket.get(TunnelState.STANDBY, 0.0) for bucket in buckets)
     return HistoryStrip(
         start=start, bucket_seconds=int(length.total_seconds()),
         buckets=tuple({state: round(seconds, 3) for state, seconds in bucket.items()} for bucket in buckets),
-        up_ratio=round(up / known, 6) if known else None,
+        up_ratio=up_ratio(buckets),
     )  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 from datetime import datetime, timedelta
 
+from warren_contracts.authentication import Authenticated
 from warren_contracts.commands import (
-    Authenticated,
     CreateOperatorToken,
     OperatorToken,
     OperatorTokenList,
@@ -33,14 +33,14 @@ async def create_operator_token(
     added = await tables.operators.add_operator(
         OperatorRow(
             name=command.name, role=command.role, digest=new.digest, created_at=now, expires_at=expires,
-            created_by=command.actor,
+            created_by=command.actor, scope=command.scope,
         )
     )  # fmt: skip
     if not added:
         raise OperatorNameTakenError(
             f"a token of {command.name} exists already: choose another name, or remove that one first"
         )
-    return OperatorToken(name=command.name, role=command.role, token=new.text)
+    return OperatorToken(name=command.name, role=command.role, scope=command.scope, token=new.text)
 
 
 async def list_operator_tokens(tables: Tables, page: Page) -> OperatorTokenList:
@@ -64,11 +64,11 @@ async def authenticate(tables: Tables, token_sha256: str, now: datetime) -> Auth
     row = await tables.operators.operator(bytes.fromhex(token_sha256))
     if row is None or not row.valid(now):
         raise UnauthorizedError
-    return Authenticated(name=row.name, role=row.role)
+    return Authenticated(name=row.name, role=row.role, scope=row.scope)
 
 
 def _operator_summary(row: OperatorRow) -> OperatorTokenSummary:
     return OperatorTokenSummary(
         name=row.name, role=row.role, created_by=row.created_by, created_at=row.created_at, expires_at=row.expires_at,
-        sha256_prefix=row.digest.hex()[:8],
+        sha256_prefix=row.digest.hex()[:8], scope=row.scope,
     )  # fmt: skip

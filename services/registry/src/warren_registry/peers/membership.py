@@ -113,7 +113,7 @@ async def retag(tables: Tables, peer: PeerId, tags: tuple[str, ...], actor: str,
     if held.tags == wanted:
         return held
     changed = replace(held, tags=wanted, version=version)
-    await tables.peers.save(changed)
+    await tables.peers.save(changed, now)
     await tables.after_commit.add_kick(peer, now)
     await add_event(tables, "retagged", peer, PeerRetagged(peer=peer, tags=wanted, actor=actor, at=now), now)
     return changed

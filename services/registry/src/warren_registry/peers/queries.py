@@ -2,9 +2,10 @@
 
 from datetime import datetime
 
-from warren_contracts.commands import FleetDirectory, Page, PeerList, ReadDirectory
+from warren_contracts.commands import FleetDirectory, PeerList, ReadDirectory
 from warren_contracts.pages import fit_page
 from warren_contracts.peers import PeerSummary
+from warren_contracts.scope import ListPeers
 from warren_registry.peers.model import Peer, record_of
 from warren_registry.ports import FleetState, Tables
 from warren_registry.presence.tracker import PresenceTracker
@@ -24,10 +25,10 @@ def summary_of(peer: Peer, epoch: int, presence_tracker: PresenceTracker) -> Pee
     )  # fmt: skip
 
 
-async def list_peers(tables: Tables, page: Page, presence_tracker: PresenceTracker) -> PeerList:
-    """A page of all peers, revoked ones too."""
+async def list_peers(tables: Tables, page: ListPeers, presence_tracker: PresenceTracker) -> PeerList:
+    """A page of all peers, or of those of a scope, revoked ones too."""
     epoch = (await tables.fleet.state()).epoch
-    found = await tables.peers.page(page.after, page.limit, revoked=True)
+    found = await tables.peers.page(page.after, page.limit, revoked=True, scope=page.scope)
     shown = fit_page([summary_of(peer, epoch, presence_tracker) for peer in found])
     return PeerList(peers=shown, next_after=_next(found, len(shown), page.limit))
 

@@ -1,6 +1,7 @@
 """The audit log in PostgreSQL."""
 
 from warren_contracts.audit import AuditEntry
+from warren_contracts.names import Scope
 from warren_store import Connection, load_queries
 
 SQL = load_queries("warren_registry.audit", "audit.sql")
@@ -17,6 +18,9 @@ class PostgresAudit:
             SQL["add_audit"], entry.at, entry.actor, entry.client, entry.action, entry.subject, entry.detail
         )
 
-    async def page(self, after: int, limit: int) -> tuple[AuditEntry, ...]:
-        rows = await self._connection.fetch(SQL["audit_page"], after, limit)
+    async def page(self, after: int, limit: int, scope: Scope | None = None) -> tuple[AuditEntry, ...]:
+        if scope is None:
+            rows = await self._connection.fetch(SQL["audit_page"], after, limit)
+        else:
+            rows = await self._connection.fetch(SQL["audit_page_of_scope"], after, limit, list(scope))
         return tuple(AuditEntry(**dict(row)) for row in rows)

@@ -12,6 +12,7 @@ from warren_registry.adapters.postgres.epoch import PostgresFleetRows
 from warren_registry.adapters.postgres.operators import PostgresOperators
 from warren_registry.adapters.postgres.peers import PostgresPeers
 from warren_registry.adapters.postgres.presence import PostgresPresence
+from warren_registry.adapters.postgres.scopes import PostgresScopes
 from warren_store import Store, load_migrations
 
 SCHEMA = "registry"
@@ -28,6 +29,7 @@ class PostgresTables:
 
     fleet: PostgresFleetRows
     peers: PostgresPeers
+    scopes: PostgresScopes
     join_tokens: PostgresJoinTokens
     operators: PostgresOperators
     directory: PostgresDirectory
@@ -46,8 +48,9 @@ class PostgresDatabase:
     async def transaction(self) -> AsyncIterator[PostgresTables]:
         async with self._store.transaction() as connection:
             yield PostgresTables(
-                PostgresFleetRows(connection), PostgresPeers(connection), PostgresJoinTokens(connection), PostgresOperators(connection),
-                PostgresDirectory(connection), PostgresAfterCommit(connection), PostgresPresence(connection), PostgresAudit(connection),
+                PostgresFleetRows(connection), PostgresPeers(connection), PostgresScopes(connection), PostgresJoinTokens(connection),
+                PostgresOperators(connection), PostgresDirectory(connection), PostgresAfterCommit(connection),
+                PostgresPresence(connection), PostgresAudit(connection),
             )  # fmt: skip
 
     async def ready(self) -> bool:

@@ -28,6 +28,7 @@ class PostgresOperators:
             row.created_by,
             row.created_at,
             row.expires_at,
+            list(row.scope) if row.scope is not None else None,
         )
         return bool(added)
 
@@ -49,4 +50,5 @@ def operator_of(row: Any) -> OperatorRow | None:
     return OperatorRow(
         name=row["name"], role=Role(row["role"]), digest=row["digest"], created_at=row["created_at"],
         expires_at=row["expires_at"], created_by=row["created_by"],
+        scope=tuple(row["scope"]) if row["scope"] is not None else None,
     )  # fmt: skip

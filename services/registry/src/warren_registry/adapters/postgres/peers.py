@@ -1,13 +1,15 @@
 """Peers in PostgreSQL."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from ipaddress import ip_network
 from typing import Any
 
 from warren_contracts.addresses import IPNetwork
 from warren_contracts.identities import canonical
-from warren_contracts.names import PeerId
+from warren_contracts.names import PeerId, Scope
 from warren_contracts.peers import Announcement, TunnelOrder
+from warren_registry.adapters.postgres.scopes import SQL as SCOPES
 from warren_registry.peers.address_claims import AddressClaim
 from warren_registry.peers.model import Peer
 from warren_store import Connection, load_queries
@@ -42,13 +44,14 @@ class PostgresPeers:
         rows = await self._connection.fetch(SQL["endpoints_within"], list(subnets), other_than)
         return tuple(AddressClaim(row["peer"], ip_network(row["address"])) for row in rows)
 
-    async def save(self, peer: Peer) -> None:
+    async def save(self, peer: Peer, tagged_at: datetime | None = None) -> None:
         announced = peer.announcement.model_dump_json() if peer.announcement is not None else None
         await self._connection.execute(
             SQL["save_peer"], peer.id, peer.nkey, list(peer.tags), peer.version, peer.join_token, peer.hostname,
             list(peer.allowed), peer.canonical_identity, announced, peer.enrolled_at, peer.announced_at, peer.revoked_at,
             peer.priority, peer.tunnel_order.model_dump_json() if peer.tunnel_order is not None else None,
         )  # fmt: skip
+        await self._connection.execute(SCOPES["save_tags"], peer.id, list(peer.tags), tagged_at or peer.enrolled_at)
         await self._connection.execute(SQL["clear_subnets"], peer.id)
         await self._connection.execute(SQL["clear_endpoints"], peer.id)
         if peer.revoked_at is not None:
@@ -58,7 +61,9 @@ class PostgresPeers:
             hosts = dict.fromkeys(it.host for it in peer.announcement.endpoints if not isinstance(it.host, str))
             await self._connection.execute(SQL["add_endpoints"], peer.id, list(hosts))
 
-    async def page(self, after: str, limit: int, *, revoked: bool) -> tuple[Peer, ...]:
+    async def page(self, after: str, limit: int, *, revoked: bool, scope: Scope | None = None) -> tuple[Peer, ...]:
+        if scope is not None:
+            return _peers(await self._connection.fetch(SQL["peer_page_of_scope"], after, limit, revoked, list(scope)))
         return _peers(await self._connection.fetch(SQL["peer_page"], after, limit, revoked))
 
     async def changed_since(self, version: int) -> tuple[Peer, ...]:

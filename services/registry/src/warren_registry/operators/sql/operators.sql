@@ -1,6 +1,6 @@
 -- name: add_operator_token
 -- No row when the name is taken.
-INSERT INTO operator_token (digest, name, role, created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO operator_token (digest, name, role, created_by, created_at, expires_at, scope) VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (name) DO NOTHING RETURNING true;
 
 -- name: operator_token_page

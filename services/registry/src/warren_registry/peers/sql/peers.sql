@@ -45,5 +45,8 @@ INSERT INTO revoked_key (nkey, peer, version, revoked_at) VALUES ($1, $2, $3, $4
 -- name: peer_page
 SELECT * FROM peer WHERE id > $1 AND ($3 OR revoked_at IS NULL) ORDER BY id LIMIT $2;
 
+-- name: peer_page_of_scope
+SELECT * FROM peer WHERE id > $1 AND ($3 OR revoked_at IS NULL) AND tags && $4::text[] ORDER BY id LIMIT $2;
+
 -- name: peers_changed_since
 SELECT * FROM peer WHERE version > $1 ORDER BY version;

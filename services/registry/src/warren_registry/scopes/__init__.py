@@ -1,0 +1,1 @@
+"""Scopes: which peers carry the tags of a token, and since when."""
