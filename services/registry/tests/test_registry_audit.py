@@ -9,7 +9,6 @@ import pytest
 from warren_contracts.commands import (
     CreateJoinToken,
     CreateOperatorToken,
-    Page,
     PeerChange,
     RemoveJoinToken,
     RemoveOperatorToken,
@@ -20,6 +19,7 @@ from warren_contracts.commands import (
 from warren_contracts.documents import EnrolRequest, ReaderDigest, SignerRole
 from warren_contracts.peers import JoinTokenRequest
 from warren_contracts.problems import InvalidInputError, NotFoundError
+from warren_contracts.scope import ListAudit
 from warren_intent.claims import PolicyClaims
 from warren_registry.epoch.trust import Trust
 from warren_registry.ports import Database
@@ -77,7 +77,7 @@ async def test_each_command_is_an_entry_with_its_client(registry: Registry) -> N
     await registry.remove_join_token(RemoveJoinToken(id=token.id, **BY))
     made = await registry.create_operator_token(CreateOperatorToken(name="bob", role=Role.VIEWER, **BY))
     await registry.remove_operator_token(RemoveOperatorToken(name="bob", **BY))
-    log = (await registry.audit(Page())).entries
+    log = (await registry.audit(ListAudit())).entries
     assert [(it.action, it.subject) for it in log] == [
         ("create_join_token", token.id), ("retag", "gw1"), ("set_priority", "gw1"), ("revoke", "gw1"),
         ("remove_join_token", token.id), ("create_operator_token", "bob"), ("remove_operator_token", "bob"),
@@ -90,15 +90,15 @@ async def test_each_command_is_an_entry_with_its_client(registry: Registry) -> N
 async def test_a_command_that_fails_leaves_no_entry(registry: Registry) -> None:
     with pytest.raises(NotFoundError):
         await registry.revoke(RevokePeer(peer="nobody", **BY))
-    assert (await registry.audit(Page())).entries == ()
+    assert (await registry.audit(ListAudit())).entries == ()
 
 
 async def test_the_log_is_read_by_pages(registry: Registry) -> None:
     for number in range(5):
         await registry.create_operator_token(CreateOperatorToken(name=f"op{number}", role=Role.VIEWER, **BY))
-    first = await registry.audit(Page(limit=3))
-    rest = await registry.audit(Page(after=first.next_after or "", limit=3))
+    first = await registry.audit(ListAudit(limit=3))
+    rest = await registry.audit(ListAudit(after=first.next_after or "", limit=3))
     assert [it.subject for it in (*first.entries, *rest.entries)] == [f"op{number}" for number in range(5)]
     assert rest.next_after is None
     with pytest.raises(InvalidInputError, match="number of an entry"):
-        await registry.audit(Page(after="x"))
+        await registry.audit(ListAudit(after="x"))

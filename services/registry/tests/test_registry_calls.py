@@ -12,7 +12,6 @@ from warren_contracts.commands import (
     AdvanceEpoch,
     CreateJoinToken,
     CreateOperatorToken,
-    Page,
     PeerChange,
     ReadDirectory,
     RevokePeer,
@@ -28,6 +27,7 @@ from warren_contracts.documents import (
 )
 from warren_contracts.peers import Announcement, DriverCapabilities, JoinTokenRequest
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, UnavailableError
+from warren_contracts.scope import ListPeers
 from warren_contracts.tokens import JoinTokenRefusedError
 from warren_intent.claims import PolicyClaims
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
@@ -207,7 +207,7 @@ async def test_listings_are_paged(desk: Desk) -> None:
     for name in ("a", "b", "c"):
         await desk.member(name, "branch")
     await desk.registry.revoke(RevokePeer(peer="b"))
-    page = await desk.registry.peers(Page(limit=2))
+    page = await desk.registry.peers(ListPeers(limit=2))
     assert ([peer.peer for peer in page.peers], page.next_after) == (["a", "b"], "b")
     assert page.peers[1].revoked
     assert page.peers[1].record.withdrawn
@@ -304,7 +304,7 @@ async def test_a_nul_is_the_callers_error(postgres: PostgresServer, text: str) -
         wish = CreateJoinToken(request=JoinTokenRequest(tags=("branch",), note=text))
         joining = EnrolRequest(peer="gw2", hostname=text, token=await desk.token("branch"))
         for call in (
-            desk.registry.peers(Page(after=text)), desk.registry.fleet_directory(ReadDirectory(after=text)),
+            desk.registry.peers(ListPeers(after=text)), desk.registry.fleet_directory(ReadDirectory(after=text)),
             desk.registry.directory_page("gw1", DirectoryPageRequest(reader="tag=branch", after=text)),
             desk.registry.create_join_token(wish), desk.registry.announce("gw1", Announcement(agent_version=text)),
             desk.registry.enrol(KeyPair.generate(KeyKind.USER).public, joining),

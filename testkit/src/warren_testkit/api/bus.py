@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
@@ -27,6 +28,7 @@ from warren_contracts.commands import (
     PeerList,
     PolicyList,
     RevokePeer,
+    Role,
     SetPriority,
     StoredPolicy,
     TunnelEffects,
@@ -41,17 +43,19 @@ from warren_contracts.problems import (
     NotFoundError,
     UnavailableError,
 )
+from warren_contracts.scope import ListAudit, ListPeers
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.verbs import COMMANDS
 from warren_testkit.api.audit import audit_log
 from warren_testkit.api.entries import found, page_of
 from warren_testkit.api.health import health_of_restored_service, health_of_service
 from warren_testkit.api.past import FakePast
+from warren_testkit.api.scopes import FakeScopes, has_end, of_scope
 from warren_testkit.api.tokens import NOW, TOKENS, FakeTokens, digest
 from warren_testkit.api.trust import fleet_trust
 
 
-class FakeBus(FakePast, FakeTokens):
+class FakeBus(FakePast, FakeTokens, FakeScopes):
     """`ports.Bus` with policies, peers and tunnels in dictionaries.
 
     `unavailable` names services that are not there, `hung` those that do not answer (or `nats`, the server), `restored` those that
@@ -68,6 +72,7 @@ class FakeBus(FakePast, FakeTokens):
         self.peers: dict[str, PeerSummary] = {}
         self.tunnels: dict[str, FleetTunnel] = {}
         self.tokens = {digest(text): role for role, text in TOKENS.items()}
+        self.tagged_at: dict[str, datetime] = {}
         self.scopes: dict[str, tuple[str, ...]] = {}
         self.join_tokens: dict[str, JoinTokenSummary] = {}
         self.operators: dict[str, OperatorTokenSummary] = {}
@@ -136,6 +141,12 @@ class FakeBus(FakePast, FakeTokens):
             last_seen=NOW, enrolled_at=NOW,
         )  # fmt: skip
         return self.peers[peer]
+
+    def add_token(self, text: str, role: Role, *scope: str) -> None:
+        """An operator's bearer token; without a tag for the whole fleet."""
+        self.tokens[digest(text)] = role
+        if scope:
+            self.scopes[digest(text)] = scope
 
     def add_tunnel(self, name: str, state: TunnelState = TunnelState.UP) -> FleetTunnel:
         """A tunnel that is reported."""
@@ -224,8 +235,8 @@ class FakeBus(FakePast, FakeTokens):
         entries, after = page_of(self.policies, page.after, page.limit)
         return PolicyList(policies=entries, next_after=after)
 
-    def _registry_peers(self, page: Page) -> PeerList:
-        entries, after = page_of(self.peers, page.after, page.limit)
+    def _registry_peers(self, page: ListPeers) -> PeerList:
+        entries, after = page_of(of_scope(self.peers, page.scope), page.after, page.limit)
         return PeerList(peers=entries, next_after=after)
 
     def _registry_peer(self, query: GetPeer) -> PeerSummary:
@@ -247,8 +258,8 @@ class FakeBus(FakePast, FakeTokens):
         self.peers[command.peer] = held.model_copy(update={"revoked": True})
         return self.peers[command.peer]
 
-    def _registry_audit(self, page: Page) -> BaseModel:
-        return audit_log(self.calls, page, NOW)
+    def _registry_audit(self, page: ListAudit) -> BaseModel:
+        return audit_log(self.calls, page, NOW, None if page.scope is None else of_scope(self.peers, page.scope))
 
     def _registry_trust(self, _: Empty) -> FleetTrust:
         return fleet_trust(self.epoch)
@@ -264,7 +275,7 @@ class FakeBus(FakePast, FakeTokens):
     def _metrics_tunnels(self, query: ListTunnels) -> TunnelList:
         held = {
             name: it for name, it in self.tunnels.items()
-            if query.peer in (None, *it.peers) and query.state in (None, it.state)
+            if query.peer in (None, *it.peers) and query.state in (None, it.state) and has_end(it.peers, query.ends)
         }  # fmt: skip
         entries, after = page_of(held, query.after, query.limit)
         return TunnelList(tunnels=entries, next_after=after)

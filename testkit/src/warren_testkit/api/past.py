@@ -1,6 +1,7 @@
 """Plans, differences, audit and history of a fleet in memory, as the services reply."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -8,7 +9,7 @@ from warren_api.ports import StoredEvent
 from warren_contracts.audit import AuditVerification, PolicyAuditEntry, PolicyAuditLog
 from warren_contracts.bus_queries import EventPage, ReadEvents
 from warren_contracts.commands import ApplyPolicies, Empty, GetTunnel, Page, StoredPolicy, TunnelEffects
-from warren_contracts.peers import PresenceState
+from warren_contracts.peers import PeerSummary, PresenceState
 from warren_contracts.plan_mark import PlanMark
 from warren_contracts.plans import (
     DiffPolicy,
@@ -30,6 +31,7 @@ from warren_contracts.tunnel_history import (
     FleetAtQuery,
     FleetObserved,
     HistoryStrip,
+    PeerAt,
     PoliciesAtQuery,
     PoliciesDesired,
     PolicyAt,
@@ -42,6 +44,7 @@ from warren_contracts.tunnel_history import (
 from warren_intent.policy_diff import changes
 from warren_policy.errors import PlanMovedError
 from warren_testkit.api.orders import FakeOrders
+from warren_testkit.api.scopes import has_end
 
 
 class FakePast(FakeOrders):
@@ -49,6 +52,7 @@ class FakePast(FakeOrders):
 
     policies: dict[str, StoredPolicy]
     tunnels: dict[str, FleetTunnel]
+    peers: dict[str, PeerSummary]
     history: list[PolicyVersion]
     stored: list[StoredEvent]
     revision: int
@@ -155,13 +159,17 @@ class FakePast(FakeOrders):
 
     def _metrics_fleet_at(self, query: FleetAtQuery) -> FleetObserved:
         self._refuse_future("at", query.at)
-        names = [name for name in sorted(self.tunnels) if name > query.after]
+        held = {name: it for name, it in self.tunnels.items() if has_end(it.peers, query.ends)}
+        peers = [it for name, it in sorted(self.peers.items()) if query.ends is None or name in query.ends]
+        names = [name for name in sorted(held) if name > query.after]
         shown = names[: query.limit]
         states: dict[TunnelState, int] = {}
-        for tunnel in self.tunnels.values():
+        for tunnel in held.values():
             states[tunnel.state] = states.get(tunnel.state, 0) + 1
         return FleetObserved(
-            at=query.at, begins=self.now - timedelta(days=30), states=states, gateways={PresenceState.ONLINE: 1},
+            at=query.at, begins=self.now - timedelta(days=30), states=states, gateways=dict(Counter(it.presence for it in peers)),
+            offline=tuple(it.peer for it in peers if it.presence is not PresenceState.ONLINE),
+            peers=tuple(PeerAt(peer=it.peer, presence=it.presence) for it in peers),
             tunnels=tuple(self.tunnels[name] for name in shown),
             next_after=shown[-1] if len(names) > len(shown) else None,
         )  # fmt: skip
