@@ -78,7 +78,7 @@ class FakeCredentials:
 
 
 def operator_token_of(row: OperatorRow) -> OperatorTokenRow:
-    return OperatorTokenRow(row.name, row.role, row.digest, row.expires_at)
+    return OperatorTokenRow(row.name, row.role, row.digest, row.expires_at, row.scope is not None)
 
 
 class Fleet:
@@ -96,8 +96,14 @@ class Fleet:
         async with self.database.transaction() as tables:
             return (await create_join_token(tables, command, TrustAnchors(ROOT, None), os.urandom, NOW)).token
 
-    async def operator_token(self, role: Role = Role.OPERATOR, lifetime: int | None = None, name: str = "ann") -> str:
-        command = CreateOperatorToken(name=name, role=role, lifetime=lifetime)
+    async def operator_token(
+        self,
+        role: Role = Role.OPERATOR,
+        lifetime: int | None = None,
+        name: str = "ann",
+        scope: tuple[str, ...] | None = None,
+    ) -> str:
+        command = CreateOperatorToken(name=name, role=role, lifetime=lifetime, scope=scope)
         async with self.database.transaction() as tables:
             return (await create_operator_token(tables, command, os.urandom, NOW)).token
 
@@ -196,6 +202,16 @@ async def test_a_revoked_key_is_refused_with_and_without_a_token(fleet: Fleet, k
     await fleet.refused(request_of(key, await fleet.join_token()), "revoked")
     await fleet.enrol(KeyPair.generate(KeyKind.USER))  # the id goes to a new key
     await fleet.refused(request_of(key), "revoked")
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_a_token_with_a_scope_does_not_open_the_bus(fleet: Fleet, role: Role) -> None:
+    """What the bus republishes is the whole fleet."""
+    request = AuthRequest("N", "U", token=await fleet.operator_token(role, scope=("branch",)))
+    await fleet.refused(request, "has a scope")
+    await fleet.authorizer.reload()
+    fleet.database.unavailable = True
+    await fleet.refused(request, "has a scope")
 
 
 @pytest.mark.parametrize("name", ["a.b", ">", "*", "UPPER", "", "a" * 64, "a\n"])

@@ -21,7 +21,7 @@ from warren_testkit.postgres import PostgresServer, postgres_server
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 NKEY, REVOKED = "U" + "A" * 55, "U" + "B" * 55
-DIGEST = b"d" * 32
+DIGEST, SCOPED = b"d" * 32, b"s" * 32
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +70,28 @@ async def test_tokens_are_read(registry: PostgresDatabase, credentials: Postgres
         await tables.join_tokens.add_join_token(JoinTokenRow("t", DIGEST, ("branch",), 2, 0, NOW, LATER))
         await tables.join_tokens.spend("t")
         await tables.operators.add_operator(OperatorRow("ann", Role.VIEWER, DIGEST, NOW, None, "root"))
+        await tables.operators.add_operator(OperatorRow("bob", Role.ADMIN, SCOPED, NOW, None, "root", ("branch",)))
     assert await credentials.join_token("t") == JoinTokenState("t", DIGEST, 2, 1, LATER)
     assert await credentials.join_token("u") is None
     ann = OperatorTokenRow("ann", Role.VIEWER, DIGEST, None)
     assert await credentials.operator_token(DIGEST) == ann
     assert await credentials.operator_token(b"other") is None
-    assert (await credentials.load_all())[1] == (ann,)
+    bob = OperatorTokenRow("bob", Role.ADMIN, SCOPED, None, scoped=True)
+    assert await credentials.operator_token(SCOPED) == bob
+    assert set((await credentials.load_all())[1]) == {ann, bob}
+
+
+async def test_before_the_registry_has_brought_its_tables_to_this_release_nobody_is_known(
+    registry: PostgresDatabase, credentials: PostgresCredentials, postgres: PostgresServer
+) -> None:
+    """Whether a token has a scope cannot be read: no operator is admitted, instead of one with a scope to the whole fleet."""
+    async with registry.transaction() as tables:
+        await tables.operators.add_operator(OperatorRow("ann", Role.VIEWER, DIGEST, NOW, None, "root"))
+    postgres.sql(f"ALTER TABLE {SCHEMA}.operator_token DROP COLUMN scope")
+    with pytest.raises(UnavailableError, match="this release"):
+        await credentials.operator_token(DIGEST)
+    with pytest.raises(UnavailableError, match="this release"):
+        await credentials.load_all()
 
 
 async def test_changes_are_notified(

@@ -269,6 +269,11 @@ async def test_the_fleet_at_an_instant_is_what_was_reported_then(world: World) -
     assert (page.next_after, page.offline, page.gateways) == ("gw1+hub", ("gw1", "hub"), {"offline": 2, "online": 1})
     rest = await world.queries.fleet_at(FleetAtQuery(at=at[5], after="gw1+hub"))
     assert ([it.name for it in rest.tunnels], rest.next_after) == (["gw2+hub"], None)
+    of_gw2 = await world.queries.fleet_at(FleetAtQuery(at=at[5], limit=1, ends=("gw2", "nobody")))
+    assert ([it.name for it in of_gw2.tunnels], of_gw2.next_after, {**of_gw2.states}) == (["gw2+hub"], None, {UP: 1})
+    assert ([it.peer for it in of_gw2.peers], of_gw2.offline, {**of_gw2.gateways}) == (["gw2"], (), {"online": 1})
+    nobody = await world.queries.fleet_at(FleetAtQuery(at=at[5], ends=()))
+    assert (nobody.tunnels, {**nobody.states}, {**nobody.gateways}, nobody.offline) == ((), {}, {}, ())
 
 
 async def test_a_question_that_has_no_answer_names_its_field(world: World) -> None:

@@ -1,11 +1,16 @@
 """Tunnels as operators see them: both ends, one state, what they contradict each other in, pages."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from warren_contracts.commands import ListTunnels, TunnelList
 from warren_contracts.status import FleetTunnel, HostFacts, IpsecStatus, ReasonCode, TunnelState
 from warren_contracts.telemetry import TunnelChange
-from warren_metrics.domain.views import fleet_tunnel, list_tunnels
+from warren_metrics.domain.views import fleet_tunnel, list_tunnels, list_tunnels_of_ends
+from warren_testkit.examples import examples
 from warren_testkit.metrics import START, Talk, status
 
 
@@ -99,6 +104,46 @@ def test_listings_are_paged_by_name_after_their_filters() -> None:
     mine = list_tunnels(talk.fleet, ListTunnels(peer="gw2"), talk.now)
     assert [tunnel.name for tunnel in mine.tunnels] == ["other"]
     assert list_tunnels(talk.fleet, ListTunnels(peer="nobody"), talk.now).tunnels == ()
+
+
+async def of_ends(talk: Talk, ends: Sequence[str], most: int = 1_000, limit: int = 500, after: str = "") -> TunnelList:
+    async def pause() -> None: ...
+
+    query = ListTunnels(ends=tuple(ends), limit=limit, after=after, lean=True)
+    return await list_tunnels_of_ends(talk.fleet, query, lambda: talk.now, most, pause)
+
+
+async def test_a_listing_is_limited_to_the_tunnels_of_some_ends() -> None:
+    talk = Talk()
+    talk.report("hub", *(status(f"{peer}+hub", peer=peer) for peer in ("a", "b", "c")), status("link", peer="b"))
+    talk.report("a", status("a+hub", peer="hub"))
+
+    async def names(*ends: str) -> list[str]:
+        return [tunnel.name for tunnel in (await of_ends(talk, ends)).tunnels]
+
+    assert await names("a") == ["a+hub"]
+    assert await names("b") == ["b+hub", "link"], "also those that only the other end reports"
+    assert await names("a", "c") == ["a+hub", "c+hub"]
+    assert await names() == []
+    assert await names("nobody") == []
+
+
+@given(st.sets(st.integers(0, 60), max_size=40), st.sets(st.integers(0, 60)), st.integers(1, 5), st.integers(1, 7))
+@examples(200)
+async def test_pages_of_some_ends_are_full_and_name_no_other_tunnel(
+    peers: set[int], ends: set[int], limit: int, most: int
+) -> None:
+    talk = Talk()
+    talk.report("hub", *(status(f"p{number}", peer=f"p{number}") for number in sorted(peers)))
+    wanted = sorted(f"p{number}" for number in peers & ends)
+    found: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page = await of_ends(talk, [f"p{number}" for number in ends], most, limit, after)
+        found += [tunnel.name for tunnel in page.tunnels]
+        if (after := page.next_after) is not None:
+            assert (len(page.tunnels), after) == (limit, found[-1])
+    assert found == wanted
 
 
 def test_an_end_whose_agent_misses_the_digests_is_named() -> None:
