@@ -275,10 +275,40 @@ def test_what_cannot_be_undone_says_what_it_ends_and_asks(run: Run, api: LiveApi
     assert "tags        -" in run("peers", "retag", "spoke-1", "--none", "--yes").stdout
 
 
+def test_a_token_may_be_for_the_gateways_of_some_tags(run: Run, api: LiveApi, tmp_path: Path) -> None:
+    for peer, tag in (("a-1", "customer-a"), ("b-1", "customer-b"), ("hub", "hub")):
+        api.bus.add_peer(peer, tag)
+    for name in ("a-1+hub", "b-1+hub"):
+        api.bus.add_tunnel(name)
+    own = tmp_path / "own.token"
+    made = run("token", "operator", "customer", "--tag", "customer-a", "--tag", "x", "--out", str(own))
+    assert "role viewer, for gateways with customer-a or x" in made.stdout
+    assert "for gateways" not in run("token", "operator", "noc").stderr
+    rows = [" ".join(row.split()) for row in run("token", "list", "--operator").stdout.splitlines()]
+    assert [row.split(" 20")[0] for row in rows[1:]] == ["customer viewer customer-a, x", "noc viewer all"]
+    assert json.loads(run("token", "list", "--operator", "--json").stdout)[0]["scope"] == ["customer-a", "x"]
+    refused = run("token", "operator", "other", "--tag", "A", code=1).stderr
+    assert "scope/0: must be 1 to 63 characters" in refused
+
+    as_customer = {"WARREN_TOKEN_FILE": str(own)}
+    assert run("status", **as_customer).stdout.splitlines() == [
+        "scope     gateways with customer-a or x, and their tunnels", "services  ready", "gateways  1 online", "tunnels   1 up",
+    ]  # fmt: skip
+    assert json.loads(run("status", "--json", **as_customer).stdout)["scope"] == ["customer-a", "x"]
+    for verb in ("peers", "tunnels"):
+        shown = run(verb, **as_customer).stdout
+        assert "a-1" in shown
+        assert "b-1" not in shown
+    assert "unknown peer b-1" in run("peers", "show", "b-1", code=1, **as_customer).stderr
+    assert "unknown tunnel b-1+hub" in run("tunnels", "show", "b-1+hub", code=1, **as_customer).stderr
+    assert "no policies" in run("policy", "list", **as_customer).stderr.lower()
+    assert "requires the role" in run("token", "list", code=1, **as_customer).stderr
+
+
 def test_a_token_without_end_never_expires(run: Run) -> None:
     run("token", "operator", "noc", "--role", "operator")
     header, row = run("token", "list", "--operator").stdout.splitlines()
-    assert header.split() == ["NAME", "ROLE", "CREATED", "EXPIRES", "BY"]
+    assert header.split() == ["NAME", "ROLE", "SCOPE", "CREATED", "EXPIRES", "BY"]
     assert "never" in row
 
 

@@ -47,6 +47,7 @@ class FleetStatus(NamedTuple):
     services_ready: bool | None  # None: of the past, which is not known
     last_change: LastChange | None = None
     findings: tuple[FleetFinding, ...] = ()
+    scope: tuple[str, ...] | None = None  # the tags of the token that asked; None: the whole fleet
 
     @property
     def is_good(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from warren_cli.remote.client import PAGE, UsageError, health_response, parse_object, path_of
+from warren_cli.remote.client import PAGE, ApiClient, UsageError, health_response, parse_object, path_of
 from warren_cli.remote.fleet_reply import Gateway, PolicyVersion, ServiceHealth, TunnelState
 from warren_cli.remote.fleet_status import FleetStatus, status_at, status_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
@@ -57,6 +57,7 @@ def status_command(
         health = ServiceHealth.parse(parse_object(health_response(api)))
         listed = ("peers", "tunnels", "policies") if health.ready else ()
         entries = {name: list(api.plain_pages(path_of(name), name)) for name in listed}
+        scope = _scope(api) if health.ready else None
     found = status_of(
         health,
         [Gateway.parse(entry) for entry in entries.get("peers", ())],
@@ -65,11 +66,19 @@ def status_command(
         tag,
         datetime.now(UTC),
     )
+    found = found._replace(scope=scope)
     if as_json:
         _print_json(found)
     else:
         _print(found, None if every else SHOWN)
     raise typer.Exit(0 if found.is_good else NOT_GOOD)
+
+
+def _scope(api: ApiClient) -> tuple[str, ...] | None:
+    """The tags whose gateways the token is for; None: the whole fleet, or an API server that knows no scopes."""
+    response = api.request("GET", path_of("session"))
+    found = None if response.is_error else parse_object(response).get("scope")
+    return tuple(map(str, found)) if isinstance(found, list) else None
 
 
 def _past(at: str, url: str, token_file: Path | None, *, limit: int | None, as_json: bool) -> NoReturn:
@@ -80,7 +89,8 @@ def _past(at: str, url: str, token_file: Path | None, *, limit: int | None, as_j
         pages = [api.call("GET", path_of("fleet"), FleetAt, at=at, limit=PAGE)]
         while (after := pages[-1].observed.next_after) is not None:
             pages.append(api.call("GET", path_of("fleet"), FleetAt, at=at, after=after, limit=PAGE))
-    found = status_at(pages)
+        scope = _scope(api)
+    found = status_at(pages)._replace(scope=scope)
     if as_json:
         _print_json(found)
     else:
@@ -100,6 +110,8 @@ def _print_json(found: FleetStatus) -> None:
 
 
 def _print(found: FleetStatus, limit: int | None) -> None:
+    if found.scope is not None:
+        echo(f"scope     gateways with {' or '.join(found.scope)}, and their tunnels")
     if found.services_ready is not None:
         echo(f"services  {'ready' if found.services_ready else 'not ready: what follows is not known'}")
     echo(f"gateways  {_counts(found.gateways)}")

@@ -21,6 +21,7 @@ from warren_contracts.commands import (
     Role,
 )
 from warren_contracts.http_bodies import OperatorTokenRequest
+from warren_contracts.names import Scope
 from warren_contracts.peers import JoinToken, JoinTokenRequest
 from warren_contracts.problems import invalid_input
 
@@ -86,11 +87,28 @@ def create_command(
         )
 
 
-@app.command("operator")
+OPERATOR_HELP = """Make a bearer token for this API, for a person or a program. It is printed once.
+
+With --tag it is for a part of the fleet: the gateways that carry at least one of these tags, and their tunnels. Whoever has it sees
+nothing of the rest, and connects to the API and the page, not to the bus. Only administrators of the whole fleet make tokens.
+
+Examples:
+
+  warren token operator grafana --role viewer --out grafana.token
+
+  warren token operator customer-7 --tag customer-7 --lifetime 90d
+"""
+
+
+@app.command("operator", help=OPERATOR_HELP)
 @reported
 def operator_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose token it is: it stands in the audit log.")],
     role: Annotated[Role, typer.Option("--role", help="What it may do.")] = Role.VIEWER,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", help="Only for gateways with this tag; may be repeated. None: all.", show_default=False),
+    ] = None,
     lifetime: Annotated[
         str, typer.Option("--lifetime", help="Such as 12h or 90d; none: until it is removed.", show_default=False)
     ] = "",
@@ -99,13 +117,15 @@ def operator_command(
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a bearer token for this API. Example: warren token operator grafana --role viewer --out grafana.token"""
     seconds = parse_lifetime(lifetime) if lifetime else None
     with connect(url, token_file) as api, NewFile(out) as keep:
         request = OperatorTokenRequest.model_construct(name=name, role=role, lifetime=seconds)
+        if tag:
+            request = OperatorTokenRequest.model_construct(name=name, role=role, lifetime=seconds, scope=tuple(tag))
         made = api.call("POST", path_of("operator-tokens"), OperatorToken, request)
         keep(made.token)
-    _print_token(made, made.token, f"token of {made.name}, role {made.role.value}", out, as_json)
+    part = "" if made.scope is None else f", for gateways with {' or '.join(made.scope)}"
+    _print_token(made, made.token, f"token of {made.name}, role {made.role.value}{part}", out, as_json)
 
 
 LIST_HELP = """List the join tokens, or with --operator the bearer tokens of this API. Their text is never shown again.
@@ -191,11 +211,15 @@ def _list_operator_tokens(url: str, token_file: Path | None, as_json: bool) -> N
         print_json(found)
         return
     rows = (
-        (it.name, it.role.value, moment(it.created_at), moment(it.expires_at) if it.expires_at else "never",
+        (it.name, it.role.value, _scope(it.scope), moment(it.created_at), moment(it.expires_at) if it.expires_at else "never",
          it.created_by or "-")
         for it in found
     )  # fmt: skip
-    print_table(("NAME", "ROLE", "CREATED", "EXPIRES", "BY"), rows, "There are no bearer tokens.")
+    print_table(("NAME", "ROLE", "SCOPE", "CREATED", "EXPIRES", "BY"), rows, "There are no bearer tokens.")
+
+
+def _scope(scope: Scope | None) -> str:
+    return "all" if scope is None else joined(scope)
 
 
 def parse_lifetime(text: str) -> int:
