@@ -1,4 +1,4 @@
-/** Who is signed in, and with which role. */
+/** Who is signed in, with which role, and for which part of the fleet. */
 import { api, content, whenSignedOut, type Schemas } from './api/client'
 
 type SignedIn = Schemas['SignedIn']
@@ -42,6 +42,16 @@ class Session {
   /** Whether the signed-in user has at least this role: what is not allowed is not shown. */
   can(role: Role): boolean {
     return this.user !== null && this.user !== undefined && RANK[this.user.role] >= RANK[role]
+  }
+
+  /** The tags whose gateways the signed-in user sees; null: the whole fleet. */
+  get scope(): readonly string[] | null {
+    return this.user?.scope ?? null
+  }
+
+  /** The same for what only a user of the whole fleet may do: policies, tokens, tags. */
+  canForAll(role: Role): boolean {
+    return this.scope === null && this.can(role)
   }
 }
 

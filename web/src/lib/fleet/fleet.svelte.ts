@@ -2,6 +2,7 @@
 import { api, ApiError, content, everyPage, problemFrom, type Problem, type Schemas } from '../api/client'
 import { serverClock } from '../clock.svelte'
 import { LiveStream, type LiveMessage, type LiveState } from '../live'
+import { session } from '../session.svelte'
 import type { Connection } from './freshness'
 import { RowStore } from './merge'
 import { toRow, type TunnelRow } from './rows'
@@ -81,6 +82,11 @@ class Fleet {
 
   tagsOf(peer: string): readonly string[] {
     return this.peers.get(peer)?.tags ?? []
+  }
+
+  /** Whether a peer is only known as the far end of a tunnel: its record is outside of the scope of who has signed in. */
+  isFar(peer: string): boolean {
+    return session.scope !== null && !this.peers.has(peer)
   }
 
   /** Read everything again. */
