@@ -62,7 +62,7 @@ def paths(route: APIRoute) -> Iterator[tuple[str, str]]:
 
 
 def without_name(answer: httpx.Response, name: str) -> str:
-    """What tells a reply from another one, but for the name that was asked for and the trace."""
+    """A reply without what is different by design: the name that was asked for and the trace."""
     return f"{answer.status_code} {answer.text.replace(answer.headers['trace-id'], '').replace(name, 'NAME')}"
 
 

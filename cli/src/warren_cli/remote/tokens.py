@@ -89,7 +89,7 @@ def create_command(
 
 OPERATOR_HELP = """Make a bearer token for this API, for a person or a program. It is printed once.
 
-With --tag it is for a part of the fleet: the gateways that carry at least one of these tags, and their tunnels. Whoever has it sees
+With --tag it is for a part of the fleet: the gateways that carry at least one of these tags, and their tunnels. Its holder sees
 nothing of the rest, and connects to the API and the page, not to the bus. Only administrators of the whole fleet make tokens.
 
 Examples:

@@ -21,7 +21,7 @@ class ListScopedPeers(Input):
 class ScopedPeers(Document):
     """Peers that carry a tag of the scope, revoked ones too, and since when each has carried one without an interruption.
 
-    What happened to a peer before that belongs to whoever it was then.
+    What happened to a peer before that belongs to those who had it then.
     """
 
     peers: dict[PeerId, datetime]

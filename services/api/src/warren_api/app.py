@@ -38,9 +38,10 @@ ROUTERS = (
 DESCRIPTION = """The API of Warren for operators and other systems. Every error is a problem document (RFC 9457).
 
 Send `Authorization: Bearer <token>`. Roles: `viewer` reads, `operator` also changes policies, `admin` also retags and
-revokes peers, creates, lists and removes tokens, and advances epochs. A removed token is accepted for at most five seconds more, and
-thirty in an open event stream. A browser signs in at `/api/session` instead, and sends a cookie; its changes need the header `Origin`
-of this server. The header `trace-id` of each response is the trace id in the services' logs."""
+revokes peers, creates, lists and removes tokens, and advances epochs. A token with a scope (tags) is for the peers that carry one of
+them, and for their tunnels: what is outside answers as if it did not exist. A removed token is accepted for at most five seconds more,
+and thirty in an open event stream. A browser signs in at `/api/session` instead, and sends a cookie; its changes need the header
+`Origin` of this server. The header `trace-id` of each response is the trace id in the services' logs."""
 
 
 def build_app(

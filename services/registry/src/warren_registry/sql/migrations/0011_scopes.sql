@@ -1,7 +1,7 @@
 -- The tags whose peers a token is for; NULL: the whole fleet. An empty scope does not exist.
 ALTER TABLE operator_token ADD COLUMN scope text[] CHECK (cardinality(scope) > 0);
 
--- Since when each peer has carried each of its tags without an interruption: what happened to it before belongs to whoever had it then.
+-- Since when each peer has carried each of its tags without an interruption: what happened to it before belongs to those who had it then.
 -- Of the tags from before this migration it is not known, so they count from now on.
 CREATE TABLE peer_tag (
     peer  text COLLATE "C" NOT NULL REFERENCES peer ON DELETE CASCADE,
