@@ -7,14 +7,16 @@ from contextlib import aclosing
 from typing import Any
 
 import httpx
+import pytest
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, RejectConnection, RejectData, Request, TextMessage
 
+from warren_api.scope import rules
 from warren_contracts.commands import Role
 from warren_testkit.api import TOKENS
 from warren_testkit.api.client import Client, problem
 from warren_testkit.api.live import LiveApi
-from warren_testkit.api.world import live_world
+from warren_testkit.api.world import TOKENS_OF, live_world, two_customers
 
 
 def test_the_questions_are_checked_before_a_stream_opens() -> None:
@@ -140,3 +142,21 @@ async def _accepted(socket: Socket) -> Any:
     data = await asyncio.wait_for(socket._reader.readuntil(b"\r\n\r\n"), 20)
     socket._connection.receive_data(data)
     return next(event for event in socket._connection.events() if not isinstance(event, RejectData))
+
+
+def test_a_web_socket_of_a_scope_has_that_part_of_the_fleet_and_a_route_without_a_rule_refuses_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    token = f"Bearer {TOKENS_OF[Role.VIEWER]}"
+
+    async def ask(url: str, query: str, kind: type) -> Any:
+        return await _first(await Socket(url, query, authorization=token).open(), kind)
+
+    with LiveApi(bus=two_customers()) as api:
+        for query in ("", "?cursor=0", "?peer=b-1&peer=a-1"):
+            message = asyncio.run(ask(api.url, query, TextMessage))
+            assert {it["peer"] for it in message["peers"]} <= {"a-1", "a-2"}
+            assert "b-1" not in json.dumps(message)
+        monkeypatch.setattr(rules, "RULES", {})
+        rejected: RejectConnection = asyncio.run(ask(api.url, "", RejectConnection))
+        assert rejected.status_code == 403
