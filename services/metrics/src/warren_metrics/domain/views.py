@@ -33,7 +33,7 @@ def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime, most:
             shown = fit_page(found, exclude_defaults=query.lean)
             return TunnelList(tunnels=shown, next_after=last if len(shown) == len(found) else shown[-1].name)
         last, ends = name, fleet.tunnels[name]
-        if only is not None and only.isdisjoint(_peers_of(ends)):
+        if only is not None and only.isdisjoint(ends) and all(view.peer not in only for view in ends.values()):
             continue
         if query.state is not None and combined.worst(_states(fleet, ends, now).values()) is not query.state:
             continue
@@ -106,15 +106,10 @@ def _states(fleet: FleetTelemetry, ends: Mapping[str, TunnelView], now: datetime
     return combined.states_of(ends, {peer for peer in ends if is_stale(fleet, peer, now)})
 
 
-def _peers_of(ends: Mapping[str, TunnelView]) -> set[str]:
-    """The peers that report a tunnel, and those that they name."""
-    return {*ends, *(view.peer for view in ends.values() if view.peer is not None)}
-
-
 def _combined(
     fleet: FleetTelemetry, name: str, ends: Mapping[str, TunnelView], now: datetime, *, lean: bool = False
 ) -> FleetTunnel:
-    peers = _peers_of(ends)
+    peers = {*ends, *(view.peer for view in ends.values() if view.peer is not None)}
     return combined.combine(
         name,
         {peer: view.lean(name) if lean else view.status for peer, view in ends.items()},
