@@ -127,6 +127,26 @@ def test_a_viewer_sees_the_same_page_without_buttons(demo: Demo, page: Any) -> N
     assert page.locator("[data-orders]").count() == 0
 
 
+def test_a_user_with_a_scope_sees_that_part_of_the_fleet(demo: Demo, page: Any) -> None:
+    peers = demo.call("GET", "/api/peers")["peers"]
+    branch = next(it for it in peers if "branch" in it["tags"])
+    page.goto("about:blank")
+    page.goto(demo.sign_in_link(demo.operator_token("operator", *branch["tags"])))
+    expect(page.locator("[data-scope]")).to_contain_text(branch["tags"][0])
+    page.goto(f"{demo.url}/peers")
+    for peer in peers:
+        seen = not set(peer["tags"]).isdisjoint(branch["tags"])
+        expect(page.get_by_role("link", name=peer["peer"], exact=True)).to_have_count(1 if seen else 0)
+    tunnel = next(it for it in demo.call("GET", "/api/tunnels")["tunnels"] if branch["peer"] in it["peers"])
+    page.goto(f"{demo.url}/tunnels/{tunnel['name'].replace('+', '%2B')}")
+    for peer in tunnel["peers"]:
+        seen = any(it["peer"] == peer and not set(it["tags"]).isdisjoint(branch["tags"]) for it in peers)
+        end = page.locator(f"[data-end={peer}]")
+        expect(end.get_by_role("heading", name=peer)).to_be_visible()
+        expect(end.get_by_role("link", name=peer)).to_have_count(1 if seen else 0)
+        expect(page.locator(f"[data-orders={peer}]").first).to_be_visible(visible=seen)
+
+
 def test_filter_and_sorting_are_in_the_address_bar(demo: Demo, page: Any) -> None:
     page.goto(f"{demo.url}/tunnels")
     page.locator("[data-row]").first.wait_for()

@@ -39,6 +39,13 @@ def test_an_operator_signs_in_sees_a_finding_plans_and_applies(tmp_path: Path) -
             sync_api.expect(page.get_by_role("button", name="Apply")).to_be_enabled()
             page.get_by_role("button", name="Apply").click()
             page.wait_for_url("**/policies/lab")
+        with chromium.context_of(browser) as context, chromium.watched(context, server.url) as page:
+            page.goto(server.sign_in_link(server.operator_token("admin", "lab", "branch")))
+            sync_api.expect(page.locator("[data-scope]")).to_have_text("scope: branch, lab")
+            page.locator("[data-known=true] [data-count=up]").wait_for()  # a snapshot without a cursor is complete, too
+            sync_api.expect(page.get_by_role("link", name="Audit")).to_be_visible()
+            for hidden in ("Policies", "Tokens"):
+                sync_api.expect(page.get_by_role("link", name=hidden)).to_have_count(0)
         browser.close()
         stored = server.call("GET", "/api/policies/lab")["policy"]
         assert (stored["version"], stored["description"]) == (1, "made in the browser")

@@ -31,8 +31,8 @@ class PageServer:
         """A new link, for a token's role."""
         return f"{self.url}{self.call('POST', '/api/session/codes', token=token)['path']}"
 
-    def operator_token(self, role: str) -> str:
-        """The bearer token of a new operator with this role."""
-        name = f"{role}-{os.urandom(4).hex()}"
-        token: str = self.call("POST", "/api/operator-tokens", {"name": name, "role": role})["token"]
+    def operator_token(self, role: str, *scope: str) -> str:
+        """The bearer token of a new operator with this role, for the gateways of some tags or for all."""
+        body = {"name": f"{role}-{os.urandom(4).hex()}", "role": role, **({"scope": scope} if scope else {})}
+        token: str = self.call("POST", "/api/operator-tokens", body)["token"]
         return token
