@@ -7,13 +7,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from starlette.requests import HTTPConnection
 
 from warren_api.health import HealthProbe
 from warren_api.live.filters import LiveFilter
 from warren_api.live.hub import LiveHub, LiveStream
+from warren_api.live.model import LiveChange, RowChange
 from warren_api.ports import StoredEvent
 from warren_api.scope import source as source_module
 from warren_api.scope.source import CACHE_SECONDS, ScopeSource
+from warren_api.sessions.credential import Method
+from warren_api.sessions.identity import Identity
+from warren_api.sessions.store import SessionStore
+from warren_contracts.authentication import Authenticated
 from warren_contracts.base import Document
 from warren_contracts.commands import Role
 from warren_contracts.events import (
@@ -29,7 +35,7 @@ from warren_contracts.events import (
 )
 from warren_contracts.live import LiveMessage
 from warren_contracts.peers import PresenceState
-from warren_contracts.problems import UnavailableError
+from warren_contracts.problems import UnauthorizedError, UnavailableError
 from warren_contracts.status import TunnelState, TunnelStatus
 from warren_testkit.api import FakeBus
 from warren_testkit.api.client import Client, problem
@@ -174,14 +180,48 @@ async def test_the_tags_of_the_far_end_do_not_hold_a_tunnel_that_changes_hands(l
     assert [(it.name, it.detail, it.tags) for it in change.tunnels] == [("a-1+hub", "", ("customer-a",))]
 
 
+async def test_a_far_end_has_no_words_as_soon_as_it_is_one(live: Live) -> None:
+    """Here the tags of both ends together stay the same, so that the row of the whole fleet does not change."""
+    for peer in ("a-1", "hub"):
+        live.bus.peers[peer] = live.bus.peers[peer].model_copy(update={"tags": ("customer-a", "x")})
+    reader = await live.open(peers=["a-1"])
+    assert {it.detail for message in await reader.until_ready() for it in message.tunnels} != {""}
+    await retag(live.bus, "hub", "x")
+    change = await reader.next()
+    assert [(it.name, it.detail) for it in change.tunnels] == [("a-1+hub", "")]
+
+
 async def test_a_stream_of_a_scope_is_alive_while_only_others_change(live: Live) -> None:
     reader = await live.open()
     await reader.until_ready()
-    for number in range(3):
-        await publish(live.bus, changed("hub", "b-1+hub", TunnelState.UP if number % 2 else TunnelState.ERROR))
-    quick = reader.stream.messages(0.05)
-    async with aclosing(quick), asyncio.timeout(20):
-        assert await anext(quick) is None
+    change = LiveChange(1, peers=[RowChange("b-1", None, None)])
+
+    async def others() -> None:
+        while True:
+            reader.stream.offer(change)
+            await asyncio.sleep(0.001)
+
+    changing = asyncio.create_task(others())
+    try:
+        async with aclosing(reader.stream.messages(0.1)) as messages, asyncio.timeout(20):
+            assert await anext(messages) is None
+    finally:
+        changing.cancel()
+
+
+async def test_a_stream_ends_when_its_token_has_another_scope() -> None:
+    now = Authenticated(name="ann", role=Role.VIEWER, scope=SCOPE)
+
+    async def check(subject: str, address: str) -> Authenticated:
+        return now
+
+    identity = Identity(SessionStore(60, 60, lambda: 0.0), {Method.TOKEN: check})
+    request = HTTPConnection({"type": "http", "headers": [(b"authorization", b"Bearer x")], "client": None})
+    before = await identity.same_principal(request, now)
+    for other in (None, ("customer-b",)):
+        now = before.model_copy(update={"scope": other})
+        with pytest.raises(UnauthorizedError):
+            await identity.same_principal(request, before)
 
 
 async def shown(source: ScopeSource, bus: FakeBus, after: int = 0) -> list[StoredEvent]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from warren_contracts.commands import ListTunnels, TunnelList
 from warren_contracts.status import FleetTunnel, HostFacts, IpsecStatus, ReasonCode, TunnelState
 from warren_contracts.telemetry import TunnelChange
-from warren_metrics.domain.views import fleet_tunnel, list_tunnels, list_tunnels_of_ends
+from warren_metrics.domain.views import fleet_tunnel, list_tunnels, read_page
 from warren_testkit.examples import examples
 from warren_testkit.metrics import START, Talk, status
 
@@ -110,7 +110,7 @@ async def of_ends(talk: Talk, ends: Sequence[str], most: int = 1_000, limit: int
     async def pause() -> None: ...
 
     query = ListTunnels(ends=tuple(ends), limit=limit, after=after, lean=True)
-    return await list_tunnels_of_ends(talk.fleet, query, lambda: talk.now, most, pause)
+    return await read_page(talk.fleet, query, lambda: talk.now, most, pause)
 
 
 async def test_a_listing_is_limited_to_the_tunnels_of_some_ends() -> None:
@@ -167,6 +167,21 @@ def test_a_page_ends_where_it_has_looked_at_enough() -> None:
             break
         after = page.next_after
     assert pages == [[], ["t3"], []]
+
+
+async def test_a_page_of_a_filter_that_matches_few_is_not_empty_until_the_last() -> None:
+    talk, pauses = Talk(), []
+    talk.report("gw1", *(status(f"t{n}", "down" if n == 3 else "up") for n in range(9)))
+
+    async def pause() -> None:
+        pauses.append(1)
+
+    query = ListTunnels(state=TunnelState.DOWN)
+    page = await read_page(talk.fleet, query, lambda: talk.now, 2, pause)
+    assert ([tunnel.name for tunnel in page.tunnels], len(pauses)) == (["t3"], 1)
+    rest = query.model_copy(update={"after": page.next_after})
+    last = await read_page(talk.fleet, rest, lambda: talk.now, 2, pause)
+    assert (last.tunnels, last.next_after) == ((), None)
 
 
 def test_a_lean_page_has_everything_but_sas_counters_and_evidence() -> None:

@@ -20,7 +20,7 @@ from warren_contracts.tunnel_history import FleetAtQuery, TunnelCountersQuery, T
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.parse import MessageSource
 from warren_metrics.domain.recent_counters import RecentCounters
-from warren_metrics.domain.views import fleet_tunnel, list_tunnels, list_tunnels_of_ends, observed_states
+from warren_metrics.domain.views import fleet_tunnel, observed_states, read_page
 from warren_metrics.history.queries import HistoryQueries
 from warren_metrics.ingest import Ingest, Raw
 from warren_service.broker import Broker, reply
@@ -84,13 +84,8 @@ def register_tunnels(
 
     @verbs.verb("tunnels")
     async def tunnels(command: ListTunnels) -> NatsResponse:
-        if command.ends is not None:
-            page = await list_tunnels_of_ends(fleet, command, now, AT_ONCE, lambda: asyncio.sleep(0))
-            return reply(page, exclude_defaults=command.lean)
-        page = list_tunnels(fleet, command, now(), AT_ONCE)
-        while page.next_after is not None and not page.tunnels:
-            await asyncio.sleep(0)  # a filter that matches few tunnels of many: telemetry goes on meanwhile
-            page = list_tunnels(fleet, command.model_copy(update={"after": page.next_after}), now(), AT_ONCE)
+        # A filter may match few tunnels of many: telemetry goes on meanwhile
+        page = await read_page(fleet, command, now, AT_ONCE, lambda: asyncio.sleep(0))
         return reply(page, exclude_defaults=command.lean)
 
     @verbs.verb("tunnel")

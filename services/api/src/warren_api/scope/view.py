@@ -98,8 +98,9 @@ class ScopeView:
         since = self.since_of(peers)
         if since is None:
             return None
-        shown = tuple(self._entry(entry) for entry in history.entries if entry.at >= since)
-        is_cut = len(shown) < len(history.entries)
+        within = [entry for entry in history.entries if entry.at >= since]
+        is_cut = len(within) < len(history.entries)
+        shown = tuple(entry for it in within if (entry := self._entry(it)) is not None)
         return history.model_copy(
             update={
                 "entries": shown, "next_before": None if is_cut else history.next_before, "begins": max(history.begins, since),
@@ -117,7 +118,8 @@ class ScopeView:
             update={"ends": {peer: _counters_after(end, int(hidden)) for peer, end in counters.ends.items()}}
         )
 
-    def _entry(self, entry: HistoryEntry) -> HistoryEntry:
+    def _entry(self, entry: HistoryEntry) -> HistoryEntry | None:
+        """What is shown of an entry. The revisions that a far end applies are mostly those of others."""
         if self.has_peer(entry.peer):
             return entry
         match entry:
@@ -126,7 +128,7 @@ class ScopeView:
             case PresenceEntry():
                 return entry.model_copy(update={"reason": ""})
             case AppliedEntry():
-                return entry.model_copy(update={"error": ""})
+                return None
 
 
 def _strip_since(strip: HistoryStrip | None, since: datetime) -> HistoryStrip | None:

@@ -46,18 +46,20 @@ def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime, most:
     return TunnelList(tunnels=shown, next_after=shown[-1].name if len(shown) < len(found) else None)
 
 
-async def list_tunnels_of_ends(
-    fleet: FleetTelemetry,
-    query: ListTunnels,
-    now: Callable[[], datetime],
-    most: int,
-    pause: Callable[[], Awaitable[None]],
-) -> TunnelList:
-    """A page of the tunnels with one of some ends; `pause` is called after looking at `most` tunnels.
+async def read_page(
+    fleet: FleetTelemetry, query: ListTunnels, now: Callable[[], datetime], most: int, pause: Callable[[], Awaitable[None]]
+) -> TunnelList:  # fmt: skip
+    """A page of tunnels with at least one, unless it is the last; `pause` is called after looking at `most` tunnels.
 
-    It is read to its end, and one tunnel further: the name of a tunnel without such an end must not be the place where the next page
-    begins.
+    With `ends` it is read to its end, and one tunnel further: the name of a tunnel without such an end must not be the place where the
+    next page begins.
     """
+    if query.ends is None:
+        page = list_tunnels(fleet, query, now(), most)
+        while page.next_after is not None and not page.tunnels:
+            await pause()
+            page = list_tunnels(fleet, query.model_copy(update={"after": page.next_after}), now(), most)
+        return page
     found: list[FleetTunnel] = []
     after: str | None = query.after
     while after is not None and len(found) <= query.limit:
