@@ -30,7 +30,8 @@ class Customers(UpFleet):
 
     def client(self, token: Path) -> httpx.Client:
         headers = {"authorization": f"Bearer {token.read_text().strip()}"}
-        return httpx.Client(base_url=self.up.info["url"], headers=headers, timeout=30, trust_env=False)
+        trust = ssl.create_default_context(cafile=self.up.info["ca_file"])
+        return httpx.Client(base_url=self.up.info["url"], headers=headers, verify=trust, timeout=30, trust_env=False)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,11 @@ def fleet() -> Iterator[Customers]:
             fleet.gateway(THEIRS, "10.77.0.0/24", joins["customer-bravo"]),
         ):
             policy = folder / "branches.json"
-            topology = {"kind": "hub-spoke", "hubs": ["hub"], "spokes": ["tag=customer-alfa", "tag=customer-bravo"]}
+            topology = {
+                "kind": "hub-spoke",
+                "hubs": ["peer=hub"],
+                "spokes": ["tag=customer-alfa", "tag=customer-bravo"],
+            }
             policy.write_text(json.dumps({"id": "branches", "description": "for bravo, too", "topology": topology}))
             fleet.warren("policy", "apply", str(policy))
             wait_until(lambda: len(tunnels(fleet)) == 2, "both tunnels are reported", LIMIT_SECONDS)

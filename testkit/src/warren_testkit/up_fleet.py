@@ -23,6 +23,7 @@ class UpFleet:
         environment = {
             **os.environ,
             "WARREN_URL": self.up.info["url"],
+            "WARREN_CA_FILE": self.up.info["ca_file"],
             "WARREN_TOKEN_FILE": str(token or self.up.info["token_file"]),
         }
         done = subprocess.run(
