@@ -86,10 +86,9 @@ def test_no_reply_and_no_stream_names_the_other_customer(fleet: Customers) -> No
     with fleet.client(viewer) as api:
         for path in every_path(api):
             answer = api.get(path, params=at if path == "/api/fleet" else {})
-            asked = path.rsplit("/", 1)[-1] if THEIRS in path else ""
             text = (
-                answer.text.replace(f"{THEIRS}+hub", "").replace(THEIRS, "") if asked or THEIRS in path else answer.text
-            )
+                answer.text.replace(THEIRS, "") if THEIRS in path else answer.text
+            )  # a refusal names what was asked for
             assert not FOREIGN.search(text), (path, answer.text)
             found[path] = answer
         assert found["/api/peers"].json()["peers"][0]["peer"] == OURS
@@ -158,10 +157,8 @@ def test_streams_follow_a_gateway_that_changes_hands(fleet: Customers) -> None:
         history = api.get(f"/api/tunnels/{THEIRS}+hub/history").json()
         since = history["begins"]
         assert all(it["at"] >= since for it in history["entries"])
-        assert (
-            api.get("/api/fleet", params={"at": before(fleet, THEIRS)}).json()["observed"]["states"].get("up") is None
-        )
         past = api.get("/api/fleet", params={"at": before(fleet, THEIRS)}).json()["observed"]
+        assert past["begins"] <= past["at"] < since
         assert THEIRS not in json.dumps(past)
     fleet.warren("peers", "retag", THEIRS, "customer-bravo", "--yes")
     wait_until(lambda: f'"tunnels_gone":["{THEIRS}+hub"]' in live.text, "its tunnel disappears", LIMIT_SECONDS)
