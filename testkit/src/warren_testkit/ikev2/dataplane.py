@@ -7,6 +7,8 @@ from typing import Any
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.children import ChildSa, EspKeys
 from warren_ikev2.dataplane.checksum import (
+    PROTO_TCP,
+    PROTO_UDP,
     complement,
     ipv4_header_is_valid,
     ones_complement_sum,
@@ -73,22 +75,14 @@ class TcpPacket:
 
     def build(self) -> bytes:
         """The packet's bytes."""
-        addresses = self.addresses or ADDRESSES[self.version]
         length = 20 + len(self.options) + len(self.payload)
+        head = _ip_header(self, PROTO_TCP, length)
         tcp = b"\x13\x88\x00\x50" + self.sequence.to_bytes(4, "big") + b"\0\0\0\x09"
         tcp += bytes((len(self.options) // 4 + 5 << 4, self.flags)) + self.window.to_bytes(2, "big")
         tcp += b"\0\0\0\0" + self.options
-        tos = self.tos
-        if self.version == 4:
-            head = bytes((0x45, tos)) + (20 + length).to_bytes(2, "big") + self.identification.to_bytes(2, "big")
-            head += (b"\x40\0" if self.dont_fragment else b"\0\0") + b"\x40\x06\0\0" + addresses
-        else:
-            head = bytes((0x60 | tos >> 4, (tos & 15) << 4, 0, 0)) + length.to_bytes(2, "big") + b"\x06\x40" + addresses
         packet = bytearray(head + tcp + self.payload)
-        if self.version == 4:
-            write_ipv4_checksum(packet, 20)
         start = len(head)
-        value = complement(ones_complement_sum(packet[start:]) + pseudo_header(packet, 6, length))
+        value = complement(ones_complement_sum(packet[start:]) + pseudo_header(packet, PROTO_TCP, length))
         packet[start + 16 : start + 18] = value.to_bytes(2, "big")
         return bytes(packet)
 
@@ -96,6 +90,48 @@ class TcpPacket:
 def tcp_packet(payload: bytes, **fields: Any) -> bytes:
     """The bytes of a `TcpPacket`."""
     return TcpPacket(payload, **fields).build()
+
+
+@dataclass(frozen=True)
+class UdpPacket:
+    """A UDP packet with correct checksums, or without UDP's; the addresses are those of the selectors unless given."""
+
+    payload: bytes
+    version: int = 4
+    addresses: bytes = b""
+    port: int = 53
+    identification: int = 7
+    dont_fragment: bool = True
+    tos: int = 0
+    checksum: bool = True
+
+    def build(self) -> bytes:
+        """The packet's bytes."""
+        length = 8 + len(self.payload)
+        head = _ip_header(self, PROTO_UDP, length)
+        udp = b"\x13\x88" + self.port.to_bytes(2, "big") + length.to_bytes(2, "big") + b"\0\0"
+        packet = bytearray(head + udp + self.payload)
+        if self.checksum:
+            total = ones_complement_sum(packet[len(head) :]) + pseudo_header(packet, PROTO_UDP, length)
+            packet[len(head) + 6 : len(head) + 8] = (complement(total) or 0xFFFF).to_bytes(2, "big")
+        return bytes(packet)
+
+
+def udp_packet(payload: bytes, **fields: Any) -> bytes:
+    """The bytes of a `UdpPacket`."""
+    return UdpPacket(payload, **fields).build()
+
+
+def _ip_header(packet: TcpPacket | UdpPacket, protocol: int, length: int) -> bytes:
+    """The IP header before `length` bytes of a protocol."""
+    addresses, tos = packet.addresses or ADDRESSES[packet.version], packet.tos
+    if packet.version == 6:
+        start = bytes((0x60 | tos >> 4, (tos & 15) << 4, 0, 0)) + length.to_bytes(2, "big")
+        return start + bytes((protocol, 64)) + addresses
+    head = bytearray((0x45, tos)) + (20 + length).to_bytes(2, "big") + packet.identification.to_bytes(2, "big")
+    head += (b"\x40\0" if packet.dont_fragment else b"\0\0") + bytes((64, protocol, 0, 0)) + addresses
+    write_ipv4_checksum(head, 20)
+    return bytes(head)
 
 
 def tso_header(packet: bytes, mss: int) -> VnetHeader:

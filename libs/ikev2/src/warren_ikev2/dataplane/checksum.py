@@ -9,6 +9,9 @@ PROTO_TCP, PROTO_UDP = 6, 17
 _FOLDS = tuple((bits, (1 << bits) - 1) for bits in (5536, 2768, 1392, 704))
 """Larger numbers are halved first: 2^(16 n) is congruent to 1, and a shift costs less than a long division. The widths are
 those of a packet of 1,384 bytes."""
+_SHORT_FOLDS = _FOLDS[2:]
+"""Up to `_LONG` bytes; up to `_SHORT`, the division costs less."""
+_SHORT, _LONG = 300, 700
 
 
 def ones_complement_sum(data: bytes | bytearray | memoryview) -> int:
@@ -16,8 +19,8 @@ def ones_complement_sum(data: bytes | bytearray | memoryview) -> int:
     number = int.from_bytes(data, "big")
     if len(data) & 1:
         number <<= 8
-    if len(data) > 200:
-        for bits, mask in _FOLDS:
+    if len(data) > _SHORT:
+        for bits, mask in _FOLDS if len(data) > _LONG else _SHORT_FOLDS:
             number = (number >> bits) + (number & mask)
     return number % MODULUS
 
@@ -52,10 +55,10 @@ def complete(packet: bytearray | memoryview, start: int, offset: int) -> None:
     field = start + offset
     if field + 2 > len(packet):
         raise ValueError("the checksum field lies outside of the packet")
-    value = complement(ones_complement_sum(memoryview(packet)[start:]))
+    value = MODULUS - (ones_complement_sum(packet[start:]) or MODULUS)
     if offset == 6 and not value:
         value = 0xFFFF  # UDP's: zero means that there is none (RFC 768)
-    packet[field : field + 2] = value.to_bytes(2, "big")
+    packet[field], packet[field + 1] = value >> 8, value & 0xFF
 
 
 def write_ipv4_checksum(header: bytearray, length: int) -> None:

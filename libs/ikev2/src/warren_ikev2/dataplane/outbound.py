@@ -1,20 +1,18 @@
 """From the TUN device to ESP packets on the wire.
 
-A TSO packet becomes trains (`seal`); all other packets are sealed one at a time, and consecutive ones of equal size for the same
-peer share a send. The scalar path serves whatever the trains cannot: other ciphers, UDP segmentation, the end of the
-sequence numbers.
+A TSO packet becomes trains (`seal`); of all other packets, consecutive ones of equal size for the same peer share a send (`pending`).
+The scalar path serves whatever the trains cannot: other ciphers, UDP segmentation, the end of the sequence numbers.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 from warren_ikev2.dataplane.checksum import complete
 from warren_ikev2.dataplane.counters import Counters
 from warren_ikev2.dataplane.links import Link, Links
-from warren_ikev2.dataplane.merge import Buffer, Write
+from warren_ikev2.dataplane.merge import Write
+from warren_ikev2.dataplane.pending import PendingPackets, Send
 from warren_ikev2.dataplane.segment import TransportShape, segment, transport_shape
-from warren_ikev2.dataplane.trains import MAX_SEGMENTS, MAX_TRAIN
-from warren_ikev2.dataplane.vnet import GSO_NONE, HEADER_SIZE, NEEDS_CSUM, NO_OFFLOAD, VnetHeader
+from warren_ikev2.dataplane.vnet import GSO_NONE, HEADER_SIZE, NEEDS_CSUM, NO_OFFLOAD, VnetHeader, parse_vnet
 from warren_ikev2.esp import pmtu
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.inner import tos_of
@@ -31,14 +29,6 @@ FRAME_OFFSET = 2
 FRAME_SIZE = FRAME_OFFSET + HEADER_SIZE + 65535
 _IP = FRAME_OFFSET + HEADER_SIZE
 _MIN_IPV6_MTU = 1280
-
-
-class Send(Protocol):
-    """Sends ESP packets to a link's peer (see `path.DataPath`)."""
-
-    def __call__(self, link: Link, parts: Sequence[Buffer], stride: int, packets: int, tos: int) -> None:
-        """Send `packets` packets of `stride` bytes, the last of which may be shorter."""
-        ...
 
 
 class Outbound:
@@ -63,24 +53,24 @@ class Outbound:
         self._send_fragmented = send_fragmented
         self._write = write
         self._sealer = TcpSealer() if vectorised and TcpSealer is not None else None
-        self._pending: list[bytes] = []
-        self._pending_link: Link | None = None
-        self._pending_size = self._pending_tos = self._pending_bytes = 0
+        self._pending = PendingPackets(send, counters.drops, links.table)
+        self.flush = self._pending.flush
+        """Send what waits for more of its size. To be called when the TUN device has nothing more to read."""
 
     def take_frame(self, length: int) -> None:
         """Handle the frame of `length` bytes, vnet header included, that stands in `frame` at FRAME_OFFSET."""
         packet = self._view[_IP : FRAME_OFFSET + length]
         try:
-            if self.frame.startswith(NO_OFFLOAD, FRAME_OFFSET):  # most packets have a header of zeroes
-                self._take(bytes(packet))
+            fields = parse_vnet(self.frame, FRAME_OFFSET)
+            flags, kind, _, _, start, offset = fields
+            if kind != GSO_NONE:
+                self._take_large(packet, VnetHeader._make(fields))
                 return
-            header = VnetHeader.parse(self.frame, FRAME_OFFSET)
-            if header.gso_type != GSO_NONE:
-                self._take_large(packet, header)
-                return
-            if header.flags & NEEDS_CSUM:
-                complete(packet, header.checksum_start, header.checksum_offset)
-            self._take(bytes(packet))
+            if flags & NEEDS_CSUM:
+                complete(packet, start, offset)
+            whole = bytes(packet)
+            if not self._pending.add_alike(whole):
+                self._take(whole)
         except PacketDroppedError as dropped:
             self._counters.drops[dropped.reason] += 1
         except ValueError:
@@ -93,21 +83,20 @@ class Outbound:
             self._counters.drops[dropped.reason] += 1
 
     def _take(self, packet: bytes) -> None:
-        """Seal one packet that is complete."""
-        sa = self._links.table.outbound_for(packet)
-        link = self._links.by_sa[sa]
+        """Queue one packet that is complete."""
+        link = self._links.by_sa[self._links.table.outbound_for(packet)]
         if link.policer is not None and not link.policer.outbound.take(len(packet)):
             raise PacketDroppedError(DropReason.RATE)
         if len(packet) > link.mtu:
             self._take_long(link, packet)
         else:
-            self._queue(link, sa.seal(packet), packet[1] if packet[0] < 0x50 else tos_of(packet))
+            self._pending.add(link, packet, packet[1] if packet[0] < 0x50 else tos_of(packet))
 
     def _take_long(self, link: Link, packet: bytes) -> None:
         """Fragment a packet, or report the MTU to its sender (RFC 4301, 8.2)."""
         if pmtu.may_fragment(packet):
             for fragment in pmtu.fragment_ipv4(packet, link.mtu):
-                self._queue(link, link.pair.outbound.seal(fragment), tos_of(packet))
+                self._pending.add(link, fragment, tos_of(packet))
         elif packet[0] >> 4 == 6 and len(packet) <= _MIN_IPV6_MTU:
             # no IPv6 sender goes below, so the outer packet is fragmented instead (RFC 8200, 5)
             self.flush()
@@ -143,36 +132,6 @@ class Outbound:
             for train in self._sealer.seal(sa, packet, header, shape):
                 self._counters.trains_sealed += 1
                 self._send(link, train.parts, train.stride, train.packets, tos)
-
-    def _queue(self, link: Link, sealed: bytes, tos: int) -> None:
-        """Send with others of the same size for the same link."""
-        size, pending = len(sealed), self._pending
-        if pending:
-            if (
-                size > self._pending_size
-                or link is not self._pending_link
-                or tos != self._pending_tos
-                or self._pending_bytes + size > MAX_TRAIN
-                or len(pending) == MAX_SEGMENTS
-            ):
-                self.flush()
-                pending = self._pending
-            else:
-                pending.append(sealed)
-                self._pending_bytes += size
-                if size < self._pending_size:
-                    self.flush()
-                return
-        pending.append(sealed)
-        self._pending_link, self._pending_tos = link, tos
-        self._pending_size = self._pending_bytes = size
-
-    def flush(self) -> None:
-        """Send what waits for more of its size. To be called when the TUN device has nothing more to read."""
-        pending, link = self._pending, self._pending_link
-        if pending and link is not None:
-            self._pending = []
-            self._send(link, pending, self._pending_size, len(pending), self._pending_tos)
 
 
 def _first_segment(packet: memoryview, header: VnetHeader, shape: TransportShape) -> bytes:

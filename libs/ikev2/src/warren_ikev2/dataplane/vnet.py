@@ -16,8 +16,9 @@ GSO_ECN = 0x80
 """CWR is set, on the first segment only (RFC 3168, 6.1.2)."""
 NO_OFFLOAD = bytes(HEADER_SIZE)
 _LAYOUT = struct.Struct("<BBHHHH")
-build_vnet = _LAYOUT.pack
-"""The ten bytes of the fields of a `VnetHeader` in their order, for where making one costs too much."""
+build_vnet, parse_vnet = _LAYOUT.pack, _LAYOUT.unpack_from
+"""The ten bytes of the fields of a `VnetHeader` in their order, and the fields of the bytes at an offset, for where making one
+costs too much."""
 
 
 class VnetHeader(NamedTuple):

@@ -29,6 +29,12 @@ def inner_mtu(path_mtu: int, transform: Transform, outer_version: int, *, udp: b
     return space - space % transform.alignment - 2
 
 
+def sealed_length(transform: Transform, length: int) -> int:
+    """The length of the ESP packet, without UDP, of an inner packet of `length` bytes."""
+    padded = length + 2 + -(length + 2) % transform.alignment
+    return HEADER_LENGTH + transform.iv_length + padded + transform.icv_length
+
+
 def may_fragment(packet: bytes) -> bool:
     """Whether the packet is IPv4 without DF."""
     return packet[0] >> 4 == 4 and not packet[6] & 0x40

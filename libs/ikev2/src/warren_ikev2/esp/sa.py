@@ -59,6 +59,15 @@ class OutboundSa:
         self.octets += length
         return self._seal(self.spi, sequence, packet + _ENDINGS[packet[0]][-(length + 2) % self._alignment])
 
+    def seal_all(self, packets: list[bytes]) -> list[bytes]:
+        """Encapsulate packets as `seal` does, in order. Raises `PacketDroppedError(EXHAUSTED)`, with none sealed, if there are
+        not enough sequence numbers.
+        """
+        first = self.reserve(len(packets), sum(map(len, packets)))
+        alignment = self._alignment
+        plaintexts = [packet + _ENDINGS[packet[0]][-(len(packet) + 2) % alignment] for packet in packets]
+        return self.transform.seal_all(self.spi, first, plaintexts)
+
     def seal_dummy(self, length: int = 0) -> bytes:
         """A dummy packet with `length` bytes of zeroes (RFC 4303, 2.6)."""
         pad = -(length + 2) % self._alignment

@@ -123,6 +123,10 @@ class SaTable:
         known = self._by_addresses.get(_addresses(headers))
         return self._choose(headers) if known is None else known
 
+    def knows_addresses(self, packet: bytes) -> bool:
+        """Whether all packets with the addresses of this one, and no IPv4 options, are sent by the same SA."""
+        return _addresses(packet) in self._by_addresses
+
     def _choose(self, packet: bytes) -> OutboundSa:
         """Choose by the selectors, and cache the decision where only the addresses matter."""
         by_addresses = packet[0] == _NO_OPTIONS or packet[0] >> 4 == 6

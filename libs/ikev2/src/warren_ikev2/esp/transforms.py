@@ -41,6 +41,10 @@ class Transform(Protocol):
         """Return the ESP packet; `sequence` must never repeat under one key."""
         ...
 
+    def seal_all(self, spi: int, first: int, plaintexts: list[bytes]) -> list[bytes]:
+        """Return the ESP packets of plaintexts that are numbered from `first` on."""
+        ...
+
     def open(self, packet: bytes, sequence: int) -> bytes:
         """Return the padded plaintext or raise `PacketDroppedError(INTEGRITY)`."""
         ...
@@ -73,6 +77,16 @@ class AeadTransform:
             head = _HEADER_AND_IV(spi, sequence, sequence)
             associated = head[:8]
         return head + self._encrypt(self.salt + head[8:], plaintext, associated)
+
+    def seal_all(self, spi: int, first: int, plaintexts: list[bytes]) -> list[bytes]:
+        """See `Transform.seal_all`."""
+        if self.esn:
+            return [self.seal(spi, sequence, plaintext) for sequence, plaintext in enumerate(plaintexts, first)]
+        salt, encrypt, sealed = self.salt, self._encrypt, []
+        for sequence, plaintext in enumerate(plaintexts, first):
+            head = _HEADER_AND_IV(spi, sequence, sequence)
+            sealed.append(head + encrypt(salt + head[8:], plaintext, head[:8]))
+        return sealed
 
     def open(self, packet: bytes, sequence: int) -> bytes:
         """See `Transform.open`."""
@@ -111,6 +125,10 @@ class CbcHmacTransform:
         """See `Transform.seal`."""
         protected = _HEADER(spi, sequence & _LOW) + self._encrypt(self._random_bytes(16) + plaintext)
         return protected + self._icv(protected, sequence)
+
+    def seal_all(self, spi: int, first: int, plaintexts: list[bytes]) -> list[bytes]:
+        """See `Transform.seal_all`."""
+        return [self.seal(spi, sequence, plaintext) for sequence, plaintext in enumerate(plaintexts, first)]
 
     def open(self, packet: bytes, sequence: int) -> bytes:
         """See `Transform.open`; the integrity check comes before any decryption."""
