@@ -19,7 +19,15 @@ with atheris.instrument_imports(include=["warren_ikev2.dataplane", "warren_ikev2
     from warren_ikev2.dataplane.vnet import HEADER_SIZE, VnetHeader
     from warren_ikev2.esp.drops import PacketDroppedError
     from warren_ikev2.esp.table import SaPair, SaTable
-    from warren_testkit.ikev2.dataplane import FakePort, Feed, child, counting_random, sent_by_outbound, tcp_packet
+    from warren_testkit.ikev2.dataplane import (
+        FakePort,
+        Feed,
+        child,
+        counting_random,
+        sent_by_outbound,
+        tcp_packet,
+        udp_packet,
+    )
 
 PATH_MTU = 65535
 
@@ -81,7 +89,11 @@ def fuzz_inner(data: bytes) -> None:
     sender = SaPair.of(child(), counting_random()).outbound
     rows = []
     for number, piece in enumerate(pieces(data)):
-        packet = tcp_packet(bytes(100), sequence=1 + 100 * number, version=6 if data[0] & 1 else 4)
+        version = 6 if data[0] & 1 else 4
+        if data[0] & 4:
+            packet = udp_packet(bytes(100), version=version)
+        else:
+            packet = tcp_packet(bytes(100), sequence=1 + 100 * number, version=version)
         changed = piece[: len(packet)]
         plaintext = changed + packet[len(changed) :] + bytes((1, 2, 2, 4))
         rows.append(sender.protect(plaintext[: len(plaintext) // 4 * 4]))

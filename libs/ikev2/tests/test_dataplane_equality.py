@@ -19,6 +19,7 @@ from warren_testkit.ikev2.dataplane import (
     sent_by_outbound,
     tcp_packet,
     tso_header,
+    udp_packet,
 )
 
 CIPHERS = ("aes256gcm16", "chacha20poly1305", "aes256-sha256")
@@ -100,13 +101,14 @@ def test_all_segments_of_a_packet_are_valid_tcp() -> None:
 
 @st.composite
 def inner_streams(draw: st.DrawFn) -> list[bytes]:
-    """Packets of a few flows, some of which follow each other, some of which are corrupt or outside the selectors."""
+    """Packets of a few flows, of TCP or UDP, some of which follow each other, some of which are corrupt or outside the selectors."""
     packets: list[bytes] = []
     sequence = draw(st.sampled_from((1, 2**32 - 5000)))
     identification = draw(st.integers(0, 65535))
     size = draw(st.sampled_from((900, 1001, 1348, 40)))
     version = draw(st.sampled_from((4, 6)))
     outside = bytes((10, 9, 0, 1, 10, 2, 0, 1))
+    udp = draw(st.booleans())
     for _ in range(draw(st.integers(1, 30))):
         change = draw(st.integers(0, 40))
         length = size - draw(st.integers(1, 30)) if change == 1 else size
@@ -123,12 +125,23 @@ def inner_streams(draw: st.DrawFn) -> list[bytes]:
             addresses=outside if change == 8 and version == 4 else b"",
             window=501 if change == 9 else 500,
         )
+        if udp != (change == 13):
+            packet = udp_packet(
+                bytes([len(packets)]) * length,
+                version=10 - version if change == 3 else version,
+                port=54 if change == 2 else 53,
+                identification=identification + (change == 5) & 0xFFFF,
+                dont_fragment=change != 6 and identification < 40000,
+                tos=draw(st.integers(0, 3)) if change == 7 else 2,
+                addresses=outside if change == 8 and version == 4 else b"",
+                checksum=change != 9,
+            )
         if change == 10:
             packet = packet[:-1] + bytes([packet[-1] ^ 1])  # corrupt before it entered the tunnel
         elif change == 11 and version == 4:
             packet = packet[:10] + bytes([packet[10] ^ 1]) + packet[11:]
         elif change == 12:
-            packet = packet[:9] + b"\x11" + packet[10:]
+            packet = packet[:9] + (b"\x06" if packet[9] == 17 else b"\x11") + packet[10:]
         sequence += length
         identification += 1
         packets.append(packet)

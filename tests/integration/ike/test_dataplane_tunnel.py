@@ -19,7 +19,7 @@ from warren_ikev2.dataplane.seccomp import LIBRARY
 from warren_lab.lab import can_make_namespaces
 from warren_lab.ping import Ping
 from warren_lab.process import wait_until
-from warren_testkit.lab.transfers import Host, exchange_datagrams, transfer
+from warren_testkit.lab.transfers import Host, exchange_burst, exchange_datagrams, transfer
 from warren_testkit.lab.tunnel_bed import INNER, End, TunnelBed, TunnelOptions, make_tunnel
 
 pytestmark = [
@@ -68,6 +68,15 @@ def test_datagrams_of_all_sizes_arrive_unchanged(bed: TunnelBed, version: int) -
     sizes = [0, 1, 2, 3, 100, 1371, 1372, 1410, 1411, 1500, 4000, 65000]
     assert exchange_datagrams(sizes, bed.left.host(version), bed.right.host(version)) == sizes
     assert exchange_datagrams(sizes, bed.right.host(version), bed.left.host(version)) == sizes
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_datagrams_of_one_flow_are_merged_on_the_way(bed: TunnelBed, version: int) -> None:
+    before = total(bed.right, "merged")
+    for size in (64, 200, 1200):
+        assert exchange_burst(40, size, bed.left.host(version), bed.right.host(version))
+    wait_for("merged datagrams", lambda: total(bed.right, "merged") >= before + 120)
+    assert total(bed.right, "tun_errors") == 0
 
 
 def test_packets_outside_the_selectors_are_not_sent(bed: TunnelBed) -> None:
@@ -175,6 +184,7 @@ def test_other_tunnels_carry_streams_and_datagrams(options: TunnelOptions) -> No
             transfer(DATA[: 1 << 20], bed.right.host(version), bed.left.host(version), mss=700)
             sizes = [0, 1, 1400, 30000]
             assert exchange_datagrams(sizes, bed.left.host(version), bed.right.host(version)) == sizes
+            assert exchange_burst(40, 100, bed.right.host(version), bed.left.host(version))
 
 
 def test_the_data_process_ends_with_its_endpoint() -> None:

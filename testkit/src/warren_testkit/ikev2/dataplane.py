@@ -232,14 +232,17 @@ def sent_by_outbound(
 class Feed:
     """The same ESP packets into the batched way in and into scalar ESP."""
 
-    def __init__(self, cipher: str, *, esn: bool, vectorised: bool = True, top: int = 0) -> None:
+    def __init__(
+        self, cipher: str, *, esn: bool, vectorised: bool = True, top: int = 0, merge_udp: bool = True
+    ) -> None:
         self.tun = FakeTun()
         self.counters = Counters()
         self.links = Links(counting_random(), 9200)
         self.link = self.links.install(child(cipher, esn=esn, sender=False), FakePort([]))
         self.inbound = Inbound(
-            self.links, self.counters, self.tun.write, self._take_ike, lambda link, source: True, vectorised=vectorised
-        )
+            self.links, self.counters, self.tun.write, self._take_ike, lambda link, source: True,
+            vectorised=vectorised, merge_udp=merge_udp,
+        )  # fmt: skip
         self.reference = SaPair.of(child(cipher, esn=esn, sender=False), counting_random()).inbound
         for sa in (self.reference, self.link.pair.inbound):
             sa.replay.top = top

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from warren_ikev2.dataplane.merge import Merger
+from warren_ikev2.dataplane.merge import Merger, is_udp
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.ecn import is_unchanged
 from warren_ikev2.esp.inner import tos_of
@@ -25,7 +25,7 @@ class Delivery:
         self._drops = drops
 
     def run(self, sa: InboundSa, first: bytes, payloads: list[memoryview], flags: int) -> None:
-        """A run whose checksums are right; `first` holds the headers of its first packet, `flags` the TCP flags of all.
+        """A run whose checksums are right; `first` holds the headers of its first packet, `flags` the TCP flags of all or 0.
 
         It passes the selectors once, since its addresses, ports and protocol are equal.
         """
@@ -35,8 +35,9 @@ class Delivery:
             return
         sa.packets += count
         sa.octets += count * (len(first) + len(payloads[0]))
-        tcp = 20 if first[0] == 0x45 else 40
-        self._merger.add_run(first, payloads, flags, int.from_bytes(first[tcp + 4 : tcp + 8], "big"))
+        start = 20 if first[0] == 0x45 else 40
+        sequence = 0 if is_udp(len(first), start) else int.from_bytes(first[start + 4 : start + 8], "big")
+        self._merger.add_run(first, payloads, flags, sequence)
 
     def one_at_a_time(self, sa: InboundSa, plaintexts: Iterable[bytes], outer_tos: int) -> None:
         """Plaintexts with their trailers, in order."""

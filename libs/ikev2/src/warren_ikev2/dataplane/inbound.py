@@ -84,9 +84,10 @@ class Inbound:
         on_source: Callable[[Link, Any], bool],
         *,
         vectorised: bool = True,
+        merge_udp: bool = True,
     ) -> None:
         """`on_ike` takes an IKE datagram with the port's source, TOS byte and port; `on_source` an authentic packet's new
-        source, and returns whether it was reported.
+        source, and returns whether it was reported. `merge_udp`: the TUN device takes UDP datagrams merged.
         """
         self.packets = bytearray(RECEIVE_SIZE)
         self._view = memoryview(self.packets)
@@ -94,7 +95,7 @@ class Inbound:
         self._counters = counters
         self._on_ike = on_ike
         self._on_source = on_source
-        self.merger = Merger(write)
+        self.merger = Merger(write, udp=merge_udp)
         self._opener: Opener
         self._runs: Runs
         if vectorised and TrainOpener is not None:

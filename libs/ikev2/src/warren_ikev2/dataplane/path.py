@@ -58,8 +58,9 @@ class DataPath:
             links, self.counters, self._send, self._send_fragmented, self._write_tun, vectorised=vectorised
         )
         self._inbound = Inbound(
-            links, self.counters, self._write_tun, self._take_ike, self._take_source, vectorised=vectorised
-        )
+            links, self.counters, self._write_tun, self._take_ike, self._take_source,
+            vectorised=vectorised, merge_udp=tun.takes_udp_merged,
+        )  # fmt: skip
         self._frame = memoryview(self._outbound.frame)[FRAME_OFFSET:]
 
     def port_for(self, path: Path) -> OffloadPort:

@@ -1,4 +1,5 @@
-"""The batched way in without numpy: a train that is one run of TCP segments is opened and merged at once (AEAD ciphers).
+"""The batched way in without numpy: a train that is one run of TCP segments, or of UDP datagrams, is opened and merged at once (AEAD
+ciphers).
 
 `struct` takes one field of all packets out of the buffer with one call, and tuples compare in C, so most checks cost one
 call a train. The checksums cost the most: `int.from_bytes` makes one number of a segment, which is folded (see `checksum`). A train
@@ -9,13 +10,13 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
-from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, ones_complement_sum, pseudo_header
+from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, PROTO_UDP, ones_complement_sum, pseudo_header
 from warren_ikev2.dataplane.delivery import Delivery, may_be_run
-from warren_ikev2.dataplane.merge import ENDS_RUN, LONGEST_HEADERS, STARTS_RUN, Merger, tcp_header_length
+from warren_ikev2.dataplane.merge import ENDS_RUN, LONGEST_HEADERS, STARTS_RUN, Merger, is_udp
 from warren_ikev2.dataplane.trains import ENDINGS, HEAD, MAX_SEGMENTS, MAX_TRAIN, TAG, first_sequence, may_be_opened
 from warren_ikev2.esp.drops import DropReason
 from warren_ikev2.esp.sa import InboundSa
@@ -49,54 +50,52 @@ class Layout:
 
 
 class Run:
-    """The fields of the segments of one run: all headers have `header` bytes, TCP's starts at `tcp`, `pad` bytes are padding."""
+    """The fields of the packets of one run: all headers have `header` bytes, the transport's starts at `start`, `pad` bytes are
+    padding.
+    """
 
-    def __init__(self, layout: Layout, header: int, tcp: int, pad: int) -> None:
+    protocol = PROTO_TCP
+
+    def __init__(self, layout: Layout, header: int, start: int, pad: int) -> None:
         length, count, plain = layout.plain_length, layout.count, layout.plain
         self._count = count
-        self._header, self._tcp, self._plain = header, tcp, plain
-        ending = ENDINGS[4 if tcp == 20 else 6][pad]
+        self._start, self._plain = start, plain
+        self._ending = ending = ENDINGS[4 if start == 20 else 6][pad]
         self.packet_length = length - len(ending)
-        self._mss = mss = self.packet_length - header
-        # constant: all before TCP's sequence number; acknowledgement and data offset; window; urgent pointer, options, trailer
-        row = f"{tcp + 4}sI5sB2s2x{header - tcp - 18}s{mss}x{len(ending)}s"
-        if tcp == 20:  # the identification and its checksum may vary
-            row = f"4sH4sH12sI5sB2s2x{header - tcp - 18}s{mss}x{len(ending)}s"
+        self._mss = self.packet_length - header
+        row = self._row(header, start) + f"{self._mss}x{len(ending)}s"
         self._fields = struct.Struct(">" + row * count).unpack_from
-        self._width = 11 if tcp == 20 else 7
-        self._constant = (0, 2, 4, 6, 8, 9, 10) if tcp == 20 else (0, 2, 4, 5, 6)
-        self._ending = ending
         self.payloads = [plain[at + header : at + self.packet_length] for at in range(0, count * length, length)]
-        segment = length - tcp
-        middle = tcp + segment // 4 * 2
+        segment = length - start
+        middle = start + segment // 4 * 2
         self._halves = [
-            (plain[at + tcp : at + middle], plain[at + middle : at + length]) for at in range(0, count * length, length)
+            (plain[at + start : at + middle], plain[at + middle : at + length])
+            for at in range(0, count * length, length)
         ]
         self._folds = _folds(8 * (length - middle) + 16)
 
+    @staticmethod
+    def _row(header: int, start: int) -> str:
+        """The headers as `struct` fields."""
+        raise NotImplementedError
+
     def flags(self, first: bytes) -> int | None:
-        """The TCP flags of all segments together if they are one run, with correct checksums, whose first headers are `first`."""
-        width, count = self._width, self._count
-        fields = self._fields(self._plain)
-        head = fields[:width]
-        if head[-1] != self._ending or any(fields[at::width].count(head[at]) != count for at in self._constant):
-            return None
-        sequence, flags = fields[width - 6 :: width], fields[width - 4 :: width]
-        end = sequence[0] + count * self._mss
-        if end > _CYCLE or sequence != tuple(range(sequence[0], end, self._mss)):
-            return None
-        begins, ends = flags[0], flags[-1]
-        if begins & (ENDS_RUN | STARTS_RUN) or ends & ~ENDS_RUN != begins or flags[:-1].count(begins) != count - 1:
-            return None
-        if self._tcp == 20 and not _ip_headers_are_valid(first, fields[1::width], fields[3::width]):
-            return None
-        return begins | ends if self._segments_are_valid(first) else None
+        """The TCP flags of all packets together, 0 for UDP, if they are one run, with correct checksums, whose first headers are
+        `first`.
+        """
+        raise NotImplementedError
+
+    def _are_equal(self, fields: tuple[Any, ...], places: tuple[int, ...], width: int) -> bool:
+        """Whether all packets have the trailer, and the same in these fields of `width`."""
+        return bool(fields[width - 1] == self._ending) and all(
+            fields[at::width].count(fields[at]) == self._count for at in places
+        )
 
     def _segments_are_valid(self, first: bytes) -> bool:
-        """Whether all TCP checksums match. The sums include the trailer, so that every row has whole words."""
-        tcp = self._tcp
-        pseudo = pseudo_header(first, PROTO_TCP, self.packet_length - tcp)
-        odd = (self.packet_length - tcp) & 1
+        """Whether all transport checksums match. The sums include the trailer, so that every row has whole words."""
+        start = self._start
+        pseudo = pseudo_header(first, self.protocol, self.packet_length - start)
+        odd = (self.packet_length - start) & 1
         trailer = ones_complement_sum(bytes(odd) + self._ending)
         expected = (trailer - pseudo) % MODULUS
         number_of, folds = int.from_bytes, self._folds
@@ -107,6 +106,55 @@ class Run:
             if number % MODULUS != expected:
                 return False
         return True
+
+
+class TcpRun(Run):
+    """The fields of TCP segments."""
+
+    @staticmethod
+    def _row(header: int, start: int) -> str:
+        # constant: all before TCP's sequence number; acknowledgement and data offset; window; urgent pointer, options
+        tcp = f"I5sB2s2x{header - start - 18}s"
+        return ("4sH4sH12s" if start == 20 else "44s") + tcp  # IPv4: identification and checksum may vary
+
+    def flags(self, first: bytes) -> int | None:
+        """See `Run.flags`."""
+        v4, count = self._start == 20, self._count
+        width = 11 if v4 else 7
+        fields = self._fields(self._plain)
+        if not self._are_equal(fields, (0, 2, 4, 6, 8, 9, 10) if v4 else (0, 2, 4, 5, 6), width):
+            return None
+        sequence, flags = fields[width - 6 :: width], fields[width - 4 :: width]
+        end = sequence[0] + count * self._mss
+        if end > _CYCLE or sequence != tuple(range(sequence[0], end, self._mss)):
+            return None
+        begins, ends = flags[0], flags[-1]
+        if begins & (ENDS_RUN | STARTS_RUN) or ends & ~ENDS_RUN != begins or flags[:-1].count(begins) != count - 1:
+            return None
+        if v4 and not _ip_headers_are_valid(first, fields[1::width], fields[3::width]):
+            return None
+        return begins | ends if self._segments_are_valid(first) else None
+
+
+class UdpRun(Run):
+    """The fields of UDP datagrams."""
+
+    protocol = PROTO_UDP
+
+    @staticmethod
+    def _row(header: int, start: int) -> str:
+        return "4sH4sH14sH" if start == 20 else f"{header - 2}sH"
+
+    def flags(self, first: bytes) -> int | None:
+        """See `Run.flags`."""
+        v4 = self._start == 20
+        width = 7 if v4 else 3
+        fields = self._fields(self._plain)
+        if not self._are_equal(fields, (0, 2, 4, 6) if v4 else (0, 2), width) or 0 in fields[width - 2 :: width]:
+            return None  # zero: a datagram without a checksum
+        if v4 and not _ip_headers_are_valid(first, fields[1::width], fields[3::width]):
+            return None
+        return 0 if self._segments_are_valid(first) else None
 
 
 def _folds(bits: int) -> tuple[tuple[int, int], ...]:
@@ -177,6 +225,7 @@ class PlainMerger:
     """Delivers opened trains to `merger`, whose caller flushes it before the next train is opened."""
 
     def __init__(self, merger: Merger, drops: Counter[DropReason]) -> None:
+        self._header_length = merger.header_length
         self._delivery = Delivery(merger, drops)
 
     def deliver(self, sa: InboundSa, train: PlainTrain, outer_tos: int) -> None:
@@ -185,13 +234,14 @@ class PlainMerger:
         plain, length = layout.plain, layout.plain_length
         pad = plain[length - 2]
         start = bytes(plain[: min(length, LONGEST_HEADERS)])
-        header = tcp_header_length(start, length - 2 - pad) if pad <= 3 else 0
+        header = self._header_length(start, length - 2 - pad) if pad <= 3 else 0
         first = start[:header]
         if header and may_be_run(first, outer_tos):
             shape = header, 20 if first[0] == 0x45 else 40, pad
             run = layout.runs.get(shape)
             if run is None:
-                run = layout.runs[shape] = Run(layout, *shape)
+                kind = UdpRun if is_udp(header, shape[1]) else TcpRun
+                run = layout.runs[shape] = kind(layout, *shape)
             flags = run.flags(first)
             if flags is not None:
                 self._delivery.run(sa, first, run.payloads, flags)

@@ -1,8 +1,8 @@
 """The batched way in, second half: the packets of an opened train are split into runs, checked and merged (numpy).
 
 One comparison of each row with the first, or else with the row before, finds where a run ends; sums over the rows verify all
-checksums; then each run is one write to the TUN device. Rows that are not TCP, have other trailers or sizes, or need a
-changed ECN codepoint, go through `InboundSa.accept` one at a time, in their place in the order.
+checksums; then each run is one write to the TUN device. Rows that are neither TCP nor UDP, have other trailers or sizes, or need
+a changed ECN codepoint, go through `InboundSa.accept` one at a time, in their place in the order.
 """
 
 import re
@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, ipv4_header_is_valid, pseudo_header
+from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, PROTO_UDP, ipv4_header_is_valid, pseudo_header
 from warren_ikev2.dataplane.delivery import Delivery, may_be_run
 from warren_ikev2.dataplane.layout import ROW_NUMBERS, Bytes, Numbers, trailer_sum
-from warren_ikev2.dataplane.merge import ENDS_RUN, LONGEST_HEADERS, MAX_PACKET, STARTS_RUN, Merger, tcp_header_length
+from warren_ikev2.dataplane.merge import ENDS_RUN, LONGEST_HEADERS, MAX_PACKET, STARTS_RUN, Merger, is_udp
 from warren_ikev2.dataplane.open import COUNTS_KEPT, OpenedTrain, ReceiveLayout
-from warren_ikev2.dataplane.trains import ENDINGS
+from warren_ikev2.dataplane.trains import ENDINGS, MAX_SEGMENTS
 from warren_ikev2.esp.drops import DropReason
 from warren_ikev2.esp.sa import InboundSa
 
@@ -34,43 +34,46 @@ _ENDS, _STARTS = _any_flag(ENDS_RUN), _any_flag(STARTS_RUN)
 
 
 class Shape(NamedTuple):
-    """What all packets of a vectorised run have in common: length of all headers, offset of TCP's, pad length."""
+    """What all packets of a vectorised run have in common: length of all headers, offset of the transport's, pad length."""
 
     header: int
-    tcp: int
+    start: int
     pad: int
+
+    @property
+    def is_udp(self) -> bool:
+        """Whether the packets are UDP datagrams, not TCP segments."""
+        return is_udp(self.header, self.start)
 
 
 class RunLayout:
     """Columns of the inner headers, for one shape in one layout."""
 
     def __init__(self, layout: ReceiveLayout, shape: Shape) -> None:
-        header, tcp, pad = shape
+        header, start, pad = shape
         self.shape = shape
         self.row_length = layout.plain_length
-        self.ending = ENDINGS[4 if tcp == 20 else 6][pad]
+        self.ending = ENDINGS[4 if start == 20 else 6][pad]
         self.packet_length = layout.plain_length - len(self.ending)
         self.mss = self.packet_length - header
-        mask = bytearray(b"\xff" * header)
-        mask[tcp + 4 : tcp + 8] = bytes(4)
-        mask[tcp + 13] = 0xFF & ~(ENDS_RUN | STARTS_RUN)
-        mask[tcp + 16 : tcp + 18] = b"\0\0"
-        if tcp == 20:
-            mask[4:6] = mask[10:12] = b"\0\0"
-        self.mask: Numbers = np.frombuffer(bytes(mask), "<u4")
+        self.mask: Numbers = np.frombuffer(_equal_bits(shape), "<u4")
         """What must be equal."""
-        self.identification = layout.plain16[:, 2:6:3] if tcp == 20 else None
+        self.identification = layout.plain16[:, 2:6:3] if start == 20 else None
         """With the header checksum, what may differ in IPv4 headers; many senders keep it (RFC 6864, 4.1)."""
         self.headers = layout.plain32[:, : header // 4]
-        self.sequence = layout.plain32_wire[:, tcp // 4 + 1]
-        self.flags: Bytes = layout.plain8[:, tcp + 13]
-        self.ip_header = layout.plain32[:, :5] if tcp == 20 else None
-        self.summed = layout.plain32[:, tcp // 4 :]
+        self.ip_header = layout.plain32[:, :5] if start == 20 else None
+        self.summed = layout.plain32[:, start // 4 :]
         self.endings = layout.plain8[:, self.packet_length :]
         self.trailer = trailer_sum(self.packet_length, self.ending)
-        self.steps = ROW_NUMBERS[: layout.capacity] * np.uint32(self.mss)
         self.most = (MAX_PACKET - header) // self.mss
-        """Segments that one packet can stand for."""
+        """Packets that one packet can stand for."""
+        if shape.is_udp:
+            self.most = min(self.most, MAX_SEGMENTS)
+            self.udp_checksum = layout.plain16[:, start // 2 + 3]
+        else:
+            self.sequence = layout.plain32_wire[:, start // 4 + 1]
+            self.flags: Bytes = layout.plain8[:, start + 13]
+            self.steps = ROW_NUMBERS[: layout.capacity] * np.uint32(self.mss)
         self.payloads = [
             layout.plain_view[at + header : at + self.packet_length]
             for at in range(0, layout.capacity * self.row_length, self.row_length)
@@ -83,14 +86,30 @@ class RunLayout:
         if rows is None:
             if len(self._first) == COUNTS_KEPT:
                 self._first.clear()
-            rows = self._first[count] = RunRows(self, count)
+            rows = self._first[count] = UdpRows(self, count) if self.shape.is_udp else TcpRows(self, count)
         return rows
 
     def expected_sum(self, first: bytes) -> bytes:
-        """What `RunRows.sums` gives for a segment with a correct checksum; `first` holds its headers."""
-        pseudo = pseudo_header(first, PROTO_TCP, self.packet_length - self.shape.tcp) % MODULUS
+        """What `RunRows.sums` gives for a packet with a correct checksum; `first` holds its headers."""
+        protocol = PROTO_UDP if self.shape.is_udp else PROTO_TCP
+        pseudo = pseudo_header(first, protocol, self.packet_length - self.shape.start) % MODULUS
         little = (pseudo >> 8 | (pseudo & 0xFF) << 8) + MODULUS - self.trailer
         return (-little % MODULUS).to_bytes(8, "little")
+
+
+def _equal_bits(shape: Shape) -> bytes:
+    """A mask of the headers: what is equal in all packets of a run."""
+    header, start, _ = shape
+    mask = bytearray(b"\xff" * header)
+    if start == 20:
+        mask[4:6] = mask[10:12] = b"\0\0"
+    if shape.is_udp:
+        mask[start + 6 : start + 8] = b"\0\0"
+    else:
+        mask[start + 4 : start + 8] = bytes(4)
+        mask[start + 13] = 0xFF & ~(ENDS_RUN | STARTS_RUN)
+        mask[start + 16 : start + 18] = b"\0\0"
+    return bytes(mask)
 
 
 class RunRows:
@@ -102,10 +121,6 @@ class RunRows:
         self._headers = columns.headers[:count]
         self._identification = None if columns.identification is None else columns.identification[:count]
         self._masked: Numbers = np.empty(self._headers.shape, "<u4")
-        self._sequence = columns.sequence[:count]
-        self._steps = columns.steps[:count]
-        self._anchors: Numbers = np.empty(count, np.uint32)
-        self._flags = columns.flags[:count]
         self._summed = columns.summed[:count]
         self._sums: Numbers = np.empty(count, np.uint64)
         self._ip_header = None if columns.ip_header is None else columns.ip_header[:count]
@@ -121,24 +136,22 @@ class RunRows:
 
         Most trains are one run: equal bytes say so faster than a comparison by rows does.
         """
-        count, flags = self.count, self._flags.tobytes()
-        np.subtract(self._sequence, self._steps, self._anchors)
+        count = self.count
         np.bitwise_and(self._headers, self._columns.mask, self._masked)
         equal_headers = _are_equal(self._masked, count)
-        starts: set[int] = set()
-        if _ENDS.search(flags, 0, count - 1) or _STARTS.search(flags, 1):
-            starts.update(match.end() for match in _ENDS.finditer(flags, 0, count - 1))
-            starts.update(match.start() for match in _STARTS.finditer(flags, 1))
-        if not equal_headers or not _are_equal(self._anchors, count):
-            masked, anchors = self._masked, self._anchors
-            differs = (masked[1:] != masked[:-1]).any(1)
-            differs |= anchors[1:] != anchors[:-1]
-            starts.update((differs.nonzero()[0] + 1).tolist())
+        starts = self._starts(equal_headers)
         same_ip_header = equal_headers and (self._identification is None or _are_equal(self._identification, count))
         return [0, *sorted(starts), count] if starts else [0, count], same_ip_header
 
+    def _starts(self, equal_headers: bool) -> set[int]:
+        """The rows but the first that begin a run."""
+        if equal_headers:
+            return set()
+        masked = self._masked
+        return set(((masked[1:] != masked[:-1]).any(1).nonzero()[0] + 1).tolist())
+
     def sums(self) -> bytes:
-        """The sums, modulo 65,535, of the TCP segments with their trailers, eight bytes a row."""
+        """The sums, modulo 65,535, of the transport headers, payloads and trailers, eight bytes a row."""
         np.add.reduce(self._summed, 1, np.uint64, out=self._sums)
         np.remainder(self._sums, _MODULUS, self._sums)
         return self._sums.tobytes()
@@ -152,6 +165,45 @@ class RunRows:
         return self._sums.tobytes()
 
 
+class TcpRows(RunRows):
+    """Of TCP segments: sequence numbers and flags decide, too."""
+
+    def __init__(self, columns: RunLayout, count: int) -> None:
+        super().__init__(columns, count)
+        self._sequence = columns.sequence[:count]
+        self._steps = columns.steps[:count]
+        self._anchors: Numbers = np.empty(count, np.uint32)
+        self._flags = columns.flags[:count]
+
+    def _starts(self, equal_headers: bool) -> set[int]:
+        count, flags = self.count, self._flags.tobytes()
+        np.subtract(self._sequence, self._steps, self._anchors)
+        starts = super()._starts(equal_headers)
+        if _ENDS.search(flags, 0, count - 1) or _STARTS.search(flags, 1):
+            starts.update(match.end() for match in _ENDS.finditer(flags, 0, count - 1))
+            starts.update(match.start() for match in _STARTS.finditer(flags, 1))
+        if not _are_equal(self._anchors, count):
+            anchors = self._anchors
+            starts.update(((anchors[1:] != anchors[:-1]).nonzero()[0] + 1).tolist())
+        return starts
+
+
+class UdpRows(RunRows):
+    """Of UDP datagrams."""
+
+    def __init__(self, columns: RunLayout, count: int) -> None:
+        super().__init__(columns, count)
+        self._checksums = columns.udp_checksum[:count]
+
+    def sums(self) -> bytes:
+        """As for TCP; a sum that is never right where there is no checksum."""
+        sums = super().sums()
+        if self._checksums.all():
+            return sums
+        self._sums[self._checksums == 0] = _MODULUS
+        return self._sums.tobytes()
+
+
 def _are_equal(rows: Numbers, count: int) -> bool:
     """Whether all `count` rows hold the same bytes."""
     data = rows.tobytes()
@@ -162,6 +214,7 @@ class RunMerger:
     """Delivers opened trains to `merger`, whose caller flushes it before the next train is opened."""
 
     def __init__(self, merger: Merger, drops: Counter[DropReason]) -> None:
+        self._header_length = merger.header_length
         self._delivery = Delivery(merger, drops)
 
     def deliver(self, sa: InboundSa, train: OpenedTrain, outer_tos: int) -> None:
@@ -174,27 +227,27 @@ class RunMerger:
         starts, same_ip_header = rows.breaks()
         sums = rows.sums()
         ip_sums = b"" if same_ip_header else rows.ip_sums()
-        flag_at, plain = columns.shape.tcp + 13, train.plain
+        (_, start, _), is_tcp = columns.shape, not columns.shape.is_udp
+        flag_at, plain = start + 13, train.plain
         for begin, end in _pieces(starts, columns.most) if train.packets > columns.most else pairwise(starts):
             first = self._first_header(columns, train, begin, end, outer_tos)
             if (
                 first
                 and sums[8 * begin : 8 * end] == columns.expected_sum(first) * (end - begin)
                 and not ip_sums[8 * begin : 8 * end].strip(b"\0")
-                and (not same_ip_header or columns.shape.tcp != 20 or ipv4_header_is_valid(first))
+                and (not same_ip_header or start != 20 or ipv4_header_is_valid(first))
             ):
-                flags = first[flag_at] | plain[(end - 1) * columns.row_length + flag_at]
+                flags = first[flag_at] | plain[(end - 1) * columns.row_length + flag_at] if is_tcp else 0
                 self._delivery.run(sa, first, columns.payloads[begin:end], flags)
             else:
                 self._delivery.one_at_a_time(sa, _plaintexts(train, begin, end), outer_tos)
 
-    @staticmethod
-    def _columns(train: OpenedTrain) -> RunLayout | None:
-        """The columns for the shape of the first packet, if it is TCP."""
+    def _columns(self, train: OpenedTrain) -> RunLayout | None:
+        """The columns for the shape of the first packet, if it is TCP or UDP."""
         layout, plain, _ = train
         length = layout.plain_length
         pad = plain[length - 2]
-        header = tcp_header_length(bytes(plain[: min(length, LONGEST_HEADERS)]), length - 2 - pad) if pad <= 3 else 0
+        header = self._header_length(bytes(plain[: min(length, LONGEST_HEADERS)]), length - 2 - pad) if pad <= 3 else 0
         if not header:
             return None
         shape = Shape(header, 20 if plain[0] >> 4 == 4 else 40, pad)
@@ -204,23 +257,23 @@ class RunMerger:
         assert isinstance(columns, RunLayout)
         return columns
 
-    @staticmethod
-    def _first_header(columns: RunLayout, train: OpenedTrain, begin: int, end: int, outer_tos: int) -> bytes:
+    def _first_header(self, columns: RunLayout, train: OpenedTrain, begin: int, end: int, outer_tos: int) -> bytes:
         """The headers of a run's first packet; empty if the run is not one for vectorised delivery."""
         if end - begin < 2:
             return b""
-        header, tcp, _ = columns.shape
-        at = begin * columns.row_length
+        header, start, _ = columns.shape
+        at, length = begin * columns.row_length, columns.packet_length
         first = bytes(train.plain[at : at + header])
         if begin and (
-            first[0] >> 4 != (4 if tcp == 20 else 6) or tcp_header_length(first, columns.packet_length) != header
+            first[0] >> 4 != (4 if start == 20 else 6)
+            or self._header_length(bytes(train.plain[at : at + min(length, LONGEST_HEADERS)]), length) != header
         ):  # the train's first packet was looked at for the columns
             return b""
         return first if may_be_run(first, outer_tos) else b""
 
 
 def _pieces(starts: list[int], most: int) -> Iterator[tuple[int, int]]:
-    """The runs, cut into pieces of at most `most` segments."""
+    """The runs, cut into pieces of at most `most` packets."""
     for begin, end in pairwise(starts):
         for at in range(begin, end, most):
             yield at, min(at + most, end)

@@ -16,6 +16,7 @@ from warren_ikev2.dataplane.merge import Buffer
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 _CSUM, _TSO4, _TSO6, _TSO_ECN, _USO4, _USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
+_TCP_OFFLOADS = _CSUM | _TSO4 | _TSO6 | _TSO_ECN
 _GONE = frozenset({errno.EBADFD, errno.ENODEV, errno.EBADF})
 
 
@@ -65,16 +66,18 @@ class TunQueue:
         """`segmentation`: take TCP and UDP packets unsegmented; without it the kernel segments and completes checksums."""
         self._descriptor = descriptor
         self.offloads = 0
-        if segmentation:
-            for offloads in (_CSUM | _TSO4 | _TSO6 | _TSO_ECN | _USO4 | _USO6, _CSUM | _TSO4 | _TSO6 | _TSO_ECN, 0):
-                try:
-                    fcntl.ioctl(descriptor, _TUNSETOFFLOAD, offloads)
-                except OSError:  # USO is from kernel 6.2 on
-                    continue
-                self.offloads = offloads
-                break
-        else:
+        for offloads in (_TCP_OFFLOADS | _USO4 | _USO6, _TCP_OFFLOADS, 0):
+            try:
+                fcntl.ioctl(descriptor, _TUNSETOFFLOAD, offloads)
+            except OSError:  # USO is from kernel 6.2 on
+                continue
+            self.offloads = offloads
+            break
+        self.takes_udp_merged = bool(self.offloads & _USO4)
+        """Whether the kernel cuts UDP datagrams apart that are written as one packet; it does so whatever is set here."""
+        if self.offloads and not segmentation:
             fcntl.ioctl(descriptor, _TUNSETOFFLOAD, 0)
+            self.offloads = 0
 
     def fileno(self) -> int:
         """For the selector."""
