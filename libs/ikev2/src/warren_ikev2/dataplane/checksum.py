@@ -12,6 +12,17 @@ those of a packet of 1,384 bytes."""
 _SHORT_FOLDS = _FOLDS[2:]
 """Up to `_LONG` bytes; up to `_SHORT`, the division costs less."""
 _SHORT, _LONG = 300, 700
+_SHORT_BITS = 704
+"""A number is not folded below that, where the division costs less."""
+
+
+def fold_widths(bits: int) -> tuple[tuple[int, int], ...]:
+    """How a number of up to so many bits becomes shorter with the same remainder: widths to shift by, with their masks."""
+    folds = []
+    while bits > _SHORT_BITS:
+        bits = (bits // 2 + 31) // 16 * 16
+        folds.append((bits, (1 << bits) - 1))
+    return tuple(folds)
 
 
 def ones_complement_sum(data: bytes | bytearray | memoryview) -> int:

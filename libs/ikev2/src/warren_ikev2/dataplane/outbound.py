@@ -4,22 +4,26 @@ A TSO packet becomes trains (`seal`); of all other packets, consecutive ones of 
 The scalar path serves whatever the trains cannot: other ciphers, UDP segmentation, the end of the sequence numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from warren_ikev2.dataplane.checksum import complete
 from warren_ikev2.dataplane.counters import Counters
 from warren_ikev2.dataplane.links import Link, Links
 from warren_ikev2.dataplane.merge import Write
 from warren_ikev2.dataplane.pending import PendingPackets, Send
+from warren_ikev2.dataplane.plain_seal import PlainSealer
 from warren_ikev2.dataplane.segment import TransportShape, segment, transport_shape
+from warren_ikev2.dataplane.trains import Train
 from warren_ikev2.dataplane.vnet import GSO_NONE, HEADER_SIZE, NEEDS_CSUM, NO_OFFLOAD, VnetHeader, parse_vnet
 from warren_ikev2.esp import pmtu
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.inner import tos_of
+from warren_ikev2.esp.sa import OutboundSa
 
 try:
     from warren_ikev2.dataplane.seal import TcpSealer
-except ImportError:  # no numpy: the kernel segments, see `tun`
+except ImportError:  # no numpy
     TcpSealer = None  # type: ignore[assignment,misc]
 
 VECTORISED = TcpSealer is not None
@@ -29,6 +33,18 @@ FRAME_OFFSET = 2
 FRAME_SIZE = FRAME_OFFSET + HEADER_SIZE + 65535
 _IP = FRAME_OFFSET + HEADER_SIZE
 _MIN_IPV6_MTU = 1280
+
+
+class Sealer(Protocol):
+    """Segments and seals TSO packets (see `seal` and `plain_seal`)."""
+
+    def takes(self, sa: OutboundSa, packet_length: int, header: VnetHeader, shape: TransportShape, /) -> bool:
+        """Whether it can serve this packet."""
+        ...
+
+    def seal(self, sa: OutboundSa, packet: memoryview, header: VnetHeader, shape: TransportShape) -> Iterator[Train]:
+        """Yield the trains of a packet, which may be changed; each must be sent before the next is asked for."""
+        ...
 
 
 class Outbound:
@@ -52,7 +68,9 @@ class Outbound:
         self._send = send
         self._send_fragmented = send_fragmented
         self._write = write
-        self._sealer = TcpSealer() if vectorised and TcpSealer is not None else None
+        self._sealers: tuple[Sealer, ...] = (PlainSealer(),)
+        if vectorised and TcpSealer is not None:
+            self._sealers = TcpSealer(), *self._sealers
         self._pending = PendingPackets(send, counters.drops, links.table)
         self.flush = self._pending.flush
         """Send what waits for more of its size. To be called when the TUN device has nothing more to read."""
@@ -121,7 +139,7 @@ class Outbound:
         if longest > link.mtu and not pmtu.may_fragment(headers) and longest > _MIN_IPV6_MTU:
             self._counters.drops[DropReason.TOO_BIG] += -(-(len(packet) - shape.payload) // header.gso_size)
             self._answer_too_big(link, _first_segment(packet, header, shape))
-        elif self._sealer is None or longest > link.mtu or not self._sealer.takes(sa, len(packet), header, shape):
+        elif longest > link.mtu or (sealer := self._sealer_for(sa, packet, header, shape)) is None:
             for part in segment(bytes(packet), header):
                 self._take_or_count(part)
         elif link.policer is not None and not link.policer.outbound.take(len(packet)):
@@ -129,9 +147,17 @@ class Outbound:
         else:
             self.flush()
             tos = tos_of(headers)
-            for train in self._sealer.seal(sa, packet, header, shape):
+            for train in sealer.seal(sa, packet, header, shape):
                 self._counters.trains_sealed += 1
                 self._send(link, train.parts, train.stride, train.packets, tos)
+
+    def _sealer_for(
+        self, sa: OutboundSa, packet: memoryview, header: VnetHeader, shape: TransportShape
+    ) -> Sealer | None:
+        for sealer in self._sealers:
+            if sealer.takes(sa, len(packet), header, shape):
+                return sealer
+        return None
 
 
 def _first_segment(packet: memoryview, header: VnetHeader, shape: TransportShape) -> bytes:

@@ -14,7 +14,14 @@ from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
-from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, PROTO_UDP, ones_complement_sum, pseudo_header
+from warren_ikev2.dataplane.checksum import (
+    MODULUS,
+    PROTO_TCP,
+    PROTO_UDP,
+    fold_widths,
+    ones_complement_sum,
+    pseudo_header,
+)
 from warren_ikev2.dataplane.delivery import Delivery, may_be_run
 from warren_ikev2.dataplane.merge import ENDS_RUN, LONGEST_HEADERS, STARTS_RUN, Merger, is_udp
 from warren_ikev2.dataplane.trains import ENDINGS, HEAD, MAX_SEGMENTS, MAX_TRAIN, TAG, first_sequence, may_be_opened
@@ -23,8 +30,6 @@ from warren_ikev2.esp.sa import InboundSa
 
 _LAYOUTS = 16
 """Kept: about 40 kB each. Traffic has a few sizes at a time."""
-_SHORT = 704
-"""Bits: a number is not folded below that."""
 _LOW, _CYCLE = 0xFFFFFFFF, 1 << 32
 
 
@@ -72,7 +77,7 @@ class Run:
             (plain[at + start : at + middle], plain[at + middle : at + length])
             for at in range(0, count * length, length)
         ]
-        self._folds = _folds(8 * (length - middle) + 16)
+        self._folds = fold_widths(8 * (length - middle) + 16)
 
     @staticmethod
     def _row(header: int, start: int) -> str:
@@ -155,15 +160,6 @@ class UdpRun(Run):
         if v4 and not _ip_headers_are_valid(first, fields[1::width], fields[3::width]):
             return None
         return 0 if self._segments_are_valid(first) else None
-
-
-def _folds(bits: int) -> tuple[tuple[int, int], ...]:
-    """How a number of up to so many bits becomes shorter with the same remainder: 2^(16 n) is congruent to 1."""
-    folds = []
-    while bits > _SHORT:
-        bits = (bits // 2 + 31) // 16 * 16
-        folds.append((bits, (1 << bits) - 1))
-    return tuple(folds)
 
 
 def _ip_headers_are_valid(first: bytes, identifications: tuple[int, ...], checksums: tuple[int, ...]) -> bool:

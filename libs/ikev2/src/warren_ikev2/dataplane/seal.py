@@ -7,7 +7,6 @@ and `OutboundSa.seal` produce.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from warren_ikev2.dataplane.layout import (
     trailer_sum,
 )
 from warren_ikev2.dataplane.segment import TCP_CWR, TCP_FIN_PSH, TransportShape, segment
-from warren_ikev2.dataplane.trains import ENDINGS, HEAD, MAX_TRAIN, TAG
+from warren_ikev2.dataplane.trains import ENDINGS, HEAD, MAX_TRAIN, TAG, Train
 from warren_ikev2.dataplane.vnet import GSO_ECN, GSO_UDP_L4, VnetHeader
 from warren_ikev2.esp.sa import OutboundSa
 from warren_ikev2.esp.transforms import AeadTransform
@@ -30,14 +29,6 @@ from warren_ikev2.esp.transforms import AeadTransform
 _DF = 0x40
 _LOW = 0xFFFFFFFF
 _MODULUS, _LARGEST_SUM = np.uint64(MODULUS), np.uint64(MODULUS - 1)
-
-
-class Train(NamedTuple):
-    """ESP packets of `stride` bytes each, one after the other; only the last may be shorter."""
-
-    parts: tuple[bytes | memoryview, ...]
-    stride: int
-    packets: int
 
 
 class SendLayout(TrainLayout):

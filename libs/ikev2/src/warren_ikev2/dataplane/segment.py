@@ -1,6 +1,6 @@
 """Segmentation of one packet of a TUN device into the packets that it stands for, one at a time.
 
-This is the reference for the vectorised segmentation in `seal`, and serves every packet that it does not.
+This is the reference for the batched segmentation in `seal` and `plain_seal`, and serves every packet that they do not.
 
 IPv4 identifications: a packet without DF may be fragmented on its way, so each of its segments has its own, counted up as
 the kernel does; with DF the field has no meaning (RFC 6864, 4.1), and all segments have the same.
@@ -64,7 +64,7 @@ def segment(packet: bytes, header: VnetHeader) -> list[bytes]:
         raise PacketDroppedError(DropReason.MALFORMED)
     size, total = header.gso_size, len(packet)
     count = -(-(total - shape.payload) // size)
-    build = _udp_datagram if header.segment_type == GSO_UDP_L4 else _tcp_segment
+    build = _udp_datagram if header.segment_type == GSO_UDP_L4 else tcp_segment
     segments = []
     for number in range(count):
         at = shape.payload + number * size
@@ -83,8 +83,9 @@ def _finished(packet: bytes, header: VnetHeader) -> bytes:
     return bytes(finished)
 
 
-def _tcp_segment(packet: bytes, shape: TransportShape, number: int, at: int, payload: bytes) -> bytes:
-    head = _headers(packet, shape, number, len(payload))
+def tcp_segment(packet: bytes, shape: TransportShape, number: int, at: int, payload: bytes) -> bytes:
+    """Segment `number` of a TCP packet, whose payload stands in the packet from `at` on."""
+    head = build_headers(packet, shape, number, len(payload))
     tcp = shape.transport
     sequence = int.from_bytes(packet[tcp + 4 : tcp + 8], "big") + at - shape.payload
     head[tcp + 4 : tcp + 8] = (sequence & 0xFFFFFFFF).to_bytes(4, "big")
@@ -99,7 +100,7 @@ def _tcp_segment(packet: bytes, shape: TransportShape, number: int, at: int, pay
 
 def _udp_datagram(packet: bytes, shape: TransportShape, number: int, at: int, payload: bytes) -> bytes:
     del at
-    head = _headers(packet, shape, number, len(payload))
+    head = build_headers(packet, shape, number, len(payload))
     udp = shape.transport
     head[udp + 4 : udp + 6] = (_UDP_HEADER + len(payload)).to_bytes(2, "big")
     value = _checksum(head, udp, 6, PROTO_UDP, payload) or 0xFFFF  # zero means that there is none (RFC 768)
@@ -107,7 +108,7 @@ def _udp_datagram(packet: bytes, shape: TransportShape, number: int, at: int, pa
     return bytes(head) + payload
 
 
-def _headers(packet: bytes, shape: TransportShape, number: int, payload_length: int) -> bytearray:
+def build_headers(packet: bytes, shape: TransportShape, number: int, payload_length: int) -> bytearray:
     """All headers of a segment, with the length and, for IPv4, the identification and checksum of its own."""
     head = bytearray(packet[: shape.payload])
     length = shape.payload + payload_length

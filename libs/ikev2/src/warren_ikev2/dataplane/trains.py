@@ -1,5 +1,7 @@
 """What every form of the batched path knows of trains: their limits, and the sizes and trailers of their packets."""
 
+from typing import NamedTuple
+
 from warren_ikev2.esp.sa import InboundSa
 from warren_ikev2.esp.transforms import AeadTransform
 
@@ -19,6 +21,14 @@ ENDINGS = {
 _SMALLEST_STRIDE = HEAD + 48 + TAG
 """Bytes: an ESP packet with less carries no TCP segment with payload; a row a packet costs more than it saves."""
 _LOW = 0xFFFFFFFF
+
+
+class Train(NamedTuple):
+    """ESP packets of `stride` bytes each, one after the other; only the last may be shorter."""
+
+    parts: tuple[bytes | memoryview, ...]
+    stride: int
+    packets: int
 
 
 def may_be_opened(
