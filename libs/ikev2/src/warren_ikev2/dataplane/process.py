@@ -6,6 +6,7 @@ batches of each in turn; without traffic it sleeps.
 """
 
 import gc
+import math
 import os
 import select
 import signal
@@ -45,6 +46,7 @@ class DataProcess:
         self._handlers: dict[int, Callable[[], None]] = {}
         self._control = channel.fileno()
         self._report_at: float | None = None
+        self._now, self._timer_at = time.monotonic(), math.inf
         self._running = True
         self._replaced: list[tuple[float, OffloadPort]] = []
         tun = TunQueue(descriptors[0], segmentation=start.vectorised and VECTORISED)
@@ -80,20 +82,30 @@ class DataProcess:
             self._report(control.TunRemoved())
 
     def _turn(self) -> None:
-        closing = self._replaced[0][0] if self._replaced else None
-        times = [at for at in (self._path.links.get_timer(), self._report_at, closing) if at is not None]
-        ready = self._poll.poll(max(0.0, min(times) - time.monotonic()) if times else None, _EVENTS_AT_A_TIME)
-        traffic = False
+        """Handle what is ready. With traffic there are thousands of turns a second, so timers are looked at when one is due."""
+        wait = None if self._timer_at == math.inf else max(0.0, self._timer_at - self._now)
+        ready = self._poll.poll(wait, _EVENTS_AT_A_TIME)
+        controlled = traffic = False
         if len(ready) > 1:
             # The control comes first: it installs CHILD_SAs whose first packets may be waiting in a socket.
             ready.sort(key=lambda it: it[0] != self._control)
         for descriptor, _ in ready:
             self._handlers[descriptor]()
-            traffic = traffic or descriptor != self._control
-        now = time.monotonic()
+            if descriptor == self._control:
+                controlled = True
+            else:
+                traffic = True
+        self._now = time.monotonic()
         if traffic and self._report_at is None:
-            self._report_at = now + STATISTICS_SECONDS
-        elif self._report_at is not None and self._report_at <= now:
+            self._report_at = self._now + STATISTICS_SECONDS
+            self._timer_at = min(self._timer_at, self._report_at)
+        if controlled or self._now >= self._timer_at:
+            self._handle_timers()
+
+    def _handle_timers(self) -> None:
+        """Do what is due, and find out what is due next."""
+        now = self._now
+        if self._report_at is not None and self._report_at <= now:
             self._report_at = None
             self._path.refresh_mtus()
             self._report_statistics()
@@ -104,6 +116,9 @@ class DataProcess:
             self._poll.unregister(descriptor)
             del self._handlers[descriptor]
             port.close()
+        closing = self._replaced[0][0] if self._replaced else None
+        times = (self._path.links.get_timer(), self._report_at, closing)
+        self._timer_at = min((at for at in times if at is not None), default=math.inf)
 
     def stop(self) -> None:
         """End after the present turn."""
