@@ -103,9 +103,10 @@ class Run:
         odd = (self.packet_length - start) & 1
         trailer = ones_complement_sum(bytes(odd) + self._ending)
         expected = (trailer - pseudo) % MODULUS
+        expected = expected >> 8 | (expected & 0xFF) << 8  # little endian is the faster one to read
         number_of, folds = int.from_bytes, self._folds
         for upper, lower in self._halves:
-            number = number_of(upper, "big") + number_of(lower, "big")
+            number = number_of(upper, "little") + number_of(lower, "little")
             for bits, mask in folds:
                 number = (number >> bits) + (number & mask)
             if number % MODULUS != expected:
