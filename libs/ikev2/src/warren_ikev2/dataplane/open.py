@@ -5,7 +5,7 @@ all authentic. Nothing of the SA changes until that is certain. For every other 
 scalar path opens its packets one at a time.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -43,6 +43,8 @@ class ReceiveLayout(TrainLayout):
         self._first: dict[int, ReceiveRows] = {}
         self.runs: dict[tuple[int, int, int], object] = {}
         """Of `runs`: what depends on the inner packets' shape as well."""
+        self.flows: dict[tuple[int, int, int], Any] = {}
+        """Of `runs`: what depends on the inner packets' flow as well."""
 
     def first(self, count: int) -> "ReceiveRows":
         """The first `count` rows."""

@@ -219,57 +219,91 @@ class RunMerger:
 
     def deliver(self, sa: InboundSa, train: OpenedTrain, outer_tos: int) -> None:
         """Deliver all packets of a train in order; what is dropped is counted."""
-        columns = self._columns(train)
-        rows = columns.first(train.packets) if columns is not None else None
+        layout, plain, packets = train
+        flow = self._flow(layout, 0, outer_tos)
+        columns = flow.columns if flow is not None else None
+        rows = columns.first(packets) if columns is not None else None
         if columns is None or rows is None or not rows.have_their_endings():
-            self._delivery.one_at_a_time(sa, _plaintexts(train, 0, train.packets), outer_tos)
+            self._delivery.one_at_a_time(sa, _plaintexts(train, 0, packets), outer_tos)
             return
         starts, same_ip_header = rows.breaks()
         sums = rows.sums()
         ip_sums = b"" if same_ip_header else rows.ip_sums()
-        (_, start, _), is_tcp = columns.shape, not columns.shape.is_udp
-        flag_at, plain = start + 13, train.plain
-        for begin, end in _pieces(starts, columns.most) if train.packets > columns.most else pairwise(starts):
-            first = self._first_header(columns, train, begin, end, outer_tos)
+        (header, start, _), is_tcp = columns.shape, not columns.shape.is_udp
+        flag_at, length = start + 13, columns.row_length
+        for begin, end in _pieces(starts, columns.most) if packets > columns.most else pairwise(starts):
+            if begin:
+                flow = self._flow(layout, begin, outer_tos)
+            first = bytes(plain[begin * length : begin * length + header])
             if (
-                first
-                and sums[8 * begin : 8 * end] == columns.expected_sum(first) * (end - begin)
+                flow is not None
+                and flow.columns is columns
+                and flow.may_be_run
+                and end - begin > 1
+                and sums[8 * begin : 8 * end] == flow.expected_sum * (end - begin)
                 and not ip_sums[8 * begin : 8 * end].strip(b"\0")
                 and (not same_ip_header or start != 20 or ipv4_header_is_valid(first))
             ):
-                flags = first[flag_at] | plain[(end - 1) * columns.row_length + flag_at] if is_tcp else 0
+                flags = first[flag_at] | plain[(end - 1) * length + flag_at] if is_tcp else 0
                 self._delivery.run(sa, first, columns.payloads[begin:end], flags)
             else:
                 self._delivery.one_at_a_time(sa, _plaintexts(train, begin, end), outer_tos)
 
-    def _columns(self, train: OpenedTrain) -> RunLayout | None:
-        """The columns for the shape of the first packet, if it is TCP or UDP."""
-        layout, plain, _ = train
-        length = layout.plain_length
-        pad = plain[length - 2]
-        header = self._header_length(bytes(plain[: min(length, LONGEST_HEADERS)]), length - 2 - pad) if pad <= 3 else 0
-        if not header:
+    def _flow(self, layout: ReceiveLayout, row: int, outer_tos: int) -> "Flow | None":
+        """What a row has in common with its flow; `None` if it is neither TCP nor UDP that may be merged."""
+        at, length = row * layout.plain_length, layout.plain_length
+        head, pad = bytes(layout.plain_view[at : at + LONGEST_HEADERS]), layout.plain_view[at + length - 2]
+        mask = _DECISIVE.get(head[0] >> 4 << 8 | (head[9] if head[0] < 0x50 else head[6]))
+        if mask is None or pad > 3:
             return None
-        shape = Shape(header, 20 if plain[0] >> 4 == 4 else 40, pad)
+        key = int.from_bytes(head, "little") & mask, pad, outer_tos
+        flow = layout.flows.get(key)
+        if flow is None:
+            if len(layout.flows) == _FLOWS:
+                layout.flows.clear()
+            flow = layout.flows[key] = self._make_flow(layout, head, pad, outer_tos)
+        return flow
+
+    def _make_flow(self, layout: ReceiveLayout, head: bytes, pad: int, outer_tos: int) -> "Flow":
+        header = self._header_length(head, layout.plain_length - 2 - pad)
+        if not header:
+            return _NO_FLOW
+        shape = Shape(header, 20 if head[0] >> 4 == 4 else 40, pad)
         columns = layout.runs.get(shape)
         if columns is None:
             columns = layout.runs[shape] = RunLayout(layout, shape)
         assert isinstance(columns, RunLayout)
-        return columns
+        first = head[:header]
+        return Flow(columns, columns.expected_sum(first), may_be_run(first, outer_tos))
 
-    def _first_header(self, columns: RunLayout, train: OpenedTrain, begin: int, end: int, outer_tos: int) -> bytes:
-        """The headers of a run's first packet; empty if the run is not one for vectorised delivery."""
-        if end - begin < 2:
-            return b""
-        header, start, _ = columns.shape
-        at, length = begin * columns.row_length, columns.packet_length
-        first = bytes(train.plain[at : at + header])
-        if begin and (
-            first[0] >> 4 != (4 if start == 20 else 6)
-            or self._header_length(bytes(train.plain[at : at + min(length, LONGEST_HEADERS)]), length) != header
-        ):  # the train's first packet was looked at for the columns
-            return b""
-        return first if may_be_run(first, outer_tos) else b""
+
+class Flow(NamedTuple):
+    """What the decisive bytes of a packet's headers say, for one outer TOS byte."""
+
+    columns: RunLayout | None
+    """`None`: it may not be merged."""
+    expected_sum: bytes
+    may_be_run: bool
+
+
+_NO_FLOW = Flow(None, b"", False)
+_FLOWS = 64
+"""Of a layout that are remembered: traffic of one packet size has a few at a time."""
+
+
+def _decisive(*ranges: tuple[int, int]) -> int:
+    """A mask of byte ranges, for a number in little endian."""
+    return sum((1 << 8 * end) - (1 << 8 * begin) for begin, end in ranges)
+
+
+_DECISIVE = {
+    # version, TOS byte, length; fragment, TTL and protocol; addresses and ports, and UDP's length; TCP's data offset and flags
+    4 << 8 | PROTO_TCP: _decisive((0, 4), (6, 10), (12, 24), (32, 34)),
+    4 << 8 | PROTO_UDP: _decisive((0, 4), (6, 10), (12, 26)),
+    6 << 8 | PROTO_TCP: _decisive((0, 44), (52, 54)),
+    6 << 8 | PROTO_UDP: _decisive((0, 46)),
+}
+"""IP version and protocol -> what `header_length`, the sum and `may_be_run` depend on, but for a UDP checksum of zero."""
 
 
 def _pieces(starts: list[int], most: int) -> Iterator[tuple[int, int]]:
