@@ -48,53 +48,39 @@ UDP_HEADER = 8
 """Bytes. A TCP header has at least 20, so the lengths of all headers and of those before the transport's show which it is."""
 
 
-def tcp_header_length(packet: Buffer, length: int) -> int:
+def header_length(packet: Buffer, length: int, *, udp: bool = True) -> int:
     """The length of all headers if the packet of `length` bytes is one that may be merged, with payload; else 0.
 
-    IPv4 without options that is no fragment, or IPv6 without extension headers; ACK and no SYN, RST, URG or FIN. The first
-    LONGEST_HEADERS bytes are enough of it.
+    IPv4 without options that is no fragment, or IPv6 without extension headers; TCP with ACK and no SYN, RST, URG or FIN, or
+    if `udp` UDP with a checksum. The first LONGEST_HEADERS bytes are enough of it.
     """
-    if length < 41:
-        return 0
-    if packet[0] == 0x45:
-        if packet[9] != PROTO_TCP or packet[6] & 0x3F or packet[7] or (packet[2] << 8 | packet[3]) != length:
-            return 0
-        start = 20
-    elif packet[0] >> 4 == 6 and packet[6] == PROTO_TCP and length > 60:
-        if (packet[4] << 8 | packet[5]) + 40 != length:
-            return 0
-        start = 40
-    else:
-        return 0
-    header = start + (packet[start + 12] >> 4 << 2)
-    if (
-        header < start + 20
-        or header >= length
-        or packet[start + 13] & ~MERGEABLE_FLAGS
-        or not packet[start + 13] & 0x10
-    ):
-        return 0
-    return header
-
-
-def udp_header_length(packet: Buffer, length: int) -> int:
-    """As `tcp_header_length`, for a UDP datagram with a checksum."""
     if length < 29:
         return 0
     if packet[0] == 0x45:
-        if packet[9] != PROTO_UDP or packet[6] & 0x3F or packet[7] or (packet[2] << 8 | packet[3]) != length:
+        start, protocol = 20, packet[9]
+        if packet[6] & 0x3F or packet[7] or (packet[2] << 8 | packet[3]) != length:
             return 0
-        start = 20
-    elif packet[0] >> 4 == 6 and packet[6] == PROTO_UDP and length > 48:
+    elif packet[0] >> 4 == 6 and length > 48:
+        start, protocol = 40, packet[6]
         if (packet[4] << 8 | packet[5]) + 40 != length:
             return 0
-        start = 40
     else:
         return 0
-    matches = (packet[start + 4] << 8 | packet[start + 5]) == length - start and (
-        packet[start + 6] or packet[start + 7]
-    )
-    return start + UDP_HEADER if matches else 0
+    if protocol == PROTO_TCP:
+        return _tcp_header_length(packet, start, length)
+    if protocol != PROTO_UDP or not udp or (packet[start + 4] << 8 | packet[start + 5]) != length - start:
+        return 0
+    return start + UDP_HEADER if packet[start + 6] or packet[start + 7] else 0
+
+
+def _tcp_header_length(packet: Buffer, start: int, length: int) -> int:
+    if length <= start + 20:
+        return 0
+    header = start + (packet[start + 12] >> 4 << 2)
+    flags = packet[start + 13]
+    if header < start + 20 or header >= length or flags & ~MERGEABLE_FLAGS or not flags & 0x10:
+        return 0
+    return header
 
 
 def is_udp(header: int, start: int) -> bool:
@@ -131,42 +117,33 @@ class Merger:
 
     def __init__(self, write: Write, *, udp: bool = True) -> None:
         self._write = write
-        self.takes_udp = udp
-        self._parts: list[Buffer] = []
+        self._udp = udp
         self._first = b""
+        """The first packet, or only its headers if more follow; empty while there is none."""
+        self._parts: list[Buffer] = []
+        """A place for the headers, and the payloads; empty while one packet is alone."""
         self._key: int | None = None
         self._header = self._mss = self._start = self._total = self._flags = self._next = 0
         self.merged = 0
         """Packets that were written as part of a larger one."""
 
     def header_length(self, packet: Buffer, length: int) -> int:
-        """The length of all headers if the packet of `length` bytes is one that may be merged, with payload; else 0.
-
-        The first LONGEST_HEADERS bytes are enough of it.
-        """
-        return tcp_header_length(packet, length) or (self.takes_udp and udp_header_length(packet, length)) or 0
+        """The length of all headers if the packet of `length` bytes is one that may be merged; else 0 (see the function)."""
+        return header_length(packet, length, udp=self._udp)
 
     def add(self, packet: bytes) -> None:
-        """Take an inner packet that passed all checks of ESP."""
-        header = self.header_length(packet, len(packet))
-        if not header or not _checksums_are_valid(packet):
+        """Take an inner packet that passed all checks of ESP. One that stays alone is delivered as it is."""
+        header = header_length(packet, len(packet), udp=self._udp)
+        if not header:
             self.flush()
             self._write((NO_OFFLOAD, packet))
             return
         start = 20 if packet[0] == 0x45 else 40
-        if is_udp(header, start):
-            flags = sequence = 0
-        else:
-            flags, sequence = packet[start + 13], int.from_bytes(packet[start + 4 : start + 8], "big")
-        payload = memoryview(packet)[header:]
-        if self._parts and self._continues(packet, header, start, sequence):
-            self._parts.append(payload)
-            self._total += len(payload)
-            self._flags |= flags
-            self._next = self._next + len(payload) & 0xFFFFFFFF
-        else:
-            self._begin(packet, header, [b"", payload], flags, sequence)
-        if flags & ENDS_RUN or len(payload) < self._mss:
+        flags = 0 if header == start + UDP_HEADER else packet[start + 13]
+        if not self._first or header != self._header or not self._append(packet, start, flags):
+            self.flush()
+            self._first, self._header = packet, header
+        if flags & ENDS_RUN or (self._parts and len(packet) - header < self._mss):
             self.flush()
 
     def add_run(self, first: bytes, payloads: list[memoryview], flags: int, sequence: int) -> None:
@@ -175,49 +152,76 @@ class Merger:
         `first` holds the headers of the first one, with DF for IPv4, `flags` the TCP flags of all, `sequence` the number of
         the first payload byte; both are 0 for UDP. The payloads must stay valid until `flush`.
         """
-        self._begin(first, len(first), [b"", *payloads], flags, sequence)
+        self.flush()
+        self._first, self._header, self._parts = first, len(first), [b"", *payloads]
+        self._measure(len(payloads[0]), len(payloads), flags, sequence)
         if flags & ENDS_RUN:
             self.flush()
 
-    def _begin(self, first: bytes, header: int, parts: list[Buffer], flags: int, sequence: int) -> None:
-        self.flush()
-        self._first, self._header, self._parts, self._flags, self._key = first, header, parts, flags, None
-        self._start = 20 if first[0] == 0x45 else 40
-        self._mss = len(parts[1])
-        payload = self._mss * (len(parts) - 1)
-        self._total = header + payload
-        self._next = sequence + payload & 0xFFFFFFFF
+    def _measure(self, mss: int, packets: int, flags: int, sequence: int) -> None:
+        """Set what the next packet is compared with."""
+        self._start = 20 if self._first[0] == 0x45 else 40
+        self._mss, self._flags, self._key = mss, flags, None
+        self._total = self._header + mss * packets
+        self._next = sequence + mss * packets & 0xFFFFFFFF
 
-    def _continues(self, packet: bytes, header: int, start: int, sequence: int) -> bool:
-        """Whether a packet continues the run."""
+    def _append(self, packet: bytes, start: int, flags: int) -> bool:
+        """Make a packet part of the run; returns whether it continues the run and is valid."""
+        first, header = self._first, self._header
+        if (
+            packet[start - 8 : start + 4] != first[start - 8 : start + 4]
+        ):  # addresses and ports, as far as they are there
+            return False
+        if not self._parts:
+            of_udp = is_udp(header, start)
+            sequence = 0 if of_udp else int.from_bytes(first[start + 4 : start + 8], "big")
+            self._measure(len(first) - header, 1, 0 if of_udp else first[start + 13], sequence)
+        if (
+            not self._continues(packet, start, flags)
+            or not (self._parts or _checksums_are_valid(first))
+            or not _checksums_are_valid(packet)
+        ):
+            return False
+        if not self._parts:
+            self._parts = [b"", memoryview(first)[header:]]
+        payload = memoryview(packet)[header:]
+        self._parts.append(payload)
+        self._total += len(payload)
+        self._flags |= flags
+        self._next = self._next + len(payload) & 0xFFFFFFFF
+        return True
+
+    def _continues(self, packet: bytes, start: int, flags: int) -> bool:
+        """Whether a packet continues the run by its headers, whose length is that of the run's."""
+        header = self._header
         payload = len(packet) - header
-        if header != self._header or payload > self._mss or self._total + payload > MAX_PACKET:
+        if start != self._start or payload > self._mss or self._total + payload > MAX_PACKET:
             return False
         if is_udp(header, start):
             if len(self._parts) > MAX_SEGMENTS:
                 return False
-        elif sequence != self._next or packet[start + 13] & STARTS_RUN:
+        elif flags & STARTS_RUN or int.from_bytes(packet[start + 4 : start + 8], "big") != self._next:
             return False
         if self._key is None:
-            self._key = _key(self._first, self._start, header)
+            self._key = _key(self._first, start, header)
         return _key(packet, start, header) == self._key and (
             start == 40 or bool(packet[6] & _DF) or self._identification_follows(packet)
         )
 
     def _identification_follows(self, packet: bytes) -> bool:
-        first = int.from_bytes(self._first[4:6], "big")
-        return int.from_bytes(packet[4:6], "big") == (first + len(self._parts) - 1 & 0xFFFF)
+        first, packets = int.from_bytes(self._first[4:6], "big"), max(1, len(self._parts) - 1)
+        return int.from_bytes(packet[4:6], "big") == (first + packets & 0xFFFF)
 
     def flush(self) -> None:
         """Write what was collected."""
-        parts = self._parts
+        first, parts = self._first, self._parts
+        if not first:
+            return
+        self._first, self._parts = b"", []
         if not parts:
+            self._write((NO_OFFLOAD, first))
             return
-        self._parts = []
-        if len(parts) == 2:
-            self._write((NO_OFFLOAD, self._first))
-            return
-        head = bytearray(self._first[: self._header])
+        head = bytearray(first[: self._header])
         parts[0] = build_merged_header(head, self._start, self._total, self._flags, self._mss)
         self.merged += len(parts) - 1
         self._write(parts)

@@ -227,6 +227,9 @@ class RunMerger:
             self._delivery.one_at_a_time(sa, _plaintexts(train, 0, packets), outer_tos)
             return
         starts, same_ip_header = rows.breaks()
+        if len(starts) > packets // _SHORT_RUN + 2:
+            self._delivery.one_at_a_time(sa, _plaintexts(train, 0, packets), outer_tos)
+            return
         sums = rows.sums()
         ip_sums = b"" if same_ip_header else rows.ip_sums()
         (header, start, _), is_tcp = columns.shape, not columns.shape.is_udp
@@ -287,6 +290,8 @@ class Flow(NamedTuple):
 
 
 _NO_FLOW = Flow(None, b"", False)
+_SHORT_RUN = 3
+"""Packets: where runs are shorter than that, as between flows of datagrams, one at a time costs less."""
 _FLOWS = 64
 """Of a layout that are remembered: traffic of one packet size has a few at a time."""
 
