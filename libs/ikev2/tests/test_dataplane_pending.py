@@ -1,6 +1,7 @@
 """Packets that share a seal and a send: the same bytes to the same peers, in the same order, as one packet at a time."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
@@ -9,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_ikev2.addresses import Path, SocketAddress
-from warren_ikev2.dataplane.checksum import PROTO_UDP, pseudo_header
+from warren_ikev2.dataplane.checksum import PROTO_TCP, PROTO_UDP, ones_complement_sum, pseudo_header
 from warren_ikev2.dataplane.counters import Counters
 from warren_ikev2.dataplane.links import Link, Links
 from warren_ikev2.dataplane.merge import Buffer
 from warren_ikev2.dataplane.outbound import FRAME_OFFSET, Outbound
 from warren_ikev2.dataplane.policer import Policer
 from warren_ikev2.dataplane.vnet import NEEDS_CSUM, NO_OFFLOAD, VnetHeader
-from warren_ikev2.esp.drops import PacketDroppedError
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.inner import tos_of
 from warren_ikev2.esp.table import SaPair, SaTable
 from warren_ikev2.selectors import TrafficSelector
@@ -50,7 +51,9 @@ class Sent:
 class Way:
     """The way out to two peers, and the scalar one next to it."""
 
-    def __init__(self, cipher: str, *, esn: bool = False, ports: bool = False, start: int = 0) -> None:
+    def __init__(
+        self, cipher: str, *, esn: bool = False, ports: bool = False, start: int = 0, vectorised: bool = True
+    ) -> None:
         second = HTTP_ONLY if ports else (TrafficSelector.parse("10.3.0.0/16"),)
         children = [
             child(cipher, esn=esn),
@@ -68,7 +71,9 @@ class Way:
             link.pair.outbound.sequence = pair.outbound.sequence = start
         self.sends: list[Sent] = []
         self.counters = Counters()
-        self.outbound = Outbound(self.links, self.counters, self._send, self._send_fragmented, FakeTun().write)
+        self.outbound = Outbound(
+            self.links, self.counters, self._send, self._send_fragmented, FakeTun().write, vectorised=vectorised
+        )
 
     def _send(self, link: Link, parts: Sequence[Buffer], stride: int, packets: int, tos: int) -> None:
         datagrams = datagrams_of(tuple(parts), stride)
@@ -79,15 +84,11 @@ class Way:
     def _send_fragmented(self, link: Link, datagram: bytes, tos: int) -> None:
         raise AssertionError("no packet here needs it")
 
-    def push(self, packets: list[bytes]) -> None:
-        """Packets as a TUN device hands them over: some of UDP with a checksum that is still to be completed."""
-        for packet in packets:
-            header = NO_OFFLOAD
-            if packet[:1] == b"\x45" and len(packet) > 28 and packet[9] == PROTO_UDP and packet[28] & 1:
-                header = VnetHeader(NEEDS_CSUM, 0, 28, 0, 20, 6).build()
-                pseudo = pseudo_header(packet, PROTO_UDP, len(packet) - 20) % 0xFFFF
-                packet = packet[:26] + pseudo.to_bytes(2, "big") + packet[28:]
-            frame = header + packet
+    def push(self, packets: list[bytes], offload: Iterable[bool] = itertools.repeat(False)) -> None:
+        """Packets as a TUN device hands them over; `offload`: whether the checksum is still to be completed."""
+        for packet, partial in zip(packets, offload, strict=False):
+            header, changed = with_partial_checksum(packet) if partial else (NO_OFFLOAD, packet)
+            frame = header + changed
             self.outbound.frame[FRAME_OFFSET : FRAME_OFFSET + len(frame)] = frame
             self.outbound.take_frame(len(frame))
         self.outbound.flush()
@@ -105,16 +106,33 @@ class Way:
         assert sum(self.counters.drops.values()) == drops
 
 
+def with_partial_checksum(packet: bytes) -> tuple[bytes, bytes]:
+    """The vnet header and the packet as the kernel leaves them to a device with checksum offload."""
+    start = 20 if packet[:1] == b"\x45" else 40
+    if len(packet) < start + 20 or packet[0] not in (0x45, 0x60):
+        return NO_OFFLOAD, packet
+    protocol = packet[9] if start == 20 else packet[6]
+    offset = 6 if protocol == PROTO_UDP else 16
+    pseudo = pseudo_header(packet, protocol, len(packet) - start) % 0xFFFF
+    at = start + offset
+    header = VnetHeader(NEEDS_CSUM, 0, 28, 0, start, offset)
+    return header.build(), packet[:at] + pseudo.to_bytes(2, "big") + packet[at + 2 :]
+
+
 @st.composite
-def streams(draw: st.DrawFn) -> list[bytes]:
-    """Packets most of which are like the one before."""
+def streams(draw: st.DrawFn) -> tuple[list[bytes], list[bool]]:
+    """Packets most of which are like the one before, and which of them have partial checksums."""
     packets: list[bytes] = []
-    size, to = 64, b""
+    partial: list[bool] = []
+    size, to, offload = draw(st.sampled_from((64, 65))), b"", draw(st.booleans())
     for change in draw(st.lists(st.integers(0, 30), min_size=1, max_size=150)):
         if change == 1:
             size = draw(st.sampled_from((0, 7, 64, 200, 1300)))
         elif change == 2:
             to = draw(st.sampled_from((b"", TO_SECOND, TO_SECOND, TO_NOBODY)))
+        elif change == 3:
+            offload = not offload
+        partial.append(offload)
         payload = bytes([len(packets)]) * (size + (change == 5) - (change == 6 and size > 0))
         version = 6 if change in (7, 8) and not to else 4
         tos = 2 if change == 9 else 0
@@ -129,7 +147,7 @@ def streams(draw: st.DrawFn) -> list[bytes]:
         elif change == 13:
             packet = b"\x46" + packet[1:3] + bytes([packet[3] + 4 & 0xFF]) + packet[4:20] + bytes(4) + packet[20:]
         packets.append(packet)
-    return packets
+    return packets, partial
 
 
 @examples(200)
@@ -138,14 +156,43 @@ def streams(draw: st.DrawFn) -> list[bytes]:
     st.sampled_from(("aes256gcm16", "chacha20poly1305", "aes256-sha256")),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
     st.sampled_from((0, 2**32 - 30)),
 )
 def test_packets_that_share_a_send_are_sealed_as_one_at_a_time(
-    packets: list[bytes], cipher: str, esn: bool, ports: bool, start: int
+    stream: tuple[list[bytes], list[bool]], cipher: str, esn: bool, ports: bool, vectorised: bool, start: int
 ) -> None:
-    way = Way(cipher, esn=esn, ports=ports, start=start)
-    way.push(packets)
-    way.check(packets)
+    way = Way(cipher, esn=esn, ports=ports, start=start, vectorised=vectorised)
+    way.push(*stream)
+    way.check(stream[0])
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_a_completed_checksum_of_zero_is_that_of_the_protocol(version: int, transport: str) -> None:
+    """TCP sends it as it is; UDP as 0xFFFF, since zero means that there is none (RFC 768)."""
+    build, protocol = (udp_packet, PROTO_UDP) if transport == "udp" else (tcp_packet, PROTO_TCP)
+    start, offset = (20 if version == 4 else 40), (6 if transport == "udp" else 16)
+    packet = bytearray(build(bytes(100), version=version))
+    packet[start + offset : start + offset + 2] = bytes(2)
+    total = ones_complement_sum(packet[start:]) + pseudo_header(packet, protocol, len(packet) - start)
+    packet[-2:] = (-total % 0xFFFF).to_bytes(2, "big")
+    packet[start + offset : start + offset + 2] = b"\xff\xff" if transport == "udp" else b"\0\0"
+    way = Way("aes256gcm16")
+    way.push([bytes(packet)] * 20, [True] * 20)
+    way.check([bytes(packet)] * 20)
+
+
+def test_a_checksum_outside_of_its_packet_is_malformed() -> None:
+    way = Way("aes256gcm16")
+    packets = [udp_packet(bytes(64)) for _ in range(20)]
+    for number, packet in enumerate(packets):
+        header = VnetHeader(NEEDS_CSUM, 0, 28, 0, 20, 71 if number % 2 else 70).build()
+        way.outbound.frame[FRAME_OFFSET : FRAME_OFFSET + len(packet) + 10] = header + packet
+        way.outbound.take_frame(len(packet) + 10)
+    way.outbound.flush()
+    assert way.counters.drops == {DropReason.MALFORMED: 10}
+    assert sum(len(it.datagrams) for it in way.sends) == 10
 
 
 @pytest.mark.parametrize(("size", "sends"), [(64, [64, 64, 2]), (1300, [48, 48, 34])])

@@ -5,6 +5,8 @@ remainder. A sum that is not zero is congruent to zero only as 0xFFFF, whose com
 """
 
 MODULUS = 0xFFFF
+Partial = tuple[int, int]
+"""Where a checksum is still to be completed (`NEEDS_CSUM`): the start of what it covers, and from there to its field."""
 PROTO_TCP, PROTO_UDP = 6, 17
 _FOLDS = tuple((bits, (1 << bits) - 1) for bits in (5536, 2768, 1392, 704))
 """Larger numbers are halved first: 2^(16 n) is congruent to 1, and a shift costs less than a long division. The widths are
@@ -58,18 +60,19 @@ def ipv4_header_is_valid(packet: bytes | memoryview) -> bool:
     return ones_complement_sum(packet[: (packet[0] & 15) * 4]) == 0
 
 
-def complete(packet: bytearray | memoryview, start: int, offset: int) -> None:
-    """Complete a partial checksum: its field holds the sum of the pseudo header (`NEEDS_CSUM`).
+def completed(packet: bytes, partial: Partial) -> bytes:
+    """The packet with its partial checksum completed: the field holds the sum of the pseudo header (`NEEDS_CSUM`).
 
     Raises `ValueError` if the field lies outside of the packet.
     """
+    start, offset = partial
     field = start + offset
     if field + 2 > len(packet):
         raise ValueError("the checksum field lies outside of the packet")
     value = MODULUS - (ones_complement_sum(packet[start:]) or MODULUS)
     if offset == 6 and not value:
         value = 0xFFFF  # UDP's: zero means that there is none (RFC 768)
-    packet[field], packet[field + 1] = value >> 8, value & 0xFF
+    return packet[:field] + value.to_bytes(2, "big") + packet[field + 2 :]
 
 
 def write_ipv4_checksum(header: bytearray, length: int) -> None:

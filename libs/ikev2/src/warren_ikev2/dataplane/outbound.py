@@ -7,14 +7,14 @@ The scalar path serves whatever the trains cannot: other ciphers, UDP segmentati
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from warren_ikev2.dataplane.checksum import complete
+from warren_ikev2.dataplane.checksum import Partial, completed
 from warren_ikev2.dataplane.counters import Counters
 from warren_ikev2.dataplane.links import Link, Links
 from warren_ikev2.dataplane.merge import Write
 from warren_ikev2.dataplane.pending import PendingPackets, Send
 from warren_ikev2.dataplane.plain_seal import PlainSealer
 from warren_ikev2.dataplane.segment import TransportShape, segment, transport_shape
-from warren_ikev2.dataplane.trains import Train
+from warren_ikev2.dataplane.trains import MAX_TRAIN, Train
 from warren_ikev2.dataplane.vnet import GSO_NONE, HEADER_SIZE, NEEDS_CSUM, NO_OFFLOAD, VnetHeader, parse_vnet
 from warren_ikev2.esp import pmtu
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
@@ -22,11 +22,13 @@ from warren_ikev2.esp.inner import tos_of
 from warren_ikev2.esp.sa import OutboundSa
 
 try:
+    from warren_ikev2.dataplane.layout import TrainBuffers
+    from warren_ikev2.dataplane.packets import PacketSealer
     from warren_ikev2.dataplane.seal import TcpSealer
 except ImportError:  # no numpy
-    TcpSealer = None  # type: ignore[assignment,misc]
+    TrainBuffers = None  # type: ignore[assignment,misc]
 
-VECTORISED = TcpSealer is not None
+VECTORISED = TrainBuffers is not None
 """Whether numpy is there."""
 FRAME_OFFSET = 2
 """Where the vnet header stands in the frame buffer, so that the IP header is at a multiple of 4 bytes."""
@@ -69,9 +71,11 @@ class Outbound:
         self._send_fragmented = send_fragmented
         self._write = write
         self._sealers: tuple[Sealer, ...] = (PlainSealer(),)
-        if vectorised and TcpSealer is not None:
-            self._sealers = TcpSealer(), *self._sealers
-        self._pending = PendingPackets(send, counters.drops, links.table)
+        of_packets = None
+        if vectorised and VECTORISED:
+            buffers = TrainBuffers(bytearray(MAX_TRAIN + 64))
+            self._sealers, of_packets = (TcpSealer(buffers), *self._sealers), PacketSealer(buffers)
+        self._pending = PendingPackets(send, counters.drops, links.table, of_packets)
         self.flush = self._pending.flush
         """Send what waits for more of its size. To be called when the TUN device has nothing more to read."""
 
@@ -84,15 +88,14 @@ class Outbound:
             if kind != GSO_NONE:
                 self._take_large(packet, VnetHeader._make(fields))
                 return
-            if flags & NEEDS_CSUM:
-                complete(packet, start, offset)
+            partial = (start, offset) if flags & NEEDS_CSUM else None
             whole = bytes(packet)
-            if not self._pending.add_alike(whole):
-                self._take(whole)
+            if not self._pending.add_alike(whole, partial):
+                if partial is not None and start + offset + 2 > len(whole):
+                    raise PacketDroppedError(DropReason.MALFORMED)
+                self._take(whole, partial)
         except PacketDroppedError as dropped:
             self._counters.drops[dropped.reason] += 1
-        except ValueError:
-            self._counters.drops[DropReason.MALFORMED] += 1
 
     def _take_or_count(self, packet: bytes) -> None:
         try:
@@ -100,15 +103,15 @@ class Outbound:
         except PacketDroppedError as dropped:
             self._counters.drops[dropped.reason] += 1
 
-    def _take(self, packet: bytes) -> None:
-        """Queue one packet that is complete."""
+    def _take(self, packet: bytes, partial: Partial | None = None) -> None:
+        """Queue one packet, whose checksum may be partial."""
         link = self._links.by_sa[self._links.table.outbound_for(packet)]
         if link.policer is not None and not link.policer.outbound.take(len(packet)):
             raise PacketDroppedError(DropReason.RATE)
         if len(packet) > link.mtu:
-            self._take_long(link, packet)
+            self._take_long(link, packet if partial is None else completed(packet, partial))
         else:
-            self._pending.add(link, packet, packet[1] if packet[0] < 0x50 else tos_of(packet))
+            self._pending.add(link, packet, packet[1] if packet[0] < 0x50 else tos_of(packet), partial)
 
     def _take_long(self, link: Link, packet: bytes) -> None:
         """Fragment a packet, or report the MTU to its sender (RFC 4301, 8.2)."""

@@ -11,17 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, ones_complement_sum
-from warren_ikev2.dataplane.layout import (
-    ROW_NUMBERS,
-    Cache,
-    Numbers,
-    TrainBuffers,
-    TrainLayout,
-    capacity_of,
-    trailer_sum,
-)
+from warren_ikev2.dataplane.layout import ROW_NUMBERS, Cache, TrainBuffers
+from warren_ikev2.dataplane.rows import SendLayout, SendRows, encrypt_rows, number_rows
 from warren_ikev2.dataplane.segment import TCP_CWR, TCP_FIN_PSH, TransportShape, segment
-from warren_ikev2.dataplane.trains import ENDINGS, HEAD, MAX_TRAIN, TAG, Train
+from warren_ikev2.dataplane.trains import HEAD, MAX_TRAIN, TAG, Train
 from warren_ikev2.dataplane.vnet import GSO_ECN, GSO_UDP_L4, VnetHeader
 from warren_ikev2.esp.sa import OutboundSa
 from warren_ikev2.esp.transforms import AeadTransform
@@ -31,17 +24,11 @@ _LOW = 0xFFFFFFFF
 _MODULUS, _LARGEST_SUM = np.uint64(MODULUS), np.uint64(MODULUS - 1)
 
 
-class SendLayout(TrainLayout):
+class TcpLayout(SendLayout):
     """The rows of the segments of one flow shape: header length, MSS, offset of the TCP header, IP version."""
 
     def __init__(self, buffers: TrainBuffers, header: int, mss: int, tcp: int, version: int, esn: bool) -> None:
-        pad = -(header + mss + 2) % 4
-        self.ending = ENDINGS[version][pad]
-        stride = HEAD + header + mss + len(self.ending) + TAG
-        super().__init__(buffers, stride, capacity_of(stride), esn=esn, sealing=True)
-        self.trailer = trailer_sum(header + mss, self.ending)
-        self.ending_row = np.frombuffer(self.ending, np.uint8)
-        self.endings = self.plain8[:, header + mss :]
+        super().__init__(buffers, header + mss, version, esn=esn)
         self.headers = self.plain32[:, : header // 4]
         self.payloads = self.plain8[:, header : header + mss]
         self.identification = self.plain16_wire[:, 2]
@@ -52,45 +39,37 @@ class SendLayout(TrainLayout):
         self.summed = self.plain32[:, tcp // 4 :]
         self.offsets = ROW_NUMBERS[: self.capacity] * np.uint32(mss)
         self._buffers = buffers
-        self._first = SendRows(self, buffers, self.capacity)
+        self._first = TcpRows(self, buffers, self.capacity)
 
-    def first(self, count: int) -> "SendRows":
+    def first(self, count: int) -> "TcpRows":
         """The first `count` rows."""
         if count != self._first.count:
-            self._first = SendRows(self, self._buffers, count)
+            self._first = TcpRows(self, self._buffers, count)
         return self._first
 
 
-class SendRows:
+class TcpRows(SendRows):
     """The columns of the first `count` rows of a layout, and what is computed for them."""
 
-    def __init__(self, layout: SendLayout, buffers: TrainBuffers, count: int) -> None:
-        self.count = count
+    def __init__(self, layout: TcpLayout, buffers: TrainBuffers, count: int) -> None:
+        super().__init__(layout, buffers, count)
         self.headers = layout.headers[:count]
         self.payloads = layout.payloads[:count]
         self.tcp_sequence = layout.tcp_sequence[:count]
         self.offsets = layout.offsets[:count]
         self.summed = layout.summed[:count]
-        self.sums: Numbers = np.empty(count, np.uint64)
         self.tcp_checksum = layout.tcp_checksum[:count]
-        self.row_numbers = ROW_NUMBERS[:count]
-        self.scratch: Numbers = np.empty(count, np.uint32)
-        self.column = self.scratch[:, np.newaxis]
-        self.numbers = layout.numbers[:count]
-        self.nonce_numbers = buffers.nonces[:count, 2]
-        self.arguments = layout.rows[:count]
-        self.train = buffers.packets_view[: count * layout.stride]
 
 
 class TcpSealer:
-    """Segments and seals TSO packets. One for a process: its buffers are shared by all SAs."""
+    """Segments and seals TSO packets. The buffers are shared by all SAs."""
 
-    def __init__(self) -> None:
-        self._buffers = TrainBuffers(bytearray(MAX_TRAIN + 64))
+    def __init__(self, buffers: TrainBuffers) -> None:
+        self._buffers = buffers
         self._layouts = Cache(self._make)
 
-    def _make(self, header: int, mss: int, tcp: int, version: int, esn: bool) -> SendLayout:
-        return SendLayout(self._buffers, header, mss, tcp, version, esn)
+    def _make(self, header: int, mss: int, tcp: int, version: int, esn: bool) -> TcpLayout:
+        return TcpLayout(self._buffers, header, mss, tcp, version, esn)
 
     def seal(self, sa: OutboundSa, packet: memoryview, header: VnetHeader, shape: TransportShape) -> Iterator[Train]:
         """Yield the trains of a TSO packet; each must be sent before the next is asked for.
@@ -145,47 +124,15 @@ class TcpSealer:
             and payload + size + 5 + HEAD + TAG <= MAX_TRAIN
         )
 
-    def _write_constants(self, layout: SendLayout, sa: OutboundSa, transform: AeadTransform, high: int | None) -> None:
-        """The columns that depend only on the layout, the SA and the high half of the sequence numbers (None: it changes)."""
-        buffers = self._buffers
-        owner = (layout, sa, high)
-        if buffers.owner is not None and buffers.owner == owner:
-            return
-        buffers.owner = owner
-        layout.spi[:] = sa.spi
-        layout.endings[:] = layout.ending_row
-        buffers.nonces[:, 0] = int.from_bytes(transform.salt, "big")
-        buffers.associated[:, 0] = sa.spi
-        if high is not None:
-            layout.iv[:, 0] = buffers.nonces[:, 1] = high
-
-    def _encrypt(
-        self, layout: SendLayout, rows: SendRows, sa: OutboundSa, transform: AeadTransform, length: int
-    ) -> None:
-        """Complete the checksums, number the packets and encrypt them."""
-        count = rows.count
-        sequence = sa.reserve(count, count * length)
-        wraps = (sequence & _LOW) + count > _LOW
-        self._write_constants(layout, sa, transform, None if wraps else sequence >> 32)
+    def _encrypt(self, layout: TcpLayout, rows: TcpRows, sa: OutboundSa, transform: AeadTransform, length: int) -> None:
+        """Number the packets, complete their checksums and encrypt them."""
+        number_rows(self._buffers, layout, rows, sa, transform, length)
         sums = rows.sums
         np.add.reduce(rows.summed, 1, np.uint64, out=sums)
         np.remainder(sums, _MODULUS, sums)
         np.subtract(_LARGEST_SUM, sums, sums)
         rows.tcp_checksum[...] = sums
-        buffers = self._buffers
-        if not wraps:
-            rows.nonce_numbers[...] = np.add(rows.row_numbers, sequence & _LOW, rows.scratch)
-            rows.numbers[...] = rows.column
-        else:  # the low half wraps within the train
-            wide = np.arange(sequence, sequence + count, dtype=np.uint64)
-            low, high = (wide & np.uint64(_LOW)).astype(np.uint32), (wide >> np.uint64(32)).astype(np.uint32)
-            layout.sequence[:count] = layout.iv[:count, 1] = rows.nonce_numbers[...] = low
-            layout.iv[:count, 0] = buffers.nonces[:count, 1] = high
-        if transform.esn:
-            buffers.associated[:count, 1:] = buffers.nonces[:count, 1:]
-        encrypt = transform.cipher.encrypt_into
-        for arguments in rows.arguments:
-            encrypt(*arguments)
+        encrypt_rows(rows, transform)
 
     @staticmethod
     def _last_segment(
@@ -234,9 +181,7 @@ def _write_common(packet: memoryview, shape: TransportShape, mss: int, trailer: 
     packet[tcp + 16 : tcp + 18] = (little % MODULUS).to_bytes(2, "little")
 
 
-def _write_identifications(
-    layout: SendLayout, packet: memoryview, shape: TransportShape, done: int, count: int
-) -> None:
+def _write_identifications(layout: TcpLayout, packet: memoryview, shape: TransportShape, done: int, count: int) -> None:
     """Distinct identifications, and the header checksums that go with them (RFC 6864, 4.1)."""
     header = bytearray(packet[: shape.transport])
     identification = int.from_bytes(header[4:6], "big")

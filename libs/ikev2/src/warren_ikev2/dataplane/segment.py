@@ -12,7 +12,7 @@ from warren_ikev2.dataplane.checksum import (
     PROTO_TCP,
     PROTO_UDP,
     complement,
-    complete,
+    completed,
     ones_complement_sum,
     pseudo_header,
     write_ipv4_checksum,
@@ -75,12 +75,10 @@ def segment(packet: bytes, header: VnetHeader) -> list[bytes]:
 def _finished(packet: bytes, header: VnetHeader) -> bytes:
     if not header.flags & NEEDS_CSUM:
         return packet
-    finished = bytearray(packet)
     try:
-        complete(finished, header.checksum_start, header.checksum_offset)
+        return completed(packet, (header.checksum_start, header.checksum_offset))
     except ValueError:
         raise PacketDroppedError(DropReason.MALFORMED) from None
-    return bytes(finished)
 
 
 def tcp_segment(packet: bytes, shape: TransportShape, number: int, at: int, payload: bytes) -> bytes:
