@@ -1,8 +1,9 @@
 """MD4, DES and SHA-1 for MSCHAPv2 (RFC 2759) with gateways of others. They are insecure; nothing else may import this.
 
 They are used inside an SA whose server has authenticated by a signature. DES and SHA-1 are the library's. MD4 follows RFC 1320 and
-is our own: `cryptography` has none, and `hashlib` has it only where OpenSSL's legacy provider is loaded, which 3.0 and later do
-not do by default.
+is our own, as looked up on 2026-11-30: `cryptography` 50 has none (`hazmat.decrepit` holds ciphers only), and `hashlib` has it only
+where OpenSSL's legacy provider is loaded, which 3.0 and later do not do by default and Python cannot ask for. A library for this one
+digest would be a dependency of every gateway. `libs/ikev2/tests/test_ike_vectors.py` has the vectors of RFC 1320, A.5.
 """
 
 import struct
