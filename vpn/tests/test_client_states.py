@@ -42,6 +42,11 @@ def test_a_dead_server_gives_its_turn_to_another_one() -> None:
     assert Action.OTHER_SERVER not in transition(State.UP, Event.SESSION_LOST)[1]
 
 
+def test_a_session_that_another_login_replaces_ends_the_client() -> None:
+    assert transition(State.UP, Event.SESSION_REPLACED)[0] is State.STOPPED
+    assert transition(State.RECONNECTING, Event.SESSION_REPLACED) == (State.RECONNECTING, ())
+
+
 def test_late_events_are_ignored() -> None:
     assert transition(State.CONNECTING, Event.SESSION_LOST) == (State.CONNECTING, ())
     assert transition(State.UP, Event.RETRY_DUE) == (State.UP, ())

@@ -13,14 +13,16 @@ from warren_ikev2.credentials import EapGtcAuth, EapTrust, RawKeyAuth, RawKeyTru
 from warren_ikev2.events import (
     AuthenticationFailed,
     ChildSaFailed,
+    ChildSaRekeyed,
     DeleteReason,
     IkeSaDeleted,
     IkeSaEstablished,
     SessionId,
 )
+from warren_ikev2.ike_sa import LINGER
 from warren_ikev2.selectors import TrafficSelector
 from warren_testkit.ikev2.keys import make_key
-from warren_testkit.ikev2.pair import SUN_NET, Pair, make_child, make_pair
+from warren_testkit.ikev2.pair import LATENCY, SUN_NET, Pair, make_child, make_host, make_pair
 
 EVERYTHING = TrafficSelector.parse("0.0.0.0/0")
 POOL = ip_network("10.66.0.0/29")
@@ -94,6 +96,77 @@ def test_a_second_connection_replaces_the_first_and_takes_over_its_address() -> 
     assert addresses(pair) == ["10.66.0.5", "10.66.0.5"]
     assert pair.sun.last(IkeSaDeleted).reason is DeleteReason.REPLACED
     assert len(pair.sun.children) == 1
+
+
+# ---- what the replaced peer learns (RFC 7296, 1.4.1)
+
+
+def replacing(*, announce: bool = True) -> Pair:
+    """Sun replaces moon's session when moon connects again; `announce`: moon understands the reason."""
+    pair = vpn(AddressPool((POOL,)), uniqueness=Uniqueness.REPLACE)
+    (moon,) = pair.moon.endpoint.state.configuration.connections
+    pair.moon.endpoint.set_connections((replace(moon, announce_vendor=announce),))
+    return pair
+
+
+@pytest.mark.parametrize(("announce", "reason"), [(True, DeleteReason.PEER_REPLACED), (False, DeleteReason.PEER)])
+def test_a_replaced_peer_gets_a_delete_after_the_response_to_the_login(announce: bool, reason: DeleteReason) -> None:
+    pair = replacing(announce=announce)
+    connect(pair)
+    connect(pair)
+    first, second = pair.moon.all(IkeSaEstablished)
+    (ended,) = pair.moon.all(IkeSaDeleted)
+    assert (ended.session, ended.reason) == (first.session, reason)
+    assert pair.moon.events.index(second) < pair.moon.events.index(ended)
+    assert len(pair.moon.children) == 1
+    assert pair.sun.endpoint.size == 1
+
+
+def test_initial_contact_deletes_at_the_other_end_too() -> None:
+    """It may come from another device of the same identity, although it must not (2.4)."""
+    pair = replacing()
+    connect(pair)
+    (moon,) = pair.moon.endpoint.state.configuration.connections
+    other = make_host("mars", "192.0.2.3", replace(moon, initial_contact=True))
+    pair.wire.hosts.append(other)
+    pair.wire.initiate(other, pair.sun, "gw")
+    pair.wire.run(1)
+    assert pair.sun.last(IkeSaDeleted).reason is DeleteReason.INITIAL_CONTACT
+    assert pair.moon.last(IkeSaDeleted).reason is DeleteReason.PEER_REPLACED
+
+
+def test_the_ike_sa_of_a_replaced_peer_that_is_gone_ends_soon() -> None:
+    pair = replacing()
+    connect(pair)
+    gone = pair.moon
+    pair.wire.hosts.remove(gone)
+    (moon,) = gone.endpoint.state.configuration.connections
+    other = make_host("mars", "192.0.2.3", moon)
+    pair.wire.hosts.append(other)
+    pair.wire.initiate(other, pair.sun, "gw")
+    pair.wire.run(1)
+    assert len(pair.sun.children) == 1
+    assert pair.sun.endpoint.size == 2
+    pair.wire.run(LINGER)
+    assert pair.sun.endpoint.size == 1
+    assert len(pair.sun.all(IkeSaDeleted)) == 1
+
+
+def test_an_exchange_under_way_brings_nothing_back_into_a_replaced_session() -> None:
+    pair = replacing()
+    connect(pair)
+    (child,) = pair.sun.children
+    pair.sun.endpoint.commands.rekey_child(pair.sun_session, child.spi_in, pair.wire.now)
+    pair.wire.fate = lambda datagram: ()  # the request is lost, and repeated
+    pair.wire.run(0.1)
+    pair.wire.fate = lambda datagram: (LATENCY,)
+    connect(pair)
+    pair.wire.run(9)
+    assert pair.moon.all(ChildSaRekeyed)  # it has answered
+    assert not pair.sun.all(ChildSaRekeyed)
+    assert len(pair.sun.children) == len(pair.moon.children) == 1
+    assert pair.moon.last(IkeSaDeleted).reason is DeleteReason.PEER_REPLACED
+    assert pair.sun.endpoint.size == 1
 
 
 def test_a_second_connection_is_refused_while_the_first_is_there() -> None:

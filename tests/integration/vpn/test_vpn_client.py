@@ -1,6 +1,5 @@
 """`warren vpn client` as a process, between two servers in namespaces: what passes, what leaves in clear, and what is put back."""
 
-import json
 import os
 import random
 import signal
@@ -13,9 +12,8 @@ import pytest
 from warren_lab.capture import Capture
 from warren_lab.lab import can_make_namespaces
 from warren_lab.process import wait_until
-from warren_testkit.ikev2.keys import private_pem
 from warren_testkit.lab.transfers import Host, transfer
-from warren_testkit.lab.vpn_bed import IDENTITY, OUTSIDE, SERVER
+from warren_testkit.lab.vpn_bed import OUTSIDE
 from warren_testkit.lab.vpn_bed import make_vpn_bed as server_bed
 from warren_testkit.lab.vpn_client_bed import (
     BEHIND,
@@ -30,9 +28,8 @@ from warren_testkit.lab.vpn_client_bed import (
     VpnBed,
     server_builder,
 )
+from warren_testkit.lab.vpn_devices import make_device, write_profile
 from warren_vpn.client.commands import client_status
-from warren_vpn.server.folder import public_text, read_keys
-from warren_vpn.server.settings import read_settings
 
 pytestmark = [
     pytest.mark.root,
@@ -282,28 +279,14 @@ def test_a_killed_server_is_used_again_once_it_is_back() -> None:
     with server_bed() as bed:
         bed.write_settings(limits="inactivity_s = 10", users={"alice": ""})
         bed.start()
-        space, folder = bed.namespace_of("alice"), bed.lab.folder / "client"
-        folder.mkdir()
-        key = folder / "alice.pem"
-        key.touch(0o600)
-        key.write_bytes(private_pem(bed.keys["alice"]))
-        server_key = read_keys(bed.folder, read_settings(bed.settings)).raw.public_key()
-        profile = folder / "alice.json"
-        values = {
-            "version": 1, "name": "alice", "servers": [{"host": SERVER}], "server_identity": IDENTITY, "identity": "alice",
-            "server_trust": {"kind": "raw-key", "public_key": public_text(server_key)}, "inactivity_s": 10,
-            "login": {"kind": "raw-key", "key_file": "alice.pem"}, "kill_switch": True,
-        }  # fmt: skip
-        profile.write_text(json.dumps(values))
-        (folder / "etc").mkdir()
-        client_bed = VpnBed(bed.lab, space, bed.outside, {}, bed.keys["alice"], folder, folder / "state")
-        client_bed.resolv_conf.write_text(RESOLV_CONF)
+        client_bed = make_device(bed, "alice")
+        profile = write_profile(bed, client_bed, "alice", inactivity_s=10, kill_switch=True)
         inner = frozenset(map(ip_address, ("203.0.113.10", *OUTSIDE.values(), "10.66.0.2", "fd66::2")))
         client = client_bed.start(profile)
         try:
             addresses = client.wait_for("vpn.up")["addresses"]
             client_bed.wait_for_ping(OUTSIDE[4])
-            with Capture(space, "wan", inner) as capture:
+            with Capture(client_bed.client, "wan", inner) as capture:
                 bed.kill()
                 assert not client_bed.ping(OUTSIDE[4])
                 client.wait_for("vpn.reconnecting")

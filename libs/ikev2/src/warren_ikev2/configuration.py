@@ -180,6 +180,8 @@ class ConnectionConfiguration:
     ppk: Ppk | None = None
     initial_contact: bool = True
     """Send INITIAL_CONTACT when we have no other IKE_SA with the peer: it deletes older ones of our identity (RFC 7296, 2.4)."""
+    announce_vendor: bool = False
+    """As initiator: announce our vendor id, so that a server of ours gives its reason with a DELETE."""
     follow_redirects: int = 0
     """How many REDIRECTs to follow (RFC 5685); 0: REDIRECT_SUPPORTED is not sent."""
     redirect_to: Identity | None = None

@@ -114,6 +114,8 @@ class NotifyType(IntEnum):
     NO_PPK_AUTH = 16437
     INTERMEDIATE_EXCHANGE_SUPPORTED = 16438
     ADDITIONAL_KEY_EXCHANGE = 16441
+    REPLACED_BY_LOGIN = 57190
+    """For private use, with a DELETE: another IKE_SA of the same user has replaced this one."""
 
 
 def notify_name(code: int) -> str:
@@ -122,6 +124,8 @@ def notify_name(code: int) -> str:
 
 
 FIRST_STATUS_NOTIFY = 16384  # RFC 7296, 3.10.1: below are errors
+VENDOR_ID = b"Warren IKEv2, version 1"
+"""Of those who understand our notify for private use (RFC 7296, 3.12)."""
 
 
 class IdType(IntEnum):

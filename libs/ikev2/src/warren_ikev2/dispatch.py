@@ -162,7 +162,7 @@ def _receive_response(sa: IkeSa, message: Message, path: Path, now: float) -> No
     task = sa.answer_arrived(header.message_id)
     try:
         payloads = parse_chain(*opened)
-        if task is not None:
+        if task is not None and not outstanding.discarded:
             task.handle(sa, payloads, now)
         if task is not None and outstanding.probed:
             follow_probe(sa, task, path, now)

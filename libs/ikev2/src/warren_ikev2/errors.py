@@ -135,6 +135,10 @@ class SessionClosedError(IkeError):
     """The session is over. Connect again; the reason is in the message and in the log."""
 
 
+class SessionReplacedError(SessionClosedError):
+    """The same user has logged in elsewhere, and the server has replaced this session. To connect again would end the other one."""
+
+
 class PeerDeadError(SessionClosedError):
     """The session is over because the peer did not respond. Connect again, or to another gateway."""
 

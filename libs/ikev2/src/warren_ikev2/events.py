@@ -52,6 +52,8 @@ class DeleteReason(Enum):
     INITIAL_CONTACT = "initial-contact"
     REPLACED = "replaced"
     """By another IKE_SA of the same peer."""
+    PEER_REPLACED = "replaced-by-another-login"
+    """The peer has replaced our session by another one of the same user."""
     AUTHENTICATION_FAILED = "authentication-failed"
     NEGOTIATION_FAILED = "negotiation-failed"
     PROTOCOL_ERROR = "protocol-error"

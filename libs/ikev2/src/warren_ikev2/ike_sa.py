@@ -298,6 +298,21 @@ class IkeSa:
         self._stop(reason, trigger, now)
         self.expires_at = now + LINGER
 
+    def dismiss(self, farewell: Task, reason: DeleteReason, now: float) -> None:
+        """End the session at once, and let the peer know by `farewell`: the IKE_SA stays until its answer, LINGER seconds at most.
+
+        The request is sent after what the present call sends, as the response to the login that replaces the session.
+        """
+        self.host.end(self.session, reason, now)
+        self.queue.clear()
+        for outstanding in self.sending:
+            outstanding.discarded = True
+        self.transition(State.DELETING, reason.value)
+        self.rekey_at = self.over_at = None
+        self.expires_at = now + LINGER
+        self.delayed = [(now, farewell)]
+        self.host.touch(self)
+
     def _stop(self, reason: DeleteReason, trigger: str, now: float) -> None:
         if self.state == State.CLOSED:
             return

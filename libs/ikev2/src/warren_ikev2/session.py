@@ -60,6 +60,8 @@ class PeerFeatures:
     fragmentation: bool = False
     childless: bool = False
     redirect: bool = False
+    understands_reasons: bool = False
+    """Whether it has announced our vendor id."""
     mobike: bool = False
     hashes: frozenset[int] = frozenset()
     """Of SIGNATURE_HASH_ALGORITHMS (RFC 7427, 4)."""

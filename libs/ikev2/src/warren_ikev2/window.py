@@ -31,6 +31,8 @@ class Outstanding(Generic[T]):
     sent: int = 1
     probed: bool = False
     """Whether it was sent over several paths, so that an answer shows which of them works."""
+    discarded: bool = False
+    """Whether the answer matters only to the window: the session has ended meanwhile."""
 
 
 @dataclass(slots=True)

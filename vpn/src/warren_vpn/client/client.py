@@ -9,31 +9,33 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from warren_contracts.backoff import Backoff
 from warren_ikev2.aio.client import Client
 from warren_ikev2.aio.session import Session
 from warren_ikev2.credentials import EapGtcAuth
-from warren_ikev2.errors import AuthenticationError, CommandError, IkeError, PeerDeadError
+from warren_ikev2.errors import AuthenticationError, IkeError, PeerDeadError, SessionReplacedError
 from warren_vpn.client.connection import Credentials, build_client, build_inquiry
 from warren_vpn.client.events import ClientEvent, Report
 from warren_vpn.client.inbox import Inbox
 from warren_vpn.client.lookups import Lookups
 from warren_vpn.client.monitor import NetworkMonitor
-from warren_vpn.client.reasons import explain, reason_of
+from warren_vpn.client.movement import Movement
+from warren_vpn.client.pauses import Pauses
+from warren_vpn.client.reasons import explain, reason_of, replaced
 from warren_vpn.client.servers import Candidate, ServerOrder
 from warren_vpn.client.states import Action, Event, State, transition
-from warren_vpn.client.tunnel import HostNetwork, Tunnel, TunnelFacts
+from warren_vpn.client.tunnel import Tunnel, TunnelFacts
 from warren_vpn.host.errors import HostError
 from warren_vpn.host.plan import KillSwitch
 from warren_vpn.profiles.profile import ClientProfile
 
 CONNECT_TIMEOUT_S = 10.0
 """For one address of one server: with seconds of loss on the path, and a slow password check of the server."""
-FIRST_PAUSE_S, LIMIT_PAUSE_S = 1.0, 60.0
-"""Between rounds over all servers."""
 HOLD_DOWN_S = 300.0
 """On a less preferred server, before a more preferred one is asked whether it is back, and between two such questions."""
 CLOSE_TIMEOUT_S = 2.0
+
+
+_FAILURES = frozenset({Event.LOGIN_REFUSED, Event.HOST_REFUSED, Event.SESSION_REPLACED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,11 @@ class VpnClient:
         self._profile, self._credentials, self._options = profile, credentials, options
         self._order, self._tunnel, self._lookups = order, tunnel, lookups
         self._send = report
-        self._backoff = Backoff(FIRST_PAUSE_S, LIMIT_PAUSE_S, random.random)
+        self._pauses = Pauses(random.random)
         self._inbox = Inbox()
         self._state = State.CONNECTING
-        self._monitor = NetworkMonitor(
-            lambda: self._inbox.spawn(self._compare_network()), lambda: self._inbox.post(Event.TUN_REMOVED)
-        )
+        self._monitor = NetworkMonitor(self._network_changed, lambda: self._inbox.post(Event.TUN_REMOVED))
+        self._movement = Movement(tunnel, self._inbox, self._report)
         self._client: Client | None = None
         self._session: Session | None = None
         self._attempt: asyncio.Task[None] | None = None
@@ -74,9 +75,6 @@ class VpnClient:
         self._facts: TunnelFacts | None = None
         self._connected_to: Candidate | None = None
         self._since = 0.0
-        self._network = HostNetwork()
-        self._announced: tuple[str, ...] = ()
-        """The addresses that the server knows of."""
         self._exit_code = 0
         self._problems: list[str] = []
 
@@ -137,7 +135,7 @@ class VpnClient:
         self._state, actions = transition(before, event)
         if self._state is State.RECONNECTING and before is State.UP:
             self._report("vpn.reconnecting", f"reconnecting: {detail or reason_of(event)}", reason=event.value)
-        elif event in (Event.LOGIN_REFUSED, Event.HOST_REFUSED) and actions:
+        elif event in _FAILURES and actions:
             self._report("vpn.failed", f"stopped: {detail}", reason=event.value)
             self._exit_code = 1
         await self._perform(*actions)
@@ -191,11 +189,10 @@ class VpnClient:
     async def _connect(self, candidate: Candidate) -> TunnelFacts:
         tun = await self._tunnel.open()
         self._monitor.device = await self._tunnel.index()
-        self._network = await self._tunnel.network(candidate.ike_address)
-        if not self._network.hosts:
+        hosts = await self._movement.begin(candidate)
+        if not hosts:
             raise OSError(errno.ENETUNREACH, "this host has no route to the server")
-        self._announced = self._network.hosts
-        self._client = build_client(self._profile, self._credentials, candidate, self._announced, tun)
+        self._client = build_client(self._profile, self._credentials, candidate, hosts, tun)
         address = str(candidate.endpoint.address)
         self._session = await self._client.connect(address, self._options.connect_timeout_s)
         return await self._tunnel.configure(candidate, self._session)
@@ -215,8 +212,17 @@ class VpnClient:
         if not self._order.advance():
             await self._begin_attempt(look_up=False)
             return
-        pause = self._backoff.next_s()
-        self._report("vpn.waiting", f"no server could be used; next attempt in {pause:.0f} s", seconds=round(pause, 1))
+        self._wait(self._pauses.after_round(), "no server could be used")
+
+    async def _attempt_after_loss(self) -> None:
+        pause = self._pauses.after_session(monotonic() - self._since)
+        if pause:
+            self._wait(pause, "the server ends each session soon, as if another device had the same login")
+        else:
+            await self._begin_attempt()
+
+    def _wait(self, pause: float, reason: str) -> None:
+        self._report("vpn.waiting", f"{reason}; next attempt in {pause:.0f} s", seconds=round(pause, 1))
         self._inbox.post_later(pause, Event.RETRY_DUE)
 
     def _other_server(self) -> None:
@@ -233,7 +239,7 @@ class VpnClient:
 
     def _watch_session(self) -> None:
         assert self._session is not None
-        self._backoff.reset()
+        self._pauses.connected()
         self._inbox.spawn(self._watch(self._session))
         if self._connected_to is not None and self._connected_to.rank > 0:
             self._inbox.post_later(self._options.hold_down_s, Event.PREFERRED_DUE)
@@ -246,47 +252,17 @@ class VpnClient:
                 path = session.path
                 self._report("vpn.moved", f"now from {path.local.host} to {path.remote.host}", local=path.local.host)
         if self._session is session:
-            reason = await session.wait_closed()
-            self._inbox.post(
-                Event.SERVER_DEAD if isinstance(reason, PeerDeadError) else Event.SESSION_LOST, str(reason)
-            )
+            match await session.wait_closed():
+                case SessionReplacedError():
+                    self._inbox.post(Event.SESSION_REPLACED, replaced(self._profile))
+                case PeerDeadError() as dead:
+                    self._inbox.post(Event.SERVER_DEAD, str(dead))
+                case reason:
+                    self._inbox.post(Event.SESSION_LOST, str(reason))
 
-    async def _compare_network(self) -> None:
-        """Addresses or routes have come or gone; it matters if the host is connected in another way than before."""
+    def _network_changed(self) -> None:
         candidate = self._connected_to if self._state is State.UP else self._order.current
-        if candidate is None:
-            return
-        network = await self._tunnel.network(candidate.ike_address)
-        if network != self._network:
-            self._network = network
-            self._inbox.post(Event.NETWORK_CHANGED)
-
-    async def _move(self) -> None:
-        """Follow the host: announce its addresses, and send from the one that its routes choose (RFC 4555)."""
-        network, client, session = self._network, self._client, self._session
-        await self._tunnel.follow(network)
-        if client is None or session is None:
-            return
-        if not network.hosts:
-            self._report("vpn.no-network", "this host has no route to the server; waiting for one")
-            return
-        try:
-            if set(network.hosts) != set(self._announced):
-                self._announced = network.hosts
-                client.set_addresses(*network.hosts)
-            if str(session.path.local.host) in network.hosts[1:]:
-                self._inbox.spawn(self._migrate(client, network.hosts[0]))
-        except CommandError as error:  # no MOBIKE, or no path from these addresses
-            self._inbox.post(Event.SESSION_LOST, f"the host's addresses have changed ({error})")
-
-    async def _migrate(self, client: Client, host: str) -> None:
-        try:
-            await client.migrate(host)
-        except TimeoutError:  # the engine goes on with every path until the server counts as dead
-            return
-        except (IkeError, OSError) as error:
-            if client is self._client:
-                self._inbox.post(Event.SESSION_LOST, f"the host's addresses have changed ({error})")
+        self._inbox.spawn(self._movement.compare(candidate))
 
     def _begin_question(self) -> None:
         self._attempt = asyncio.create_task(self._ask_preferred())
@@ -308,6 +284,7 @@ class VpnClient:
 
     async def _close_session(self) -> None:
         self._inbox.cancel_timers()
+        self._movement.end()
         client, self._client = self._client, None
         if client is None:
             return
@@ -337,6 +314,7 @@ class VpnClient:
 
 _PERFORM: dict[Action, Callable[[VpnClient], Awaitable[None] | None]] = {
     Action.ATTEMPT: VpnClient._begin_attempt,
+    Action.ATTEMPT_AFTER_LOSS: VpnClient._attempt_after_loss,
     Action.NEXT_SERVER: VpnClient._next_server,
     Action.FIRST_SERVER: lambda client: client._order.start_again(),
     Action.OTHER_SERVER: VpnClient._other_server,
@@ -344,7 +322,7 @@ _PERFORM: dict[Action, Callable[[VpnClient], Awaitable[None] | None]] = {
     Action.CANCEL_ATTEMPT: VpnClient._cancel_attempt,
     Action.CLOSE_SESSION: VpnClient._close_session,
     Action.DROP_TUN: lambda client: client._tunnel.drop(),
-    Action.MOVE: VpnClient._move,
+    Action.MOVE: lambda client: client._movement.follow(client._client, client._session),
     Action.ASK_PREFERRED: VpnClient._begin_question,
     Action.RESTORE: VpnClient._restore,
 }

@@ -41,4 +41,7 @@ def _builder(profile: ClientProfile, credentials: Credentials, candidate: Candid
     builder.with_remote_ports(candidate.ike_port, candidate.natt_port)
     builder.with_dpd(timing.dpd_delay(profile.inactivity_s))
     builder.with_retransmission(timing.retransmission(profile.inactivity_s))
-    return builder.with_options(keepalive_interval=float(profile.keepalive_s))
+    # the user may have several devices, so none may claim to be the only one (RFC 7296, 2.4)
+    return builder.with_options(
+        keepalive_interval=float(profile.keepalive_s), initial_contact=False, announce_vendor=True
+    )

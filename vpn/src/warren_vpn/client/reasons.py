@@ -18,6 +18,14 @@ def reason_of(event: Event) -> str:
     return _REASONS.get(event, event.value)
 
 
+def replaced(profile: ClientProfile) -> str:
+    """Why the client stops when the server has replaced its session."""
+    return (
+        f"{profile.identity} has logged in elsewhere, and the server has ended this session; give each device a user of its own,"
+        ' or set same_user = "keep" on the server'
+    )
+
+
 def explain(candidate: Candidate, profile: ClientProfile, error: Exception) -> str:
     """Why an attempt failed."""
     match error:

@@ -26,6 +26,8 @@ class Event(StrEnum):
     CONNECTED = "connected"
     """A server has authenticated, and the host is configured."""
     ATTEMPT_FAILED = "attempt-failed"
+    SESSION_REPLACED = "session-replaced"
+    """The same user has logged in elsewhere: to connect again would end that session, and so on without end."""
     LOGIN_REFUSED = "login-refused"
     """A server refused the password: trying again would only lock the user out."""
     HOST_REFUSED = "host-refused"
@@ -47,6 +49,8 @@ class Action(StrEnum):
     """What is done, in the order of the table."""
 
     ATTEMPT = "attempt"
+    ATTEMPT_AFTER_LOSS = "attempt-after-loss"
+    """Try again, at once unless the sessions before this one ended soon too."""
     NEXT_SERVER = "next-server"
     """Try the next server at once, or the first one after a pause when each had its turn."""
     FIRST_SERVER = "first-server"
@@ -82,7 +86,7 @@ def _trying(state: State) -> dict[tuple[State, Event], Transition]:
 TRANSITIONS: dict[tuple[State, Event], Transition] = {
     **_trying(_C),
     **_trying(_R),
-    (_U, Event.SESSION_LOST): (_R, (Action.CLOSE_SESSION, Action.ATTEMPT)),
+    (_U, Event.SESSION_LOST): (_R, (Action.CLOSE_SESSION, Action.ATTEMPT_AFTER_LOSS)),
     (_U, Event.SERVER_DEAD): (_R, (Action.CLOSE_SESSION, Action.OTHER_SERVER, Action.ATTEMPT)),
     (_U, Event.TUN_REMOVED): (_R, (Action.CLOSE_SESSION, Action.DROP_TUN, Action.ATTEMPT)),
     (_U, Event.NETWORK_CHANGED): (_U, (Action.MOVE,)),
@@ -91,6 +95,7 @@ TRANSITIONS: dict[tuple[State, Event], Transition] = {
     **{(state, event): _STOPPED for state in (_C, _U, _R) for event in (
         Event.STOP, Event.LOGIN_REFUSED, Event.HOST_REFUSED,
     )},
+    (_U, Event.SESSION_REPLACED): _STOPPED,
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from warren_ikev2.errors import (
     PeerNotRespondingError,
     PeerRedirectError,
     SessionClosedError,
+    SessionReplacedError,
     error_of_notify,
 )
 from warren_ikev2.events import DeleteReason, SessionId
@@ -113,6 +114,10 @@ class Dispatcher:
         reason = SessionClosedError(f"the IKE_SA of {event.connection} ended: {event.reason.value}")
         if event.reason is DeleteReason.PEER_DEAD:
             reason = PeerDeadError(f"the peer of {event.connection} is dead: it did not respond")
+        elif event.reason is DeleteReason.PEER_REPLACED:
+            reason = SessionReplacedError(
+                f"another login of the same user has replaced the session of {event.connection}"
+            )
         self.handshakes.fail(event.session, reason)
         session = self.sessions.pop(event.session, None)
         if session is not None:

@@ -14,7 +14,7 @@ from warren_ikev2.auth.proofs import (
     check_auth,
     method_name,
 )
-from warren_ikev2.constants import AuthMethod, ExchangeType, NotifyType, PayloadType, notify_name
+from warren_ikev2.constants import VENDOR_ID, AuthMethod, ExchangeType, NotifyType, PayloadType, notify_name
 from warren_ikev2.credentials import EapGtcAuth, EapMschapv2Auth
 from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.errors import AuthenticationError, NegotiationError, ProtocolError
@@ -44,7 +44,15 @@ from warren_ikev2.identity import Identity
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.wire.identities import parse_identity
 from warren_ikev2.wire.message import Payloads
-from warren_ikev2.wire.payloads import AuthPayload, CertPayload, EapPayload, IdPayload, NotifyPayload, Payload
+from warren_ikev2.wire.payloads import (
+    AuthPayload,
+    CertPayload,
+    EapPayload,
+    IdPayload,
+    NotifyPayload,
+    Payload,
+    VendorPayload,
+)
 
 MAX_EAP_ROUNDS = 16  # answers to one server; MSCHAPv2 takes three
 _EAP = EapGtcAuth | EapMschapv2Auth
@@ -139,7 +147,8 @@ class IkeAuth:
         if connection.children:
             self._offer = build_offer(sa, connection.children[0], first=True)
             found += self._offer.payloads
-        return [*found, *announce_mobike(sa), *announce_window(connection)]
+        vendor = [VendorPayload(VENDOR_ID)] if connection.announce_vendor else []
+        return [*found, *announce_mobike(sa), *announce_window(connection), *vendor]
 
     def _handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         handshake = handshake_of(sa)

@@ -13,7 +13,7 @@ from warren_ikev2.auth.eap_server import EapAuthenticator
 from warren_ikev2.auth.login import REFUSED, LoginVerdict
 from warren_ikev2.auth.proofs import build_auth, build_certificates, check_auth, method_name
 from warren_ikev2.configuration import ConnectionConfiguration
-from warren_ikev2.constants import AuthMethod, ExchangeType, NotifyType, PayloadType
+from warren_ikev2.constants import VENDOR_ID, AuthMethod, ExchangeType, NotifyType, PayloadType
 from warren_ikev2.credentials import EapTrust
 from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.errors import AuthenticationError, MalformedMessageError, NegotiationError
@@ -51,6 +51,7 @@ from warren_ikev2.wire.payloads import (
     NotifyPayload,
     Payload,
     SaPayload,
+    VendorPayload,
 )
 
 
@@ -252,6 +253,7 @@ def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, no
         raise AuthenticationError(f"{name} may not use this connection")
     (session.user, session.user_version), session.connection = connection.user_of(name), connection
     session.peer.mobike = connection.mobike and payloads.notify(NotifyType.MOBIKE_SUPPORTED) is not None
+    session.peer.understands_reasons = VendorPayload(VENDOR_ID) in payloads.all(VendorPayload)
     session.mobility.own = connection.local_addresses
     apply_first_list(sa, payloads)
     sa.open_windows(own=connection.window_size, peers=1)

@@ -94,7 +94,7 @@ class DeleteIke:
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload]:
         """See Task."""
         sa.transition(State.DELETING, "deletion")
-        return [DeletePayload(Protocol.IKE)]
+        return [DeletePayload(Protocol.IKE), *_explanation(sa, self._reason)]
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """See Task."""
@@ -137,6 +137,16 @@ class SendRedirect:
         """Nothing to do."""
 
 
+_BY_ANOTHER_LOGIN = frozenset({DeleteReason.REPLACED, DeleteReason.INITIAL_CONTACT})
+
+
+def _explanation(sa: IkeSa, reason: DeleteReason) -> list[Payload]:
+    """Why we delete the IKE_SA, for a peer that has announced our vendor id: IKEv2 itself has no word for it."""
+    if reason in _BY_ANOTHER_LOGIN and sa.session.peer.understands_reasons:
+        return [NotifyPayload(NotifyType.REPLACED_BY_LOGIN)]
+    return []
+
+
 _OF_THE_SESSION = (SendRedirect, AnnounceAddresses, UpdateAddresses, CheckRoutability)
 
 
@@ -144,7 +154,7 @@ def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
     """Respond to the peer's request, in any state with keys. MalformedMessageError: an invalid Delete payload."""
     for delete in payloads.all(DeletePayload):
         if delete.protocol == Protocol.IKE:
-            return Reply((), lambda: _peer_deleted(sa, now))
+            return Reply((), lambda: _peer_deleted(sa, _reason_of(sa, payloads), now))
     if payloads.notify(NotifyType.AUTHENTICATION_FAILED) is not None:
         return Reply((), lambda: _peer_refused(sa, now))
     answer: list[Payload] = []
@@ -188,14 +198,20 @@ def _record_deleted_spi(sa: IkeSa, spi: bytes) -> None:
         sa.deleted_spis.add(int.from_bytes(spi, "big"))
 
 
-def _peer_deleted(sa: IkeSa, now: float) -> None:
+def _reason_of(sa: IkeSa, payloads: Payloads) -> DeleteReason:
+    announced = sa.session.connection.announce_vendor
+    replaced = announced and payloads.notify(NotifyType.REPLACED_BY_LOGIN) is not None
+    return DeleteReason.PEER_REPLACED if replaced else DeleteReason.PEER
+
+
+def _peer_deleted(sa: IkeSa, reason: DeleteReason, now: float) -> None:
     """Discard our requests (2.25.2), except those about the session, which move to the successor."""
     current = sa.session.ike_sa
     if current is not None and current is not sa and current.alive:
         for task in sa.current_tasks:
             if isinstance(task, _OF_THE_SESSION):
                 current.enqueue(task, now)
-    sa.linger(DeleteReason.PEER, "deleted by the peer", now)
+    sa.linger(reason, "deleted by the peer", now)
 
 
 def _peer_refused(sa: IkeSa, now: float) -> None:

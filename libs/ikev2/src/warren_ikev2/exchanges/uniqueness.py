@@ -6,6 +6,7 @@ from warren_ikev2.configuration import Uniqueness
 from warren_ikev2.constants import NotifyType
 from warren_ikev2.errors import AuthenticationError
 from warren_ikev2.events import DeleteReason, SessionId, SessionRole
+from warren_ikev2.exchanges.informational import DeleteIke
 from warren_ikev2.identity import Identity
 from warren_ikev2.ike_sa import IkeSa, IkeSession
 from warren_ikev2.wire.message import Payloads
@@ -16,7 +17,8 @@ CONNECTED_ALREADY = "is connected already"
 def drop_older(sa: IkeSa, claimed: Identity, payloads: Payloads, now: float) -> None:
     """Delete the older IKE_SAs of the same authenticated peer on INITIAL_CONTACT (2.4), those of the same user by `uniqueness`.
 
-    AuthenticationError: there is another one of the user, and the connection refuses the second.
+    Their sessions end at once, and each peer gets a DELETE (1.4.1): it may be another device, which would send into the void until its
+    liveness check fails. AuthenticationError: there is another one of the user, and the connection refuses the second.
     """
     session, uniqueness = sa.session, sa.session.connection.uniqueness
     if not session.bound:
@@ -29,7 +31,7 @@ def drop_older(sa: IkeSa, claimed: Identity, payloads: Payloads, now: float) -> 
         raise AuthenticationError(f"{session.user or session.eap_user or claimed} {CONNECTED_ALREADY}")
     for ended, reason in ((lost, DeleteReason.INITIAL_CONTACT), (others, DeleteReason.REPLACED)):
         for ike_sa in ended.values():
-            ike_sa.close(reason, reason.value, now)
+            ike_sa.dismiss(DeleteIke(reason), reason, now)
 
 
 def _older(sa: IkeSa, sessions: Sequence[IkeSession]) -> dict[SessionId, IkeSa]:
