@@ -74,7 +74,11 @@ def test_without_any_address_there_is_nobody_to_try_and_each_round_is_over_at_on
 # ---- the DNS servers of the host's own network
 
 
-FILE = "nameserver 192.0.2.53\nnameserver fe80::1%wan\nnameserver 2001:db8::53\nnameserver x\noptions edns0\n"
+FILE = (
+    "nameserver 192.0.2.53\nnameserver fe80::1%wan\nnameserver 2001:db8::53\nnameserver x\nnameserver fe80::2\n"
+    'nameserver fe80::3%a"b\nnameserver fe80::4%1\nnameserver fe80::5%999999\noptions edns0\n'
+)
+SERVERS = ["192.0.2.53", "fe80::1%wan", "2001:db8::53", "fe80::4%lo"]
 TUNNEL = "nameserver 10.50.0.1\n"
 
 
@@ -85,8 +89,8 @@ def file_change(path: Path, original: Original) -> ResolvConfFileChange:
 @pytest.mark.parametrize(
     ("content", "change", "expected"),
     [
-        (FILE, None, ["192.0.2.53", "2001:db8::53"]),
-        (TUNNEL, Original(content=FILE), ["192.0.2.53", "2001:db8::53"]),
+        (FILE, None, SERVERS),
+        (TUNNEL, Original(content=FILE), SERVERS),
         # another program has written it since, as after a change of network
         ("nameserver 192.0.2.54\n", Original(content=FILE), ["192.0.2.54"]),
         (TUNNEL, Original(target="link.conf"), ["192.0.2.55"]),

@@ -102,6 +102,24 @@ def test_questions_for_names_pass_from_their_own_ports_only() -> None:
     ]
 
 
+def test_questions_to_a_link_local_server_pass_on_its_link_only() -> None:
+    passages = ((ip_address("fe80::1%wan"), 40_001), (ip_address("2001:db8::53"), 40_002))
+    change = kill_switch_change("t0", [SERVER], FULL, (), "always", passages)
+    assert change is not None
+    assert KillSwitchChange.model_validate_json(change.model_dump_json()) == change
+    text = build_table(change)
+    assert 'elements = { "wan" . fe80::1 . 40001 timeout 15s }' in text
+    assert "elements = { 2001:db8::53 . 40002 timeout 15s }" in text
+    assert "oifname . ip6 daddr . udp sport @link_questions udp dport 53 accept" in text
+    assert [str(rule.to) for rule in question_rules(passages[:1])] == ["fe80::1/128"] * 2
+
+
+@pytest.mark.parametrize("zone", ['a"b', "a b", "a" * 16, ";"])
+def test_a_zone_cannot_be_read_as_syntax(zone: str) -> None:
+    with pytest.raises(ValueError, match="invalid zone"):
+        kill_switch_change("t0", [SERVER], FULL, (), "always", ((ip_address(f"fe80::1%{zone}"), 40_001),))
+
+
 def test_the_kill_switch_of_a_split_tunnel_drops_its_routes_only() -> None:
     local = (ip_network("10.1.2.0/24"),)
     change = kill_switch_change("t0", [SERVER], (ip_network("10.0.0.0/8"),), local, "when-up")

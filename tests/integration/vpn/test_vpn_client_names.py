@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 
 import pytest
 
@@ -19,6 +19,8 @@ pytestmark = [
     pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities"),
 ]
 NAME_SERVER = "192.0.2.1"  # the router, on the client's link
+NAME_SERVER6 = "2001:db8:2::1"
+LINK_LOCAL = "fe80::53"
 VIRTUAL = ("10.77.0.1", "fd77::1")
 NAME = "vpn.example"
 ONE = f"vpn 5 A {SERVERS['one'][0]}\n"
@@ -28,15 +30,19 @@ BOTH_VERSIONS = f"vpn 5 A {SERVERS['two'][0]}\nvpn 5 AAAA {SERVERS['two'][1]}\n"
 @pytest.fixture(scope="module")
 def bed() -> Iterator[VpnBed]:
     with make_vpn_bed() as made:
-        made.resolv_conf.write_text(f"nameserver {NAME_SERVER}\n")
+        made.router.add_address("client", ip_interface(f"{LINK_LOCAL}/64"))
         made.share_key()
         yield made
 
 
-@pytest.fixture
-def names(bed: VpnBed) -> Iterator[NameServer]:
+@pytest.fixture(params=[NAME_SERVER])
+def names(bed: VpnBed, request: pytest.FixtureRequest) -> Iterator[NameServer]:
+    """The name server of the client's network, at the address of the test's parameter."""
+    address = request.param
+    zone = {LINK_LOCAL: ("%client", "%wan")}.get(address, ("", ""))
+    bed.resolv_conf.write_text(f"nameserver {address}{zone[1]}\n")
     with NamespaceLoop(bed.router) as loop:
-        server = NameServer(bed.folder, ONE, NAME_SERVER)
+        server = NameServer(bed.folder, ONE, address + zone[0])
         loop.run(server.start())
         yield server
         bed.end_clients()
@@ -47,19 +53,21 @@ async def _stop(server: NameServer) -> None:
     server.stop()
 
 
-def leaves_in_clear(bed: VpnBed) -> bool:
+def leaves_in_clear(bed: VpnBed, names: NameServer) -> bool:
     """Whether another program's question reaches the name server, from a port of its own."""
     program = (
         "import socket, dns.message as m\n"
-        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)\n"
+        f"family, _, _, _, server = socket.getaddrinfo('{names.address.replace('%client', '%wan')}', 53, type=socket.SOCK_DGRAM)[0]\n"
+        "s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(1)\n"
         "q = m.make_query('other.example', 'A').to_wire()\n"
         "try:\n"
-        f"    s.sendto(q, ('{NAME_SERVER}', 53)); s.recv(512); print('answered')\n"
+        "    s.sendto(q, server); s.recv(512); print('answered')\n"
         "except OSError: pass\n"
     )
     return "answered" in bed.client.run(sys.executable, "-c", program)
 
 
+@pytest.mark.parametrize("names", [NAME_SERVER, NAME_SERVER6, LINK_LOCAL], indirect=True)
 def test_a_server_that_moves_is_found_by_its_name_while_nothing_else_leaves(bed: VpnBed, names: NameServer) -> None:
     """The name has a new address while the tunnel is down: the kill switch lets the client's own question pass, and then IKE to the new
     address, no longer to the former one. Nothing else leaves, and no other program's question.
@@ -79,15 +87,15 @@ def test_a_server_that_moves_is_found_by_its_name_while_nothing_else_leaves(bed:
         assert client.wait_for("vpn.up", 2)["server"] == f"{NAME} ({SERVERS['two'][0]})"
         bed.wait_for_ping(BEHIND6)
         assert names.asked(f"{NAME}.") > asked
-        assert not leaves_in_clear(bed)
+        assert not leaves_in_clear(bed, names)
         assert ("other.example.", "A") not in names.queries
         table = bed.client.run("nft", "list", "table", "inet", "warren_vpn_client")
         for text, is_there in ((SERVERS["two"][0], True), (SERVERS["two"][1], True), (SERVERS["one"][0], False)):
             assert (text in table) is is_there, table
         assert "questions" not in table
-        rules = bed.client.run("ip", "-4", "rule")
+        rules = bed.client.run("ip", "-4", "rule") + bed.client.run("ip", "-6", "rule")
         assert SERVERS["one"][0] not in rules
-        assert NAME_SERVER not in rules
+        assert f"to {names.address.partition('%')[0]} " not in rules
         assert client.end() == 0
     assert capture.clear_packets() == []
     bed.verb("down")
@@ -133,7 +141,7 @@ def test_the_kill_switch_of_a_client_is_in_force_after_a_restart_of_the_machine(
         assert "in force" in bed.verb("load-kill-switch")
         assert not bed.ping(NAME_SERVER)
         assert not bed.ping(BEHIND)
-        assert not leaves_in_clear(bed)
+        assert not leaves_in_clear(bed, names)
     assert capture.clear_packets() == []
     again = bed.start(bed.profile(servers=[{"host": NAME}], kill_switch=True))
     again.wait_for("vpn.up")

@@ -3,17 +3,19 @@
 Each has a `key`: two changes with one key occupy the same place in the kernel, so that the newer one replaces the older one.
 """
 
+import re
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from warren_contracts.base import Input
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
-DeviceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")]
+_DEVICE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$"
+DeviceName = Annotated[str, StringConstraints(pattern=_DEVICE)]
 """Of a network interface: at most 15 bytes (IFNAMSIZ), and no character that nft or ip would read as syntax."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 Key = tuple[str, ...]
@@ -132,7 +134,26 @@ class ResolvConfFileChange(Input):
         return self.model_copy(update={"written": (content, *self.written)[:64]})
 
 
-Passage = tuple[Address, Port]
+def zone_of(address: Address) -> str | None:
+    """The interface of a link-local address (`fe80::1%wan`, RFC 4007, 11), or None."""
+    return address.scope_id if isinstance(address, IPv6Address) else None
+
+
+def without_zone(address: Address) -> Address:
+    """The address alone."""
+    return IPv6Address(int(address)) if isinstance(address, IPv6Address) else address
+
+
+def _check_zone(address: Address) -> Address:
+    zone = zone_of(address)
+    if zone is not None and not re.fullmatch(_DEVICE, zone):
+        raise ValueError(f"invalid zone of {without_zone(address)}: must be the name of a network interface")
+    return address
+
+
+DnsServer = Annotated[Address, AfterValidator(_check_zone)]
+"""With its zone, if it is link-local."""
+Passage = tuple[DnsServer, Port]
 """A DNS server of the host's own network, and the local port from which the client asks it."""
 
 

@@ -8,7 +8,7 @@ same holds for the tunnel's routes only.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from warren_vpn.host.changes import KillSwitchChange, Network, Passage
+from warren_vpn.host.changes import KillSwitchChange, Network, Passage, without_zone, zone_of
 
 TABLE = "warren_vpn_client"
 REMOVE = f"table inet {TABLE}\ndelete table inet {TABLE}\n"
@@ -26,6 +26,7 @@ def build_table(change: KillSwitchChange) -> str:
         parts += _set(f"protected{version}", version, [n for n in change.protected if n.prefixlen])
         parts += _set(f"local{version}", version, change.local)
         parts += _questions(version, change.questions)
+    parts += _link_questions(change.questions)
     parts.append("  chain outgoing {\n")
     parts.append(f"    type filter hook postrouting priority {_AFTER_NAT}; policy accept;\n")
     parts += [f"    {rule}\n" for rule in _rules(change, whole)]
@@ -37,7 +38,9 @@ def _rules(change: KillSwitchChange, whole: set[int]) -> Iterator[str]:
     yield f'oifname {{ "lo", "{change.device}" }} accept'
     for address, port in change.servers:
         yield f"{_FAMILY[address.version][0]} daddr {address} udp dport {port} accept"
-    for version in sorted({server.version for server, _ in change.questions}):
+    if any(zone_of(server) for server, _ in change.questions):
+        yield "oifname . ip6 daddr . udp sport @link_questions udp dport 53 accept"
+    for version in sorted({server.version for server, _ in change.questions if not zone_of(server)}):
         yield f"{_FAMILY[version][0]} daddr . udp sport @questions{version} udp dport 53 accept"
     yield "meta nfproto ipv4 udp sport 68 udp dport 67 accept"
     yield "meta nfproto ipv6 udp sport 546 udp dport 547 accept"
@@ -54,11 +57,25 @@ def _rules(change: KillSwitchChange, whole: set[int]) -> Iterator[str]:
 
 def _questions(version: int, questions: Sequence[Passage]) -> Iterable[str]:
     elements = ", ".join(
-        f"{server} . {port} timeout {_QUESTIONS_SECONDS}s" for server, port in questions if server.version == version
+        f"{server} . {port} timeout {_QUESTIONS_SECONDS}s"
+        for server, port in questions
+        if server.version == version and not zone_of(server)
     )
     if elements:
         kind = f"{_FAMILY[version][1]} . inet_service"
         yield f"  set questions{version} {{\n    type {kind}; flags timeout; elements = {{ {elements} }}\n  }}\n"
+
+
+def _link_questions(questions: Sequence[Passage]) -> Iterable[str]:
+    """A link-local server is another one on each link."""
+    elements = ", ".join(
+        f'"{zone}" . {without_zone(server)} . {port} timeout {_QUESTIONS_SECONDS}s'
+        for server, port in questions
+        if (zone := zone_of(server))
+    )
+    if elements:
+        kind = "ifname . ipv6_addr . inet_service"
+        yield f"  set link_questions {{\n    type {kind}; flags timeout; elements = {{ {elements} }}\n  }}\n"
 
 
 def _set(name: str, version: int, networks: Sequence[Network]) -> Iterable[str]:

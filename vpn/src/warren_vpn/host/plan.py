@@ -26,6 +26,7 @@ from warren_vpn.host.changes import (
     Passage,
     RouteChange,
     RuleChange,
+    without_zone,
 )
 
 TABLE = 5187
@@ -88,8 +89,8 @@ def question_rules(passages: Iterable[Passage]) -> Iterator[RuleChange]:
     for server, port in passages:
         for remote, local in ((DNS_PORT, port), (port, DNS_PORT)):
             yield RuleChange(
-                version=server.version, priority=SERVER_PRIORITY, table=MAIN_TABLE, to=ip_network(server), remote_port=remote,
-                local_port=local,
+                version=server.version, priority=SERVER_PRIORITY, table=MAIN_TABLE, to=ip_network(without_zone(server)),
+                remote_port=remote, local_port=local,
             )  # fmt: skip
 
 

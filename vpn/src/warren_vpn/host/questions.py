@@ -14,7 +14,19 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from warren_vpn.host.changes import Address, Change, Passage, ResolvconfChange, ResolvConfFileChange, ResolvedChange
+from pydantic import TypeAdapter
+
+from warren_vpn.host.changes import (
+    Address,
+    Change,
+    DnsServer,
+    Passage,
+    ResolvconfChange,
+    ResolvConfFileChange,
+    ResolvedChange,
+    without_zone,
+    zone_of,
+)
 from warren_vpn.host.errors import UnresolvedNameError
 from warren_vpn.host.resolv_conf import STUB, nameservers
 
@@ -45,13 +57,24 @@ def outside_servers(changes: Sequence[Change], path: Path, upstream: Path = RESO
                 own.update(servers)
     if STUB in nameservers(content):
         content = _read(upstream)
-    found: list[Address] = []
-    for text in nameservers(content):
-        with contextlib.suppress(ValueError):
-            address = ip_address(text)
-            if address not in own and not address.is_link_local:  # which rules by address do not distinguish by link
-                found.append(address)
-    return tuple(dict.fromkeys(found))[:MAX_SERVERS]
+    servers = (_parse_server(text) for text in nameservers(content))
+    return tuple(dict.fromkeys(one for one in servers if one is not None and one not in own))[:MAX_SERVERS]
+
+
+def _parse_server(text: str) -> Address | None:
+    """An address; a link-local one has the name of its interface as zone. None: it is none, or nobody can send there."""
+    try:
+        address = ip_address(text)
+        zone = zone_of(address)
+        if zone is not None and zone.isascii() and zone.isdecimal():  # an index, as systemd-resolved writes it
+            address = ip_address(f"{without_zone(address)}%{socket.if_indextoname(int(zone))}")
+        _SERVER.validate_python(address)
+    except (ValueError, OSError, OverflowError):
+        return None
+    return None if address.is_link_local and zone is None else address
+
+
+_SERVER: TypeAdapter[Address] = TypeAdapter(DnsServer)
 
 
 def _read(path: Path) -> str:
