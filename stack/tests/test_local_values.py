@@ -5,7 +5,6 @@ import hashlib
 import hmac
 import os
 import resource
-import shutil
 import stat
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from warren_stack.folders import DataFolder, write_secret
 from warren_stack.logfile import RotatingLog
 from warren_stack.parts import LONGEST_PAUSE_SECONDS, restart_pause
 from warren_stack.postgres import Postgres
-from warren_stack.run_as import NOBODY, run_as
 
 
 @pytest.mark.parametrize(("failures", "longest"), [(0, 0.2), (1, 0.4), (4, 3.2), (100, LONGEST_PAUSE_SECONDS)])
@@ -126,22 +124,6 @@ def test_runtime_folder_is_short_enough_for_sockets() -> None:
 def test_postgres_refuses_a_socket_path_past_107_bytes() -> None:
     with pytest.raises(LocalError, match="too long"):
         Postgres(Path("/data"), Path("/" + "x" * 100), Path("/data/secret"), None)
-
-
-def test_run_as_shows_only_what_is_closed() -> None:
-    top = make_runtime_folder()
-    try:
-        open_folder, closed_folder = top / "open", top / "closed" / "inner"
-        open_folder.mkdir()
-        closed_folder.mkdir(parents=True)
-        assert run_as(NOBODY, ["true"], [open_folder])[0] == "setpriv"
-        closed_folder.parent.chmod(0o700)
-        hiding = run_as(NOBODY, ["true"], [open_folder, closed_folder])
-        assert hiding[0] == "unshare"
-        assert str(closed_folder) in hiding[-1]
-        assert str(open_folder) not in hiding[-1]
-    finally:
-        shutil.rmtree(top)
 
 
 def test_errors_without_a_message_say_their_docstring() -> None:

@@ -32,7 +32,7 @@ def run_as(user: User, command: Sequence[str], needed: Sequence[Path] = ()) -> l
     """
     groups = f"--groups={','.join(map(str, user.groups))}" if user.groups else "--clear-groups"
     drop = ["setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", groups, "--", *command]
-    hidden = [(path, closed) for path in _outermost(needed) if (closed := _closed_ancestor(path)) is not None]
+    hidden = _hidden(user, needed)
     steps = [f"mount --no-mtab --bind {shlex.quote(str(user.passwd))} {PASSWD}"] if user.passwd is not None else []
     steps += _shown(hidden)  # may hide the folder of the passwd file
     if not steps:
@@ -42,26 +42,50 @@ def run_as(user: User, command: Sequence[str], needed: Sequence[Path] = ()) -> l
 
 
 def _shown(hidden: Sequence[tuple[Path, Path]]) -> list[str]:
-    """The steps that show each path, and hide the rest of its closed ancestor."""
+    """The steps that show each path, outer ones first, and hide the rest of its closed ancestor."""
     if not hidden:
         return []
-    steps = ["hold=$(mktemp -d)"]
+    # whatever our own mask is, the user has to get through the folders that are made here
+    steps = ["mask=$(umask)", "umask 022", "hold=$(mktemp -d)"]
     for index, (path, _) in enumerate(hidden):
         steps += [f"mkdir $hold/{index}", f"mount --no-mtab --bind {shlex.quote(str(path))} $hold/{index}"]
-    for closed in dict.fromkeys(closed for _, closed in hidden):
-        steps.append(f"mount --no-mtab -t tmpfs -o mode=755 tmpfs {shlex.quote(str(closed))}")
-    for index, (path, _) in enumerate(hidden):
+    emptied: set[Path] = set()
+    for index, (path, closed) in enumerate(hidden):
+        if closed not in emptied:
+            emptied.add(closed)
+            steps.append(f"mount --no-mtab -t tmpfs -o mode=755 tmpfs {shlex.quote(str(closed))}")
         here = shlex.quote(str(path))
         steps += [f"mkdir -p {here}", f"mount --no-mtab --move $hold/{index} {here}", f"rmdir $hold/{index}"]
-    return [*steps, "rmdir $hold"]
+    return [*steps, "rmdir $hold", "umask $mask"]
 
 
-def _outermost(paths: Sequence[Path]) -> list[Path]:
-    """Without those that lie in another one of them, and each once."""
-    unique = list(dict.fromkeys(paths))
-    return [path for path in unique if not any(other in path.parents for other in unique)]
+def _hidden(user: User, paths: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """The paths that the user cannot reach, outer ones first, each with the topmost folder above it that is closed to the user.
+
+    A path within another one, as a data folder next to the script that starts the stack, is seen through that: only the folders
+    between them count.
+    """
+    ordered = sorted(dict.fromkeys(paths), key=_depth)
+    hidden: list[tuple[Path, Path]] = []
+    for index, path in enumerate(ordered):
+        outer = max((other for other in ordered[:index] if other in path.parents), default=None, key=_depth)
+        above = [
+            folder for folder in reversed(path.parents) if outer is None or folder == outer or outer in folder.parents
+        ]
+        closed = next((folder for folder in above if not _may_enter(user, folder)), None)
+        if closed is not None:
+            hidden.append((path, closed))
+    return hidden
 
 
-def _closed_ancestor(path: Path) -> Path | None:
-    """The topmost folder above `path` that others may not enter."""
-    return next((folder for folder in reversed(path.parents) if not os.stat(folder).st_mode & 0o001), None)
+def _depth(path: Path) -> int:
+    return len(path.parts)
+
+
+def _may_enter(user: User, folder: Path) -> bool:
+    status = os.stat(folder)
+    if status.st_uid == user.uid:
+        return bool(status.st_mode & 0o100)
+    if status.st_gid in (user.gid, *user.groups):
+        return bool(status.st_mode & 0o010)
+    return bool(status.st_mode & 0o001)
