@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from warren_contracts.token_bucket import TokenBucket
 from warren_ikev2.aio.client import Client
 from warren_ikev2.aio.session import Session
 from warren_ikev2.credentials import EapGtcAuth
@@ -20,7 +21,7 @@ from warren_vpn.client.lookups import Lookups
 from warren_vpn.client.monitor import NetworkMonitor
 from warren_vpn.client.movement import Movement
 from warren_vpn.client.pauses import Pauses
-from warren_vpn.client.reasons import explain, reason_of, replaced
+from warren_vpn.client.reasons import data_process_ended, explain, reason_of, replaced
 from warren_vpn.client.servers import Candidate, ServerOrder
 from warren_vpn.client.states import Action, Event, State, transition
 from warren_vpn.client.tunnel import Tunnel, TunnelFacts
@@ -35,6 +36,8 @@ HOLD_DOWN_S = 300.0
 CLOSE_TIMEOUT_S = 2.0
 
 
+DATA_PROCESS_LINES, DATA_PROCESS_LINES_RATE = 5, 1 / 60
+"""Lines about ended data processes at once, and a second after that: one that cannot start is started every second."""
 _FAILURES = frozenset({Event.LOGIN_REFUSED, Event.HOST_REFUSED, Event.SESSION_REPLACED})
 
 
@@ -64,6 +67,7 @@ class VpnClient:
         self._order, self._tunnel, self._lookups = order, tunnel, lookups
         self._send = report
         self._pauses = Pauses(random.random)
+        self._lines = TokenBucket(DATA_PROCESS_LINES, DATA_PROCESS_LINES_RATE)
         self._inbox = Inbox()
         self._state = State.CONNECTING
         self._monitor = NetworkMonitor(self._network_changed, lambda: self._inbox.post(Event.TUN_REMOVED))
@@ -192,10 +196,14 @@ class VpnClient:
         hosts = await self._movement.begin(candidate)
         if not hosts:
             raise OSError(errno.ENETUNREACH, "this host has no route to the server")
-        self._client = build_client(self._profile, self._credentials, candidate, hosts, tun)
+        self._client = build_client(self._profile, self._credentials, candidate, hosts, tun, self._data_process_ended)
         address = str(candidate.endpoint.address)
         self._session = await self._client.connect(address, self._options.connect_timeout_s)
         return await self._tunnel.configure(candidate, self._session)
+
+    def _data_process_ended(self, exit_code: int | None) -> None:
+        if self._lines.take(monotonic()):
+            self._report("vpn.data-process", data_process_ended(exit_code), exit_code=exit_code)
 
     def _failed(self, error: Exception) -> None:
         candidate = self._order.current

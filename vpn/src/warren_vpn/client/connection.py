@@ -1,5 +1,6 @@
 """The IKE client of one attempt, from the profile."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from warren_ikev2.aio.client import Client, ClientBuilder
@@ -19,14 +20,22 @@ class Credentials:
 
 
 def build_client(
-    profile: ClientProfile, credentials: Credentials, candidate: Candidate, hosts: tuple[str, ...], tun: OffloadTun
+    profile: ClientProfile,
+    credentials: Credentials,
+    candidate: Candidate,
+    hosts: tuple[str, ...],
+    tun: OffloadTun,
+    on_ended: Callable[[int | None], None],
 ) -> Client:
-    """The client of a tunnel. `hosts`: this host's addresses, announced for MOBIKE. Raises `ConfigurationError`."""
+    """The client of a tunnel. `hosts`: this host's addresses, announced for MOBIKE; `on_ended`: called when its data process has ended.
+
+    Raises `ConfigurationError`.
+    """
     versions = sorted({network.version for network in profile.routes})
     builder = _builder(profile, credentials, candidate)
     builder.with_networks(remote=[str(network) for network in profile.routes])
     builder.with_virtual_address(*versions).with_local_addresses(*hosts)
-    return builder.with_data_plane(tun).build()
+    return builder.with_data_plane(tun, on_ended=on_ended).build()
 
 
 def build_inquiry(profile: ClientProfile, credentials: Credentials, candidate: Candidate) -> Client:

@@ -1,5 +1,7 @@
 """Failures in words: who is at fault, and what to do. Pure."""
 
+from signal import Signals
+
 from warren_ikev2.errors import AuthenticationError, InternalAddressFailureError
 from warren_vpn.client.servers import Candidate
 from warren_vpn.client.states import Event
@@ -16,6 +18,13 @@ _REASONS = {
 def reason_of(event: Event) -> str:
     """Why the client reconnects."""
     return _REASONS.get(event, event.value)
+
+
+def data_process_ended(exit_code: int | None) -> str:
+    """What happens when the data process ends by itself."""
+    by_signal = exit_code is not None and -exit_code in frozenset(Signals)
+    how = f"by {Signals(-(exit_code or 0)).name}" if by_signal else f"with exit code {exit_code}"
+    return f"the data process has ended {how}; another one is started, and takes over with new keys"
 
 
 def replaced(profile: ClientProfile) -> str:

@@ -57,8 +57,8 @@ def outside_servers(changes: Sequence[Change], path: Path, upstream: Path = RESO
                 own.update(servers)
     if STUB in nameservers(content):
         content = _read(upstream)
-    servers = (_parse_server(text) for text in nameservers(content))
-    return tuple(dict.fromkeys(one for one in servers if one is not None and one not in own))[:MAX_SERVERS]
+    found = (_parse_server(text) for text in nameservers(content))
+    return tuple(dict.fromkeys(one for one in found if one is not None and one not in own))[:MAX_SERVERS]
 
 
 def _parse_server(text: str) -> Address | None:

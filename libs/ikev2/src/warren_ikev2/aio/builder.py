@@ -149,9 +149,12 @@ class ConnectionBuilder:
         self._path_mtu = octets
         return self
 
-    def with_data_plane(self, tun: OffloadTun, *, vectorised: bool = True, udp_gso: bool = True) -> Self:
-        """Carry packets in a process of its own, between this TUN device and the peers (see `warren_ikev2.dataplane`)."""
-        self._data_plane = DataPlaneOptions(tun, vectorised, udp_gso)
+    def with_data_plane(self, tun: OffloadTun, **options: Any) -> Self:
+        """Carry packets in a process of its own, between this TUN device and the peers (see `warren_ikev2.dataplane`).
+
+        `options`: the other fields of `DataPlaneOptions`.
+        """
+        self._data_plane = DataPlaneOptions(tun, **options)
         return self
 
     def childless(self) -> Self:

@@ -40,6 +40,9 @@ class DataPlaneOwner(Protocol):
     def take_message(self, message: control.Message) -> None:
         """Take a message of the data process."""
 
+    def data_plane_ended(self, exit_code: int | None) -> None:
+        """The data process has ended by itself (a negative code: by a signal); another one will start."""
+
     def data_plane_restarted(self) -> None:
         """A new data process runs, without CHILD_SAs."""
 
@@ -147,6 +150,7 @@ class DataPlane:
         code = self._close()
         logger.warning("data_plane.ended exit_code=%s error=%s", code, error or "closed")
         self._restart = self._loop.call_later(RESTART_SECONDS, self._start_again)
+        self._owner.data_plane_ended(code)
 
     def _start_again(self) -> None:
         self._restart = None

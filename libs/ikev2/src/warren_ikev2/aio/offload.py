@@ -43,6 +43,8 @@ class DataPlaneOptions:
     """False: datagrams are sent one at a time, as over a device that cannot segment."""
     rate_of: Callable[[IkeSaEstablished], int | None] = lambda info: None
     """The limit of a session in bytes per second each way; None: no limit. Packets beyond it are dropped."""
+    on_ended: Callable[[int | None], None] = lambda exit_code: None
+    """Called when the data process has ended by itself. Another one is started, and the CHILD_SAs are rekeyed."""
 
 
 class RemoteTable(SaTable):
@@ -153,6 +155,7 @@ class OffloadDriver(Driver):
         user = NOBODY if os.geteuid() == 0 else None
         start = control.Start(path_mtu, options.vectorised, options.udp_gso, user)
         self._rate_of = options.rate_of
+        self._on_ended = options.on_ended
         self.on_statistics: Callable[[Sequence[control.ChildStatistics]], None] | None = None
         """Called with the statistics of some CHILD_SAs: at most once a second, and once more when one is removed."""
         self.plane = DataPlane(options.tun.descriptor, start, self)
@@ -219,6 +222,10 @@ class OffloadDriver(Driver):
             self._engine.reports.child_usage(child.spi_in, usage, now)
             if child.remaining < EXHAUSTION:
                 self._engine.reports.sequence_exhausted(child.spi_in, now)
+
+    def data_plane_ended(self, exit_code: int | None) -> None:
+        """See `DataPlaneOwner`."""
+        self._on_ended(exit_code)
 
     def data_plane_restarted(self) -> None:
         """See `DataPlaneOwner`: no key is used again, so every CHILD_SA gets a successor."""
