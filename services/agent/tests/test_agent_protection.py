@@ -176,6 +176,22 @@ async def test_a_change_of_the_hosts_network_starts_at_once_what_is_down(guarded
     assert guarded.driver.calls.count(("start", NAME)) == 2
 
 
+@pytest.mark.parametrize(
+    "kind", [EventKind.ADDRESSES_CHANGED, EventKind.ROUTES_CHANGED, EventKind.TUNNEL_ROUTES_CHANGED]
+)
+async def test_drivers_see_after_a_change_of_routes_whether_packets_reach_their_tunnels(
+    guarded: Running, guard: FakeGuard, kind: EventKind
+) -> None:
+    guarded.source.give(intent(1, *SPOKES))
+    await guarded.tunnel(TunnelState.UP)
+    before = guarded.driver.route_looks
+    guard.send(GuardEvent(event=kind))
+    await eventually(lambda: guarded.driver.route_looks == before + 1)
+    guard.send(GuardEvent(event=EventKind.FINDINGS_CHANGED))
+    await eventually(guard.is_read)
+    assert guarded.driver.route_looks == before + 1
+
+
 async def test_a_network_that_changes_all_the_time_starts_what_is_down_three_times_a_minute(
     guarded: Running, guard: FakeGuard
 ) -> None:

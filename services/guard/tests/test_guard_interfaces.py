@@ -9,9 +9,10 @@ import pytest
 
 from warren_contracts.guard import GuardReply, ProtectRequest, ReleaseRequest
 from warren_contracts.protection import ProtectedTraffic
+from warren_contracts.tunnel_routes import TunnelRoutesRequest
 from warren_guard.adapters.state_file import StateFile
 from warren_guard.domain.interfaces import Link, Surroundings
-from warren_guard.domain.leftovers import Route
+from warren_guard.domain.leftovers import KernelIpsec, Route
 from warren_guard.guard import Guard
 from warren_testkit.guard import FakeFirewall, FakeInspector, FakeKernel
 
@@ -99,3 +100,23 @@ async def test_a_refused_interface_is_named_and_the_other_traffic_is_protected(b
     reply = await bed.protect({"if_id_out": 7}, {"tunnel": "u", "pairs": PAIRS})
     assert [(it.if_id, it.detail) for it in reply.interface_errors] == [(7, "ip: Error: Unknown device type.")]
     assert "10.1.0.0/24" in (bed.firewall.table or "")
+
+
+async def test_a_device_of_tunnels_that_somebody_sets_down_is_set_up_again(bed: Bed) -> None:
+    bed.kernel.down = {"ipsec0", "wan"}
+    await bed.guard.links_changed()  # nothing is protected yet, so no device is known
+    assert bed.commands() == []
+    await bed.protect({"pairs": PAIRS})
+    bed.commands()
+    await bed.guard.links_changed()
+    assert bed.commands() == ["link set dev ipsec0 up"]
+
+
+@pytest.mark.parametrize("has_rules", [True, False])
+async def test_routes_into_tunnels_are_listed(bed: Bed, has_rules: bool) -> None:
+    bed.kernel.has_rules = has_rules
+    bed.kernel.ipsec = KernelIpsec(routes=(Route(ip_network("10.2.0.0/24"), "ipsec0"),))
+    reply = await bed.guard.handle_routes(TunnelRoutesRequest())
+    assert (reply.in_use, [(str(it.destination), it.device) for it in reply.routes]) == (
+        has_rules, [("10.2.0.0/24", "ipsec0")],
+    )  # fmt: skip

@@ -107,10 +107,10 @@ async def test_a_socket_that_a_killed_guard_left_is_replaced(guard: Guard, tmp_p
 SA = {"local": "192.0.2.1", "remote": "192.0.2.2", "spi_in": "0a000001", "spi_out": "c1000002"}
 LEFTOVER = {"kind": "policy", "source": "10.1.0.0/24", "destination": "10.2.0.0/24", "direction": "out", "index": 1}
 WRONG: list[tuple[Any, str]] = [
-    ({}, "request: must be one of held, inspect, leftovers, protect, release, remove-leftovers, watch"),
+    ({}, "request: must be one of held, inspect, leftovers, protect, release, remove-leftovers, tunnel-routes, watch"),
     (
         {"request": "flush"},
-        "request: must be one of held, inspect, leftovers, protect, release, remove-leftovers, watch",
+        "request: must be one of held, inspect, leftovers, protect, release, remove-leftovers, tunnel-routes, watch",
     ),
     ({"request": "held", "more": 1}, "held/more: unknown field"),
     ({"request": "leftovers", "sas": []}, "leftovers/sas: must have at least one entry"),

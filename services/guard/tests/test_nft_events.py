@@ -76,15 +76,16 @@ def test_whatever_arrives_raises_nothing(datagram: bytes) -> None:
         (20, 0, {"addresses"}),
         (24, 254, {"routes"}),
         (25, 255, {"routes"}),
-        (24, 220, set()),
+        (24, 220, set()),  # charon adds some with every tunnel
+        (25, 220, {"tunnel-routes"}),
         (80, 0, {"switches"}),
     ],
 )
-def test_changes_of_the_network_are_of_addresses_or_routes_but_not_of_charons_routes(
+def test_changes_of_the_network_are_of_addresses_routes_or_of_charons_routes_that_are_removed(
     kind: int, table: int, expected: set[str]
 ) -> None:
     body = bytes((2, 24, 0, 0, table, 4, 0, 1)) + bytes(4)  # struct rtmsg
     datagram = struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
     assert netlink.kinds_of(datagram) == expected
     assert netlink.kinds_of(datagram[:10]) == set()
-    assert netlink.kinds_of(None) == {"addresses", "routes", "switches"}
+    assert netlink.kinds_of(None) == {"addresses", "routes", "switches", "tunnel-routes"}

@@ -1,12 +1,12 @@
 """Fakes of the guard's ports."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from warren_contracts.guard import FindingCode, HostFinding
 from warren_contracts.leftovers import Leftover, LeftoverKind
 from warren_guard.domain.holdings import Holdings
 from warren_guard.domain.interfaces import Surroundings
-from warren_guard.domain.leftovers import KernelIpsec, removal
+from warren_guard.domain.leftovers import KernelIpsec, Route, removal
 from warren_guard.errors import IpError, NftError
 
 FINDING = HostFinding(code=FindingCode.MASQUERADE, detail="a chain")
@@ -57,12 +57,20 @@ class FakeKernel:
         self.around = Surroundings()
         self.lines: list[str] = []
         self.refusal = ""
+        self.down: set[str] = set()
+        self.has_rules = False
 
     async def read(self) -> KernelIpsec:
         return self.ipsec
 
+    async def tunnel_routes(self) -> tuple[Route, ...]:
+        return tuple(self.ipsec.routes)
+
+    async def devices_down(self, devices: Collection[str]) -> list[str]:
+        return [device for device in devices if device in self.down]
+
     async def rules(self, family: int) -> list[dict[str, object]]:
-        return []
+        return [{"priority": 220, "table": "220"}] if self.has_rules else []
 
     async def change_rules(self, family: int, lines: Sequence[str]) -> None:
         if self.refusal:

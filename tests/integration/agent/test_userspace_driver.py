@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, Effect, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriftFound, Effect, TunnelChanged
 from warren_agent.errors import DriverUnavailableError
 from warren_contracts.explanation import Cause
 from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
@@ -246,6 +246,28 @@ async def test_a_killed_daemon_is_reported_and_given_everything_again(pair: tupl
         await spoke.driver.start_tunnel(name)
         await spoke.converged(since)
         assert await spoke.gateway.ping(hub.gateway.protected)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("ip", "route", "flush", "dev", "warren0"), ("ip", "link", "set", "warren0", "down")],
+    ids=["routes", "device"],
+)
+async def test_routes_that_somebody_removes_are_put_back(
+    pair: tuple[Gateway, Gateway], command: tuple[str, ...]
+) -> None:
+    async with drivers(pair, "strongswan", "userspace") as (hub, spoke):
+        name = await bring_up(hub, spoke)
+        before = await spoke.driver.sa_info(name)
+        since = len(spoke.events)
+        spoke.driver.routes_changed()
+        spoke.gateway.namespace.run(*command)
+        spoke.driver.routes_changed()
+        found = await spoke.first(DriftFound, since=since)
+        assert (found.name, found.code, found.corrected) == (name, ReasonCode.CONFIG_DRIFT, True)
+        assert hub.gateway.network in found.detail
+        assert await spoke.gateway.ping(hub.gateway.protected)
+        assert [sa.spi_in for sa in await spoke.driver.sa_info(name)] == [sa.spi_in for sa in before]
 
 
 async def test_tunnels_stay_up_while_the_agent_is_started_again(pair: tuple[Gateway, Gateway]) -> None:

@@ -14,8 +14,8 @@ from ipaddress import IPv6Address, ip_interface
 import pytest
 
 from warren_contracts.policy import Policy
-from warren_contracts.status import TunnelState
-from warren_contracts.telemetry import TunnelChange
+from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.telemetry import AttemptFailure, TunnelChange
 from warren_lab.capture import Capture
 from warren_testkit.lab.promises import REPLY_LIMIT_S, PromiseBed, Site
 from warren_testkit.waiting import eventually
@@ -66,21 +66,28 @@ async def link_fails(bed: PromiseBed) -> None:
 
 
 async def device_of_the_tunnels_goes_down(bed: PromiseBed) -> None:
-    """The kernel removes the routes that lead into it: packets take the way in clear."""
-    bed.spoke.namespace.run("ip", "link", "set", "ipsec0", "down")
-    async with bed.traffic() as traffic:
-        await traffic.unanswered()
-        traffic.assert_nothing_in_clear()
-    bed.spoke.namespace.run("ip", "link", "set", "ipsec0", "up")
-    await _close(bed.spoke)  # charon installs its routes with the next SA
+    """The kernel removes the routes that lead into it: packets take the way in clear. The guard sets it up again."""
+    await _lose_routes(bed, bed.spoke, "ip", "link", "set", "ipsec0", "down")
 
 
 async def routes_are_flushed(bed: PromiseBed) -> None:
-    bed.spoke.namespace.run("ip", "route", "flush", "table", "220")
+    """At either end: the initiator makes new SAs, the other one closes what it has, so that the initiator does."""
+    for site in bed.sites:
+        await _lose_routes(bed, site, "ip", "route", "flush", "table", "220")
+
+
+async def _lose_routes(bed: PromiseBed, site: Site, *command: str) -> None:
+    """The agent says so, and has charon install them again."""
+    since = bed.control.count
+    site.namespace.run(*command)
+    found = await bed.control.received(
+        AttemptFailure, site.gateway.name, lambda it: it.code is ReasonCode.CONFIG_DRIFT, since=since
+    )
+    assert "missing in table 220" in found.detail
     async with bed.traffic() as traffic:
-        await traffic.unanswered()
+        await traffic.answered()
         traffic.assert_nothing_in_clear()
-    await _close(bed.spoke)
+    assert "ipsec0" in site.namespace.run("ip", "route", "show", "table", "220")
 
 
 async def everything_is_unloaded_by_hand(bed: PromiseBed) -> None:

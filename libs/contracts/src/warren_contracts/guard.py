@@ -2,7 +2,8 @@
 
 One JSON object a line over a Unix stream socket, each way; a request is answered by one reply in order. After `watch` the guard
 also sends a `GuardEvent` line for each event. A line is at most `MAX_LINE` bytes; a longer one closes the connection.
-The requests of `warren_contracts.leftovers` belong to the same protocol; most agents never need them.
+The requests of `warren_contracts.leftovers` and `warren_contracts.tunnel_routes` belong to the same protocol; most agents never
+need them.
 """
 
 from datetime import datetime
@@ -160,6 +161,7 @@ class EventKind(StrEnum):
     TABLE_RESTORED = "table-restored"  # another program had removed or changed the guard's table
     ADDRESSES_CHANGED = "addresses-changed"
     ROUTES_CHANGED = "routes-changed"
+    TUNNEL_ROUTES_CHANGED = "tunnel-routes-changed"  # routes into tunnels were removed, by whomever
     FINDINGS_CHANGED = "findings-changed"
 
 

@@ -32,6 +32,10 @@ STOP_TIMEOUT = 3.0  # s for the last telemetry of a clean stop
 DAEMON_GRACE = 2.0  # s after the start, in which a daemon that has not answered yet is not reported as unreachable
 
 
+_ROUTES = (EventKind.ADDRESSES_CHANGED, EventKind.ROUTES_CHANGED, EventKind.TUNNEL_ROUTES_CHANGED)
+"""After which routes into tunnels may be missing. The kernel reports none of those that a link takes with it."""
+
+
 class Agent:
     """One peer's agent. `run` works until it is cancelled; then `close` reports the stop and lets go of the daemons."""
 
@@ -237,6 +241,8 @@ class Agent:
 
     async def _follow_guard(self) -> None:
         async for event in self._protection.events():
+            if event is None or event.event in _ROUTES:
+                self._drivers.routes_changed()
             if event is None:
                 self._apply_again()
                 self._wake.set()

@@ -124,9 +124,13 @@ async def _changes_within(network: netlink.Listener, limit_s: float) -> frozense
 
 
 async def _report(guard: Guard, changed: frozenset[str]) -> None:
-    if changed:
+    kinds = {
+        "addresses": EventKind.ADDRESSES_CHANGED,
+        "routes": EventKind.ROUTES_CHANGED,
+        "tunnel-routes": EventKind.TUNNEL_ROUTES_CHANGED,
+    }
+    if changed - {"tunnel-routes"}:
         guard.inspect_soon()
-    kinds = {"addresses": EventKind.ADDRESSES_CHANGED, "routes": EventKind.ROUTES_CHANGED}
     if "addresses" in changed:
         await guard.links_changed()
     for kind in sorted(changed & set(kinds)):

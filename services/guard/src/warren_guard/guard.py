@@ -28,10 +28,12 @@ from warren_contracts.guard import (
     WatchRequest,
 )
 from warren_contracts.leftovers import LeftoversReply, LeftoversRequest, RemoveLeftoversRequest
+from warren_contracts.tunnel_routes import TunnelRoute, TunnelRoutesReply, TunnelRoutesRequest
 from warren_guard import leftovers
 from warren_guard.adapters.state_file import Staged, StateFile, stored
 from warren_guard.domain import holdings
 from warren_guard.domain.holdings import Holdings
+from warren_guard.domain.leftovers import ROUTING_TABLE
 from warren_guard.domain.ruleset import build_table
 from warren_guard.errors import BadStateError, GuardError
 from warren_guard.interfaces import Interfaces, LinkKernel
@@ -208,9 +210,24 @@ class Guard:
         return self._file.stage(stored(held, devices, *clear, self._monotonic()), text)
 
     async def links_changed(self) -> None:
-        """Look at the XFRM interfaces again: another program may have removed one."""
+        """Look at the links of tunnels again: another program may have removed an XFRM interface, or set a device down."""
         async with self._lock:
             await self._interfaces.repair()
+            if self._held:
+                await self._interfaces.raise_devices(self._devices)
+
+    async def handle_routes(self, request: TunnelRoutesRequest) -> TunnelRoutesReply:
+        """As `handle`."""
+        try:
+            found = await self._kernel.tunnel_routes()
+            rules = [rule for family in (4, 6) for rule in await self._kernel.rules(family)]
+        except GuardError as error:
+            log.error("guard.request_failed", request=request.request, error=str(error))
+            return TunnelRoutesReply(error=str(error)[:1_000])
+        return TunnelRoutesReply(
+            in_use=any(str(rule.get("table")) == str(ROUTING_TABLE) for rule in rules),
+            routes=tuple(TunnelRoute(destination=it.destination, device=it.device) for it in found),
+        )
 
     async def rules_changed(self) -> None:
         """Look at the rules of routing again: another program may have removed some."""

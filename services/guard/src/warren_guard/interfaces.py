@@ -1,6 +1,6 @@
 """Keeps the XFRM interfaces of route-based tunnels in the kernel."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 import structlog
@@ -27,6 +27,9 @@ class LinkKernel(Protocol):
     async def surroundings(self, routes_of: str) -> Surroundings:
         """What is there now; GuardError if it cannot be read."""
 
+    async def devices_down(self, devices: Collection[str]) -> list[str]:
+        """Those of these devices that exist and are down; GuardError if links are unreadable."""
+
     async def batch(self, lines: Sequence[str]) -> None:
         """Run commands of ip(8); GuardError with the reason of the first that is refused."""
 
@@ -52,6 +55,15 @@ class Interfaces:
         """Make what is missing, and remove what nothing needs; `errors` are the interfaces that could not be made."""
         self._wanted = wanted(traffic)
         await self.repair()
+
+    async def raise_devices(self, devices: Collection[str]) -> None:
+        """Set these up where somebody has set them down: no packet enters a tunnel then, and no daemon looks at it."""
+        try:
+            if devices and (down := await self._kernel.devices_down(devices)):
+                await self._kernel.batch([f"link set dev {name} up" for name in down])
+                log.warning("guard.devices_raised", devices=", ".join(down))
+        except GuardError as error:
+            log.error("guard.devices_down", error=str(error))
 
     async def repair(self) -> None:
         """The same for the traffic of the last call: another program may have changed links."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from warren_contracts.leftovers import Leftover, OwnedSa, RemoveLeftoversRequest
-from warren_guard.domain.leftovers import KernelIpsec, find
+from warren_guard.domain.leftovers import KernelIpsec, Route, find
 from warren_guard.errors import GuardError
 
 
@@ -13,6 +13,9 @@ class IpsecKernel(Protocol):
 
     async def read(self) -> KernelIpsec:
         """What is there now; GuardError if it cannot be read."""
+
+    async def tunnel_routes(self) -> tuple[Route, ...]:
+        """The routes of charon's table; GuardError if they cannot be read."""
 
     async def remove(self, leftovers: Iterable[Leftover]) -> None:
         """Remove these, in this order; what is gone already is fine."""

@@ -17,6 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from warren_contracts.guard import MAX_LINE, GuardEvent, GuardReply, Request, WatchRequest
 from warren_contracts.leftovers import LeftoversReply, LeftoversRequest, RemoveLeftoversRequest
 from warren_contracts.problems import invalid_input
+from warren_contracts.tunnel_routes import TunnelRoutesReply, TunnelRoutesRequest
 from warren_guard.errors import BadRequestError, BadSettingError
 from warren_guard.guard import Guard
 
@@ -24,10 +25,9 @@ log = structlog.get_logger("warren_guard")
 
 MAX_CONNECTIONS = 16  # an agent has one, `release` another
 LeftoverRequest = LeftoversRequest | RemoveLeftoversRequest
-_REQUEST: TypeAdapter[Request | LeftoverRequest] = TypeAdapter(
-    Annotated[Request | LeftoverRequest, Field(discriminator="request")]
-)
-_KINDS = "held, inspect, leftovers, protect, release, remove-leftovers, watch"
+AnyRequest = Request | LeftoverRequest | TunnelRoutesRequest
+_REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Annotated[AnyRequest, Field(discriminator="request")])
+_KINDS = "held, inspect, leftovers, protect, release, remove-leftovers, tunnel-routes, watch"
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred of socket(7): process, user, group
 
 
@@ -92,6 +92,8 @@ class Server:
                         sending = asyncio.create_task(_forward(queue, writer))
                     elif isinstance(request, LeftoverRequest):
                         await _send(writer, await self._guard.handle_leftovers(request))
+                    elif isinstance(request, TunnelRoutesRequest):
+                        await _send(writer, await self._guard.handle_routes(request))
                     else:
                         await _send(writer, await self._guard.handle(request))
             finally:
@@ -99,7 +101,7 @@ class Server:
                     sending.cancel()
 
 
-def parse_request(line: bytes) -> Request | LeftoverRequest:
+def parse_request(line: bytes) -> AnyRequest:
     """A request from its line. BadRequestError names the first wrong field."""
     try:
         return _REQUEST.validate_json(line)
@@ -116,7 +118,9 @@ async def _forward(queue: asyncio.Queue[GuardEvent], writer: asyncio.StreamWrite
         await _send(writer, await queue.get())
 
 
-async def _send(writer: asyncio.StreamWriter, document: GuardReply | LeftoversReply | GuardEvent) -> None:
+async def _send(
+    writer: asyncio.StreamWriter, document: GuardReply | LeftoversReply | TunnelRoutesReply | GuardEvent
+) -> None:
     writer.write(document.model_dump_json().encode() + b"\n")
     await writer.drain()
 

@@ -77,6 +77,7 @@ class FakeDaemon:
         self.refusals: dict[str, ReasonCode] = {}
         self.silent: set[str] = set()  # tunnels whose peer never answers
         self.calls: list[tuple[str, str]] = []
+        self.route_looks = 0
         self.passes = True  # it can keep packets out of its tunnels
         self.bypassed = Bypassed()
         self.there = True  # the daemon runs when the agent starts
@@ -146,6 +147,9 @@ class FakeDriver(FakeDaemon):
         self._present()
         self.bypassed = bypassed
         return self.passes
+
+    def routes_changed(self) -> None:
+        self.route_looks += 1
 
     async def create_tunnel(self, config: Tunnel) -> Effect:
         return self._put("create", config)

@@ -133,6 +133,12 @@ class CloseChildren:
 
 
 @dataclass(frozen=True, slots=True)
+class RestoreRoutes:
+    """Put back what others have removed of the TUN device's state, addresses and routes. The outcome names what was missing, as one
+    line for each tunnel: its name and its networks."""
+
+
+@dataclass(frozen=True, slots=True)
 class List:
     """Report every tunnel."""
 
@@ -209,7 +215,20 @@ class TunnelReport:
     """Virtual addresses that the peer got from us."""
 
 
-Command = Hello | Put | Remove | StartTunnel | Renew | GiveUp | StopTunnel | Rekey | CloseChildren | List | Shutdown
+Command = (
+    Hello
+    | Put
+    | Remove
+    | StartTunnel
+    | Renew
+    | GiveUp
+    | StopTunnel
+    | Rekey
+    | CloseChildren
+    | RestoreRoutes
+    | List
+    | Shutdown
+)
 Answer = Done | Refused
 Message = Command | Answer | TunnelReport
 _CODEC = MessageCodec(*typing.get_args(Command), *typing.get_args(Answer), TunnelReport)

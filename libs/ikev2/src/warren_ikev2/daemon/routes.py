@@ -6,7 +6,7 @@ While a tunnel is down its packets are dropped in the data process, not sent in 
 import asyncio
 import json
 from collections.abc import Iterable
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
 
 from warren_ikev2.addresses import IPAddress
 from warren_ikev2.daemon.messages import TunnelSpecification
@@ -14,6 +14,8 @@ from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.selectors import TrafficSelector
 
 Network = IPv4Network | IPv6Network
+_EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
+"""What ip(8) calls `default`."""
 
 
 class Routes:
@@ -57,8 +59,7 @@ class Routes:
             return
         for address in addresses:
             await self._check(address)
-            nodad = ["nodad"] if address.version == 6 else []
-            await run_ip("address", "replace", f"{address}/{address.max_prefixlen}", "dev", self._device, *nodad)
+            await self._put_address(address)
         self._addresses[name] = addresses
         await self._add(name, self._wanted[name])
         await self._drop_addresses(before)
@@ -68,6 +69,37 @@ class Routes:
         self._own.pop(name, None)
         await self._delete(self._wanted.pop(name, frozenset()))
         await self._drop_addresses(self._addresses.pop(name, ()))
+
+    async def restore(self) -> dict[str, tuple[Network, ...]]:
+        """Put back what others have removed: the kernel removes the routes of a device that is set down. Returns the networks that
+        had no route, by tunnel. Raises `ConfigurationError`.
+        """
+        missing = await self._missing()
+        (link,) = json.loads(await run_ip("-json", "link", "show", "dev", self._device))
+        if "UP" not in link["flags"]:
+            await run_ip("link", "set", "dev", self._device, "up")
+        elif not missing:
+            return {}
+        for address in {address for own in self._addresses.values() for address in own}:
+            await self._put_address(address)
+        for name, networks in missing.items():
+            await self._add(name, networks)
+        return missing
+
+    async def _missing(self) -> dict[str, tuple[Network, ...]]:
+        present: set[Network] = set()
+        for version in (4, 6):
+            for route in json.loads(await run_ip(f"-{version}", "-json", "route", "show", "dev", self._device) or "[]"):
+                text = route["dst"]
+                present.add(ip_network(_EVERYTHING[version] if text == "default" else text))
+        wanted = {
+            name: tuple(sorted(networks - present, key=str)) for name, networks in self._wanted.items()
+        }  # fmt: skip
+        return {name: networks for name, networks in wanted.items() if networks}
+
+    async def _put_address(self, address: IPAddress) -> None:
+        nodad = ["nodad"] if address.version == 6 else []
+        await run_ip("address", "replace", f"{address}/{address.max_prefixlen}", "dev", self._device, *nodad)
 
     async def _add(self, name: str, networks: Iterable[Network]) -> None:
         virtual = {address.version: str(address) for address in self.addresses(name)}

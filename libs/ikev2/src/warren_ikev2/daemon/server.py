@@ -95,6 +95,9 @@ class ControlServer:
                 return await tunnels.put(tunnel)
             case messages.GiveUp(name, force):
                 return "yes" if tunnels.give_up(name, force=force) else "no"
+            case messages.RestoreRoutes():
+                missing = await tunnels.restore_routes()
+                return "\n".join(" ".join((name, *map(str, networks))) for name, networks in missing.items())
             case messages.List():
                 for report in tunnels:
                     self.report(report)

@@ -19,7 +19,7 @@ from warren_ikev2.aio.session import Session
 from warren_ikev2.aio.udp import local_address_for
 from warren_ikev2.daemon.build import build_connection, tunnel_of
 from warren_ikev2.daemon.messages import TunnelReport, TunnelSpecification
-from warren_ikev2.daemon.routes import Routes
+from warren_ikev2.daemon.routes import Network, Routes
 from warren_ikev2.daemon.tunnel import Tunnel
 from warren_ikev2.endpoint import Endpoint
 from warren_ikev2.errors import CommandError, IkeError, InternalAddressFailureError, PeerNotRespondingError
@@ -84,6 +84,10 @@ class Tunnels:
         await self._close(tunnel)
         await self._routes.remove(name)
         self._set_connections()
+
+    async def restore_routes(self) -> dict[str, tuple[Network, ...]]:
+        """Put back routes that others have removed; returns those of each tunnel that were missing. Raises `ConfigurationError`."""
+        return await self._routes.restore()
 
     def start(self, name: str) -> None:
         """Try once to bring a tunnel up. Raises `UnknownTunnelError`; a failed attempt is reported."""

@@ -29,7 +29,8 @@ Reply = TypeVar("Reply", bound=BaseModel)
 
 
 class KernelGuard(Protocol):
-    """The guard of this host, which removes what a crashed daemon has left in the kernel (`warren_contracts.leftovers`)."""
+    """The guard of this host, which removes what a crashed daemon has left in the kernel (`warren_contracts.leftovers`), and lists
+    the routes into tunnels (`warren_contracts.tunnel_routes`)."""
 
     async def exchange(self, request: BaseModel, reply: type[Reply]) -> Reply:
         """The reply to a request; GuardError if the guard does not answer or refuses it."""
@@ -132,6 +133,12 @@ class Driver(Protocol):
         """Keep these packets out of the tunnels from now on, and no others; False if the data plane has no means for it.
 
         It must happen before the tunnels whose selectors contain them. ConfigRefusedError with the daemon's reason.
+        """
+
+    def routes_changed(self) -> None:
+        """Links, or routes into tunnels, of this host may have changed: see soon whether packets still reach the tunnels.
+
+        Where they do not, that is repaired, and DriftFound follows.
         """
 
     async def create_tunnel(self, config: Tunnel) -> Effect:

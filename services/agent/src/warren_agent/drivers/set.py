@@ -130,6 +130,11 @@ class DriverSet:
                 passes = False
             self._passing = self._passing | {kind} if passes else self._passing - {kind}
 
+    def routes_changed(self) -> None:
+        """Let every driver see whether packets still reach its tunnels."""
+        for hosted in self._drivers.values():
+            hosted.driver.routes_changed()
+
     def passes_by(self, config: Tunnel) -> bool:
         """Whether a tunnel's driver keeps out of it what was given to `pass_by`."""
         return any(config.link.kind in hosted.links and kind in self._passing for kind, hosted in self._drivers.items())

@@ -5,7 +5,7 @@ pyroute2 has no messages of XFRM states and policies, and would cost 13 MB for l
 
 import contextlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from ipaddress import ip_interface
 
 from warren_contracts import host_command
@@ -31,10 +31,11 @@ class HostIpsec:
         return KernelIpsec(
             tuple(parse_states(await run("xfrm", "state", "list", "nokeys"))),
             tuple(parse_policies(await run("-stats", "xfrm", "policy", "list"))),
-            await self._routes(),
+            await self.tunnel_routes(),
         )
 
-    async def _routes(self, *selector: str) -> tuple[Route, ...]:
+    async def tunnel_routes(self, *selector: str) -> tuple[Route, ...]:
+        """The routes of charon's table. IpError if they cannot be read."""
         found: list[Route] = []
         for family, everything in _EVERYTHING.items():
             with contextlib.suppress(IpError):  # ip(8) fails while there is no such table
@@ -60,8 +61,16 @@ class HostIpsec:
                     for it in device.get("addr_info", ())
                     if it.get("scope") == "global" and "local" in it
                 ),
-                await self._routes("proto", routes_of),
+                await self.tunnel_routes("proto", routes_of),
             )
+        except (ValueError, KeyError, TypeError) as error:
+            raise IpError(f"ip: unreadable listing: {error}") from None
+
+    async def devices_down(self, devices: Collection[str]) -> list[str]:
+        """Those of these devices that exist and are down. IpError as above."""
+        try:
+            listed = json.loads(await run("-json", "link", "show"))
+            return [it["ifname"] for it in listed if it["ifname"] in devices and "UP" not in it["flags"]]
         except (ValueError, KeyError, TypeError) as error:
             raise IpError(f"ip: unreadable listing: {error}") from None
 

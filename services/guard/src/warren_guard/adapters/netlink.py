@@ -18,6 +18,7 @@ _RULE_GROUPS = 1 << 7 | 1 << 18
 _SWITCH_GROUPS = 1 << 23 | 1 << 24
 _SWITCH_MESSAGES = range(80, 83)  # RTM_NEWNETCONF to RTM_GETNETCONF
 _ADDRESS_MESSAGES = range(16, 22)  # RTM_NEWLINK to RTM_DELADDR
+_DELROUTE = 25  # RTM_DELROUTE
 _SO_RCVBUFFORCE = 33
 _BUFFER_BYTES = 4 << 20
 _DATAGRAM_BYTES = 65_536
@@ -62,17 +63,19 @@ def rules() -> contextlib.AbstractContextManager[Listener]:
 
 
 def kinds_of(datagram: bytes | None) -> frozenset[str]:
-    """What a datagram of `network` is about: `addresses` (and links), `routes`, `switches`; nothing for routes into tunnels
-    (table 220)."""
+    """What a datagram of `network` is about: `addresses` (and links), `routes`, `switches`, or `tunnel-routes`, which are routes
+    of table 220 that were removed. That charon adds some there concerns nobody."""
     if datagram is None:
-        return frozenset({"addresses", "routes", "switches"})
+        return frozenset({"addresses", "routes", "switches", "tunnel-routes"})
     if len(datagram) < _HEADER.size:
         return frozenset()
     kind = _HEADER.unpack_from(datagram)[1]
     if kind in _ADDRESS_MESSAGES or kind in _SWITCH_MESSAGES:
         return frozenset({"addresses" if kind in _ADDRESS_MESSAGES else "switches"})
     of_tunnels = len(datagram) > _ROUTE_TABLE and datagram[_ROUTE_TABLE] == ROUTING_TABLE
-    return frozenset() if of_tunnels else frozenset({"routes"})
+    if of_tunnels:
+        return frozenset({"tunnel-routes"} if kind == _DELROUTE else ())
+    return frozenset({"routes"})
 
 
 def nftables_generation() -> int:

@@ -28,6 +28,7 @@ from warren_agent.drivers.strongswan.monitor import Monitor
 from warren_agent.drivers.strongswan.presence import CharonPresence, Parts
 from warren_agent.drivers.strongswan.reader import FEW, SaReader
 from warren_agent.drivers.strongswan.refresher import Refresher
+from warren_agent.drivers.strongswan.routes import RouteAudit
 from warren_agent.drivers.strongswan.sas import CONNECTING
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
@@ -72,12 +73,19 @@ class StrongswanDriver:
         self._auditor = Auditor(
             self._charon, ledger, self._loader, self._records, repairs, self._table.events.put_nowait, correct_drift
         )
+        self._routes = RouteAudit(
+            self._records,
+            self._reader.read,
+            self._closer.close_children,
+            self._table.events.put_nowait,
+            correct=correct_drift,
+        )
         self._adopter = Adopter(self._charon, self._records, self.start_tunnel, self._refresh)
         self._tasks: list[asyncio.Task[None]] = []
 
     def use_guard(self, guard: KernelGuard | None) -> None:
-        """Have this host's guard remove what a crashed charon has left in the kernel."""
-        self._leftovers.guard = guard
+        """Have this host's guard remove what a crashed charon has left in the kernel, and list the routes into tunnels."""
+        self._leftovers.guard = self._routes.guard = guard
 
     # the port
 
@@ -86,7 +94,7 @@ class StrongswanDriver:
         self._leftovers.load()
         for name in self._ledger.names():
             self._tunnels.track(name)
-        auditing = run_audits(self._presence.audit_due, self._audit, self._leftovers.sweep)
+        auditing = run_audits(self._presence.audit_due, self._audit, self._leftovers.sweep, self._audit_routes)
         self._tasks = [asyncio.create_task(it) for it in (self._monitor.run(), self._refresher.run(), auditing)]
         for task in self._tasks:
             task.add_done_callback(self._ended)
@@ -100,6 +108,10 @@ class StrongswanDriver:
     async def pass_by(self, bypassed: Bypassed) -> bool:
         async with self._presence.configuring:
             return await self._loader.shunts.put(bypassed, self._presence.present())
+
+    def routes_changed(self) -> None:
+        self._routes.due = True
+        self._presence.audit_due.set()
 
     async def create_tunnel(self, config: Tunnel) -> Effect:
         async with self._presence.configuring:
@@ -228,6 +240,9 @@ class StrongswanDriver:
         async with self._presence.configuring:
             if self._presence.abilities is not None:
                 await self._auditor.audit(self._presence.key)
+
+    async def _audit_routes(self) -> None:
+        await self._routes.audit(self._presence.abilities)
 
     # SAs
 

@@ -57,6 +57,9 @@ class UserspaceDriver:
         del bypassed  # its routes lead whole networks into the TUN device; the guard's rules of routing are before them
         return False
 
+    def routes_changed(self) -> None:
+        self._link.restore_routes_soon()
+
     async def create_tunnel(self, config: Tunnel) -> Effect:
         return await self._put(config)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriftFound, DriverEvent, TunnelChanged
 from warren_agent.drivers.userspace.channel import Channel, connect, launch
 from warren_agent.drivers.userspace.specification import build_specification
 from warren_agent.drivers.userspace.status import Record, reason_of
@@ -18,6 +18,8 @@ from warren_ikev2.daemon import messages
 
 log = structlog.get_logger()
 
+SETTLE_S = 0.1
+"""Between the first of several changes and a look at the routes."""
 FIRST_RETRY_S, RETRY_LIMIT_S = 1.0, 30.0
 
 
@@ -34,6 +36,8 @@ class DaemonLink:
         self.version = ""
         self._backoff = Backoff(FIRST_RETRY_S, RETRY_LIMIT_S, random.random)
         self._reported_down = False
+        self._routes_due = False
+        self._restoring: asyncio.Task[None] | None = None
 
     def present(self) -> Channel:
         """The connection. DriverUnavailableError if there is none."""
@@ -80,8 +84,10 @@ class DaemonLink:
             self.events.put_nowait(DaemonUp(self.version))
             await listening
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            ending = [listening, *([self._restoring] if self._restoring is not None else [])]
+            for task in ending:
+                task.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
             self.channel = None
             channel.close()
 
@@ -94,6 +100,31 @@ class DaemonLink:
             record.report, record.reason, record.detail = None, ReasonCode.DAEMON_UNREACHABLE, detail
             self.report(record)
         self.events.put_nowait(DaemonDown(f"connect: {detail}", "connect"))
+
+    def restore_routes_soon(self) -> None:
+        """Have the daemon put back routes that others have removed."""
+        self._routes_due = True
+        if self._restoring is None or self._restoring.done():
+            self._restoring = asyncio.create_task(self._restore_due(), name="userspace-routes")
+
+    async def _restore_due(self) -> None:
+        while self._routes_due:
+            await asyncio.sleep(SETTLE_S)
+            self._routes_due = False
+            await self._restore_routes()
+
+    async def _restore_routes(self) -> None:
+        if self.channel is None:
+            return
+        try:
+            outcome = await self.channel.call(messages.RestoreRoutes())
+        except DriverError as error:
+            log.warning("userspace.routes_not_restored", error=str(error))
+            return
+        for name, *networks in (line.split() for line in outcome.splitlines()):
+            detail = f"its routes were missing ({', '.join(networks)}): somebody has removed them, or set the device of the tunnels down"
+            log.warning("userspace.routes_restored", tunnel=name, networks=len(networks))
+            self.events.put_nowait(DriftFound(name, ReasonCode.CONFIG_DRIFT, detail, corrected=True))
 
     def _take_report(self, report: messages.TunnelReport) -> None:
         record = self.records.setdefault(report.name, Record(report.name))
