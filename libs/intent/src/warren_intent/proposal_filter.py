@@ -13,19 +13,21 @@ from warren_contracts.ipsec import (
     MIN_LIFETIME,
     Childless,
     ChildOptions,
+    ChildSettings,
     DpdAction,
     IkeOptions,
     Mode,
     Xfrm,
 )
 from warren_contracts.peers import DriverCapabilities
-from warren_contracts.policy import TunnelOptions
+from warren_contracts.policy import ChildSpec, TunnelOptions
 from warren_contracts.proposals import NONE, Algorithms
 from warren_contracts.selectors import ANY_PORTS, AddressRange, TrafficSelector
 from warren_contracts.tunnel import Tunnel
 
 Proposals = tuple[Algorithms, ...]
 _COMMON = frozenset({"mobike"})  # supported by every driver
+COMMON_REPLAY_WINDOW = 1_024  # packets; a larger one not every driver has
 
 
 def narrow(proposal: Algorithms, words: tuple[str, ...], features: tuple[str, ...]) -> Algorithms | None:
@@ -179,6 +181,9 @@ def features_of(options: TunnelOptions) -> Iterator[tuple[str, str]]:
     ike = (
         ("mobike", "mobike", options.ike.mobike),
         ("childless", "childless-prefer", options.ike.childless is Childless.PREFER),
+        ("childless", "childless", options.ike.childless is Childless.FORCE),
+        ("dscp", "dscp", options.ike.dscp != 0),
+        ("rand_time", "rand", options.ike.rand_time is not None),
     )
     yield from ((f"ike/{option}", feature) for option, feature, needed in ike if needed)
     yield from ((f"child/{option}", feature) for option, feature in features_of_child(options.child))
@@ -190,13 +195,33 @@ def features_of_child(options: ChildOptions) -> Iterator[tuple[str, str]]:
         ("mode", options.mode.value, options.mode is not Mode.TUNNEL),
         ("hw_offload", "hw_offload", options.hw_offload not in ("no", "auto")),
         ("hw_offload", "hw_offload-packet", options.hw_offload == "packet"),
+        ("replay_window", "replay-window", options.replay_window > COMMON_REPLAY_WINDOW),
+        ("tfc_padding", "tfc", options.tfc_padding != 0),
+        ("ipcomp", "ipcomp", options.ipcomp),
+        ("inactivity", "inactivity", options.inactivity != 0),
+        ("copy_df", "copy", not options.copy_df),
+        ("copy_ecn", "copy", not options.copy_ecn),
+        ("copy_dscp", "copy", options.copy_dscp != "out"),
+        ("rand_time", "rand", options.rand_time is not None),
+        ("rand_bytes", "rand", options.rand_bytes is not None),
+        ("rand_packets", "rand", options.rand_packets is not None),
     )
     return ((option, feature) for option, feature, needed in needs if needed)
 
 
-def feature_of_selectors(selectors: Iterable[TrafficSelector]) -> str:
-    """The driver feature that selectors require besides networks; empty: none."""
-    plain = all(
-        it.ports == ANY_PORTS and not it.protocol and not isinstance(it.addresses, AddressRange) for it in selectors
+def needs_selectors(spec: ChildSpec) -> bool:
+    """Whether a child requires selectors besides networks."""
+    return bool(spec.protocol) or not all(map(_is_plain, (*spec.ts[0], *spec.ts[1])))
+
+
+def needs_dynamic_selectors(child: ChildSettings) -> bool:
+    """Whether a side of a child is the end's own or virtual address, and more than that or less than all of its traffic."""
+    return any(
+        selector.addresses is None and (len(side) > 1 or not _is_plain(selector))
+        for side in (child.local_ts, child.remote_ts)
+        for selector in side
     )
-    return "" if plain else "selectors"
+
+
+def _is_plain(selector: TrafficSelector) -> bool:
+    return selector.ports == ANY_PORTS and not selector.protocol and not isinstance(selector.addresses, AddressRange)

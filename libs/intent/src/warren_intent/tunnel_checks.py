@@ -17,12 +17,13 @@ from warren_intent.overlaps import children_overlap, overlap
 from warren_intent.proposal_filter import (
     can_do,
     can_express,
-    feature_of_selectors,
     features_of,
     features_of_child,
     features_of_xfrm,
     foreign_host,
     is_one_host,
+    needs_dynamic_selectors,
+    needs_selectors,
 )
 
 _Requesting = tuple[str, str]  # policy and path: its candidates have the same options, children and proposals
@@ -65,7 +66,7 @@ class TunnelChecks:
             if child.mode is not Mode.TUNNEL:
                 self._mode(candidate, tunnel, spec, child)
         for peer in candidate.peers:
-            self._capabilities(candidate, peer)
+            self._capabilities(candidate, tunnel, peer)
             self._proposals(candidate, tunnel, peer)
 
     def check_pools(self, policy: Policy) -> None:
@@ -162,12 +163,15 @@ class TunnelChecks:
                 feature = f"{child.mode} mode between networks"
                 self._unable.setdefault((candidate.policy.id, field, feature), {})[peer] = True
 
-    def _capabilities(self, candidate: Candidate, peer: PeerId) -> None:
+    def _capabilities(self, candidate: Candidate, tunnel: Tunnel, peer: PeerId) -> None:
         driver = self._fleet.records[peer].driver(IPSEC)
         end = end_of(candidate, peer)
         lacking = self._lacking_features(candidate, driver.features)
-        if (end.vips or end.pools) and not can_do(driver.features, needed := "vips" if end.vips else "pools"):
-            lacking = (*lacking, (f"{candidate.path}/ends/{int(end is candidate.second)}", needed))
+        field = f"{candidate.path}/ends/{int(end is candidate.second)}"
+        more = [(field, feature) for feature in _features_of_addresses(end)]
+        if any(map(needs_dynamic_selectors, tunnel.link.children)):
+            more.append((children_field(candidate), "dynamic-selectors"))
+        lacking = (*lacking, *(need for need in more if not can_do(driver.features, need[1])))
         for field, feature in lacking:
             self._unable.setdefault((candidate.policy.id, field, feature), {})[peer] = bool(driver.features)
         if end.xfrm is None:
@@ -233,8 +237,18 @@ def _needs(candidate: Candidate) -> Iterator[tuple[str, str]]:
         field = _child_options_field(candidate, spec)
         if spec.options is not None:
             yield from ((f"{field}/{option}", feature) for option, feature in features_of_child(spec.options))
-        if feature := feature_of_selectors((*spec.ts[0], *spec.ts[1])) or ("selectors" if spec.protocol else ""):
-            yield children_field(candidate), feature
+        if needs_selectors(spec):
+            yield children_field(candidate), "selectors"
+
+
+def _features_of_addresses(end: TunnelEnd) -> Iterator[str]:
+    """The driver features that the virtual addresses of an end require."""
+    if end.vips:
+        yield "vips"
+        if len({address.version for address in end.vips}) < len(end.vips):
+            yield "several-vips"
+    elif end.pools:
+        yield "pools"
 
 
 def end_of(candidate: Candidate, peer: PeerId) -> TunnelEnd:

@@ -23,7 +23,11 @@ SINCE: dict[str, Version] = {
     "additional-key-exchanges": (6, 0, 0),
     "alert": (6, 0, 3),
 }
-FEATURES = ("mobike", "fragmentation", "ppk", "childless", "vips", "pools", "selectors", "child-update")
+FEATURES = (
+    "mobike", "fragmentation", "ppk", "childless", "vips", "several-vips", "pools", "selectors",
+    "dynamic-selectors", "child-update", "dscp", "rand",
+    "replay-window", "tfc", "ipcomp", "inactivity", "copy",
+)  # fmt: skip
 # kernel-libipsec does ESP in the daemon and can do none of these.
 KERNEL_FEATURES = ("transport", "beet", "esn", "if_id", "mark", "hw_offload")
 

@@ -9,7 +9,7 @@ from warren_contracts.ipsec import DEFAULT_CHILD, Childless, ChildSettings, Mode
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.selectors import ANY_PORTS
 from warren_contracts.tunnel import Tunnel
-from warren_intent.proposal_filter import refused_child_options, refused_ike_options
+from warren_intent.proposal_filter import COMMON_REPLAY_WINDOW, refused_child_options, refused_ike_options
 
 KIND = "userspace"
 _CIPHERS = (
@@ -61,6 +61,7 @@ def _check_ike(config: Tunnel) -> Iterable[str]:
     refused = (
         ("options.ike.childless", ike.childless in (Childless.PREFER, Childless.FORCE), "allow or never"),
         ("options.ike.dscp", ike.dscp != 0, "0"),
+        ("options.ike.rand_time", ike.rand_time is not None, "none: a tenth at most"),
         ("vips", len({vip.version for vip in ike.vips}) < len(ike.vips), "one address of each IP version"),
         ("ppk_id", ike.ppk_id is not None, "none"),
         ("xfrm", xfrm != type(xfrm)(), "no interface ids and no marks"),
@@ -76,6 +77,10 @@ def _check_child(child: ChildSettings) -> Iterable[str]:
     prefix = "options.child" if child.name == DEFAULT_CHILD else f"children.{child.name}"
     refused = (
         ("mode", child.mode is not Mode.TUNNEL, "tunnel"),
+        ("replay_window", child.replay_window > COMMON_REPLAY_WINDOW, f"at most {COMMON_REPLAY_WINDOW}"),
+        ("rand_time", child.rand_time is not None, "none: a tenth at most"),
+        ("rand_bytes", child.rand_bytes is not None, "none: a tenth at most"),
+        ("rand_packets", child.rand_packets is not None, "none: a tenth at most"),
         ("tfc_padding", child.tfc_padding != 0, "0"),
         ("ipcomp", child.ipcomp, "false"),
         ("inactivity", child.inactivity != 0, "0"),
