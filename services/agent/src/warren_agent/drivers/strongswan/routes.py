@@ -107,7 +107,7 @@ class Carried(NamedTuple):
 
 
 def carried(sas: Iterable[IkeSa]) -> frozenset[Carried]:
-    """The remote networks of the CHILD_SAs that are installed. A range of addresses that is no network has a wider route."""
+    """The remote networks of the CHILD_SAs that are installed. A range that is not one network has a wider route."""
     return frozenset(
         Carried(child.handle.child, child.unique_id, selector.networks[0])
         for sa in sas
