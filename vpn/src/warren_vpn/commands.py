@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 import typer
 
 from warren_cli.extras import needs
+from warren_cli.terminal import echo
 from warren_vpn.client.commands import DEFAULT_STATE, State, client_status
 from warren_vpn.client.commands import register as register_client
 from warren_vpn.keys import register as register_keys
+from warren_vpn.owned_file import is_there
 from warren_vpn.profiles.commands import register as register_profiles
 from warren_vpn.users.commands import register as register_users
 from warren_vpn.verbs import done
@@ -18,7 +20,9 @@ DEFAULT_FOLDER = Path("/var/lib/warren-vpn")
 DEFAULT_SETTINGS = DEFAULT_FOLDER / "server.toml"
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-INIT_HELP = """Make the folder of a VPN server: its keys, a CA for clients of other vendors, and server.toml.
+INIT_HELP = """Make a VPN server: keys, a CA and server.toml.
+
+The CA is for clients of other vendors.
 
 Examples:
 
@@ -34,7 +38,7 @@ Examples:
 
   warren vpn server run --config /srv/vpn/server.toml --json
 """
-CHECK_HELP = """Check server.toml, the users, and the keys and certificates that it names, and change nothing.
+CHECK_HELP = """Check server.toml, users, keys and certificates.
 
 What expires within 30 days is a warning.
 
@@ -44,9 +48,10 @@ Examples:
 
   warren vpn server check --config /srv/vpn/server.toml
 """
-RENEW_HELP = """Replace the server's certificate by one of the same CA, for the same names and the same key, valid for 825 days.
+RENEW_HELP = """Renew the server's certificate.
 
-A running server uses it at once, and no session ends. Clients need no new profile.
+The new one is of the same CA, for the same names and the same key, and valid for 825 days. A running server uses it at once,
+and no session ends. Clients need no new profile.
 
 Examples:
 
@@ -54,7 +59,7 @@ Examples:
 
   warren vpn server renew --ca /srv/ca/ca.crt --ca-key /srv/ca/ca.key
 """
-DISCONNECT_HELP = """End the sessions of a user, or one session by its number.
+DISCONNECT_HELP = """End a user's sessions, or one session by its number.
 
 Examples:
 
@@ -62,15 +67,18 @@ Examples:
 
   warren vpn server disconnect 17 --json
 """
-RELOAD_HELP = """Let the running server read its users, limits and certificates again; sessions of users who are gone end.
+RELOAD_HELP = """Let the server read users and limits again.
 
-What is wrong with a file is reported, and the server goes on: who may have been removed from it cannot log in.
+Keys and certificates too; sessions of users who are gone end. What is wrong with a file is reported, and the server goes on:
+who may have been removed from it cannot log in.
 
 Examples:
 
   warren vpn server reload
 """
-STATUS_HELP = """Show the VPN server of this host (who is connected, addresses in use, what was refused), and the VPN client if one runs.
+STATUS_HELP = """Show this host's VPN server and client.
+
+Of the server: who is connected, addresses in use, what was refused. Of the client: its state, server, addresses and traffic.
 
 Examples:
 
@@ -80,7 +88,7 @@ Examples:
 """
 
 app = typer.Typer(no_args_is_help=True, help="A VPN for people: server, users and clients, on IKEv2 and ESP.")
-server = typer.Typer(no_args_is_help=True, help="The VPN server: make its folder, run it, disconnect clients.")
+server = typer.Typer(no_args_is_help=True, help="The VPN server: make, run and manage it.")
 app.add_typer(server, name="server")
 register_users(app)
 register_profiles(app)
@@ -117,14 +125,13 @@ def init_command(
 
 
 @server.command("check", help=CHECK_HELP)
-def check_command(config: Config = DEFAULT_SETTINGS) -> None:
+def check_command(config: Config = DEFAULT_SETTINGS, as_json: AsJson = False) -> None:
     """The options of `warren vpn server check`."""
     with needs("warren vpn server check", DISTRIBUTION):
         from warren_vpn.server.service import check
+        from warren_vpn.server.show import print_checked
     users, warnings = done("server check", lambda: check(config))
-    for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    typer.echo(f"{config}: valid; {users} {'user' if users == 1 else 'users'}")
+    print_checked(config, users, warnings, as_json)
 
 
 @server.command("run", help=RUN_HELP)
@@ -149,6 +156,7 @@ def renew_command(
     ca_key: Annotated[
         Path | None, typer.Option(help="The CA's key.", metavar="FILE", show_default="ca.key next to server.toml")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """The options of `warren vpn server renew`."""
     with needs("warren vpn server renew", DISTRIBUTION):
@@ -156,17 +164,21 @@ def renew_command(
 
         from warren_vpn.server.certificate import renew
         from warren_vpn.server.show import print_renewed
-    done("server renew", lambda: print_renewed(renew(config, ca, ca_key, datetime.now(UTC)), config))
+    done("server renew", lambda: print_renewed(renew(config, ca, ca_key, datetime.now(UTC)), config, as_json))
 
 
 @server.command("reload", help=RELOAD_HELP)
-def reload_command(config: Config = DEFAULT_SETTINGS) -> None:
+def reload_command(config: Config = DEFAULT_SETTINGS, as_json: AsJson = False) -> None:
     """The options of `warren vpn server reload`."""
     with needs("warren vpn server reload", DISTRIBUTION):
+        from warren_cli.remote.render import print_json
         from warren_vpn.server.control import Reloaded, ReloadRequest
         from warren_vpn.server.show import ask_server
     reloaded = done("server reload", lambda: ask_server(config, ReloadRequest(), Reloaded))
-    typer.echo(f"the server works with {reloaded.users} users")
+    if as_json:
+        print_json(reloaded)
+    else:
+        typer.echo(f"the server works with {reloaded.users} {'user' if reloaded.users == 1 else 'users'}")
 
 
 @server.command("disconnect", help=DISCONNECT_HELP)
@@ -194,5 +206,9 @@ def status_command(config: Config = DEFAULT_SETTINGS, state: State = DEFAULT_STA
     client = done("status", lambda: client_status(state))
     if client is not None:
         print_client(client, as_json)
-    if client is None or config.exists():
+    is_server = is_there(config)
+    if client is None and not is_server:
+        echo(f"warren vpn status: no client runs here (warren vpn client), and there is no server ({config})", err=True)
+        raise typer.Exit(1)
+    if is_server:
         print_status(done("status", lambda: ask_server(config, StatusRequest(), ServerStatus)), as_json)

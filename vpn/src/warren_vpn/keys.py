@@ -1,5 +1,6 @@
 """`warren vpn key`: a raw Ed25519 key for a user who logs in without a password. The private half never leaves the client."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,9 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, help="Raw keys of users: new, public.")
 
-NEW_HELP = """Make a private key (PKCS #8 in PEM, mode 0600), and print its public key for `warren vpn user add --public-key`.
+NEW_HELP = """Make a private key, and print its public key.
+
+The file is PKCS #8 in PEM, of mode 0600; what is printed is for `warren vpn user add --public-key`.
 
 Example:
 
@@ -45,16 +48,17 @@ def new_key(path: Path) -> str:
 
     from warren_contracts.atomic_file import write_atomically
     from warren_trust.certificates import private_key_pem
+    from warren_vpn.owned_file import is_there, reason_of
     from warren_vpn.profiles.credentials import CredentialError
     from warren_vpn.server.folder import public_text
 
-    if path.exists():
+    if is_there(path) and os.access(path.parent, os.X_OK):
         raise CredentialError(f"{path}: exists; a key is never replaced, choose another name")
     key = Ed25519PrivateKey.generate()
     try:
         write_atomically(path, private_key_pem(key))
     except OSError as error:
-        raise CredentialError(f"{path}: {error.strerror}") from None
+        raise CredentialError(f"{path}: {reason_of(error)}") from None
     return public_text(key.public_key())
 
 

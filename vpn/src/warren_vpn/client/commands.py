@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from warren_vpn.host.plan import KillSwitch
     from warren_vpn.profiles.profile import ClientProfile
 
-CLIENT_HELP = """Connect to a VPN server and stay connected, in the foreground, until Ctrl-C, SIGTERM or `warren vpn down`.
+CLIENT_HELP = """Connect to a VPN server and stay connected.
 
-The profile (JSON or TOML) names the servers in order of preference, and what goes through the tunnel. Routes, DNS and the kill
-switch are put back when the client stops; after kill -9, at its next start or by `warren vpn restore`. A password is asked for
-without echo, or read from --password-file (- is standard input). Linux only, as root (or with CAP_NET_ADMIN).
+It runs in the foreground, until Ctrl-C, SIGTERM or `warren vpn down`. The profile (JSON or TOML) names the servers in order of
+preference, and what goes through the tunnel. Routes, DNS and the kill switch are put back when the client stops; after kill -9,
+at its next start or by `warren vpn restore`. A password is asked for without echo, or read from --password-file (- is standard
+input). Linux only, as root (or with CAP_NET_ADMIN).
 
 Examples:
 
@@ -26,24 +27,26 @@ Examples:
 
   warren vpn client --profile office.json --password-file /run/secrets/vpn --kill-switch always --json
 """
-DOWN_HELP = """Stop the running client and put everything back, the kill switch too.
+DOWN_HELP = """Stop the client; end the kill switch too.
 
-Without a running client the same as `warren vpn restore`.
+Routes, DNS and the kill switch are put back. Without a running client the same as `warren vpn restore`.
 
 Example:
 
   warren vpn down
 """
-RESTORE_HELP = """Put back routes, DNS and the kill switch that a client left which was killed.
+RESTORE_HELP = """Put back what a killed client has left.
+
+These are routes, DNS and the kill switch.
 
 Example:
 
   warren vpn restore
 """
-LOAD_HELP = """Put the kill switch that the last client has left into force again, as after a restart of the machine.
+LOAD_HELP = """Load the last client's kill switch at boot.
 
-Before any network is up, from a systemd unit (docs/vpn.md). Without a kill switch it does nothing, and with a client that runs
-neither: that one has its own.
+It is put into force again as the client has left it, after a restart of the machine: before any network is up, from a systemd
+unit (docs/vpn.md). Without a kill switch it does nothing, and with a client that runs neither: that one has its own.
 
 Example:
 
@@ -51,7 +54,7 @@ Example:
 """
 DEFAULT_STATE = Path("/var/lib/warren-vpn-client")
 
-State = Annotated[Path, typer.Option(help="Folder of the client's journal and control socket.", show_default=False)]
+State = Annotated[Path, typer.Option(help="Folder of the client's journal and control socket.", readable=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -90,16 +93,17 @@ def client_command(
     from warren_vpn.client.client import ClientOptions
     from warren_vpn.client.connection import Credentials
     from warren_vpn.client.events import print_json, print_text
-    from warren_vpn.client.run import HostOptions, run_client
+    from warren_vpn.client.run import HostOptions, check_free, run_client
     from warren_vpn.profiles.credentials import local_auth, remote_auth
     from warren_vpn.profiles.files import read_profile
 
     def run() -> int:
         wanted = read_profile(profile)
-        password = _read_password(wanted, password_file)
-        credentials = Credentials(local_auth(wanted, profile.parent, password), remote_auth(wanted))
         options = ClientOptions(_kill_switch(wanted, kill_switch), hold_down)
         host = HostOptions(state, _device(device), resolv_conf)
+        check_free(state)  # before a password is asked for
+        password = _read_password(wanted, password_file)
+        credentials = Credentials(local_auth(wanted, profile.parent, password), remote_auth(wanted))
         return asyncio.run(run_client(wanted, credentials, options, host, print_json if as_json else print_text))
 
     raise typer.Exit(done("client", run))

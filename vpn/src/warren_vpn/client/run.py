@@ -18,8 +18,10 @@ from warren_vpn.client.platform import check_platform
 from warren_vpn.client.servers import ServerOrder
 from warren_vpn.client.tunnel import Tunnel
 from warren_vpn.host.dns import RESOLV_CONF
+from warren_vpn.host.errors import JournalError
 from warren_vpn.host.host import Host
 from warren_vpn.host.journal import Journal
+from warren_vpn.owned_file import is_there
 from warren_vpn.profiles.profile import ClientProfile
 
 DEFAULT_DEVICE = "warren-vpn0"
@@ -35,6 +37,16 @@ class HostOptions:
     state: Path
     device: str = DEFAULT_DEVICE
     resolv_conf: Path = RESOLV_CONF
+
+
+def check_free(state: Path) -> None:
+    """CliError: a client runs, or this user may not be one. Makes nothing."""
+    if is_there(state):
+        with Journal(state):
+            return
+    parent = next(folder for folder in state.absolute().parents if folder.exists())
+    if not os.access(parent, os.W_OK):
+        raise JournalError(f"{state}: cannot be made in {parent}; run as root, or name another --state folder")
 
 
 async def run_client(

@@ -10,7 +10,9 @@ from warren_vpn.users.commands import DEFAULT_FOLDER, UsersPath
 
 app = typer.Typer(no_args_is_help=True, help="Profiles of the VPN's clients: create, show.")
 
-CREATE_HELP = """Write the profile of a user for a client: Warren's, strongSwan's (also Android), Apple's or Windows's.
+CREATE_HELP = """Write a user's profile for a client.
+
+Clients are Warren's, strongSwan's (also Android), Apple's and Windows's.
 
 A profile holds no secret unless `--with-key` puts the user's private key into it. Then the passphrase for the key's container is
 read from the terminal, or is the first line of standard input.
@@ -23,7 +25,7 @@ Examples:
 
   warren vpn profile create carol --for apple --certificate carol.crt --key carol.key --with-key
 """
-SHOW_HELP = """Check a profile of Warren's client, and show it without secrets.
+SHOW_HELP = """Check and show a profile of Warren's client.
 
 Example:
 

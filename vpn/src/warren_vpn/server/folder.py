@@ -1,6 +1,7 @@
 """The server's folder: what `warren vpn server init` writes into it, and its keys when the server reads them."""
 
 import base64
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from warren_ikev2.credentials import PrivateKey
 from warren_trust.certificates import certificate_pem, issue, make_authority, names_of, normal_name, private_key_pem
 from warren_vpn.profiles.credentials import CredentialError, read_private_key
 from warren_vpn.server.errors import ServerError, ServerSettingError
-from warren_vpn.server.settings import ServerSettings, parse_settings
+from warren_vpn.server.settings import IDENTITY_PATTERN, ServerSettings, parse_settings
 
 SETTINGS = "server.toml"
 CERTIFICATE_LIFETIME = timedelta(days=825)
@@ -111,6 +112,10 @@ def make_folder(folder: Path, identity: str, names: tuple[str, ...] = (), *, cer
     if not certificate:
         text = "".join(
             line for line in text.splitlines(keepends=True) if not line.startswith(("certificate", "client_ca"))
+        )
+    if not re.fullmatch(IDENTITY_PATTERN, identity):
+        raise ServerError(
+            f"--identity: invalid identity {identity!r}: a domain name or an address, as vpn.example.org or 192.0.2.10"
         )
     settings = parse_settings(text, "--identity")
     try:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError, 
 from warren_cli.files import read_small_text
 from warren_contracts.base import Input, StrictBool
 from warren_contracts.problems import invalid_input
+from warren_vpn.owned_file import is_there
 from warren_vpn.server.errors import ServerSettingError
 
 Network = IPv4Network | IPv6Network
@@ -32,7 +33,8 @@ Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 MegabitRate = Annotated[float, Field(gt=0, le=100_000)]
 Device = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")]
 UserName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
-Identity = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._@:-]{1,255}$")]
+IDENTITY_PATTERN = r"^[A-Za-z0-9._@:-]{1,255}$"
+Identity = Annotated[str, StringConstraints(pattern=IDENTITY_PATTERN)]
 
 
 def _raw_key(text: str) -> str:
@@ -207,6 +209,10 @@ def listed_keys(text: str) -> frozenset[tuple[str, str]] | None:
 
 def read_settings_text(path: Path) -> str:
     """Read server.toml's text. CliError: it cannot be read, or is too long."""
+    if not is_there(path):
+        raise ServerSettingError(
+            f"{path}: there is no such file; make a server by `warren vpn server init --identity NAME`, or name its file by --config"
+        )
     return read_small_text(path, "the server's configuration", MAX_SETTINGS)
 
 

@@ -1,6 +1,7 @@
 """What `warren vpn server` and `warren vpn status` print."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +15,8 @@ from warren_vpn.server.control_client import ask
 from warren_vpn.server.errors import ControlError
 from warren_vpn.server.folder import MadeFolder
 from warren_vpn.server.settings import control_path
+from warren_vpn.users.commands import DEFAULT_FOLDER
+from warren_vpn.users.store import FILE_NAME
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -31,9 +34,36 @@ def ask_server(config: Path, request: Request, kind: type[Answer]) -> Answer:
     return ask(control_path(config), request, kind)
 
 
-def print_renewed(renewed: Renewed, config: Path) -> None:
+class CheckedShown(BaseModel):
+    """What `check` has found."""
+
+    users: int
+    warnings: tuple[str, ...]
+
+
+def print_checked(config: Path, users: int, warnings: Sequence[str], as_json: bool) -> None:
+    """The outcome of `check`."""
+    if as_json:
+        print_json(CheckedShown(users=users, warnings=tuple(warnings)))
+        return
+    for warning in warnings:
+        echo(f"warning: {warning}", err=True)
+    echo(f"{config}: valid; {users} {'user' if users == 1 else 'users'}")
+
+
+class RenewedShown(BaseModel):
+    """What `renew` has made."""
+
+    certificate: str
+    expires: datetime
+
+
+def print_renewed(renewed: Renewed, config: Path, as_json: bool) -> None:
     """The outcome of `renew`, which a running server uses at once. CliError: it refuses the reload."""
-    print_fields((("certificate", renewed.path), ("valid until", moment(renewed.expires))))
+    if as_json:
+        print_json(RenewedShown(certificate=str(renewed.path), expires=renewed.expires))
+    else:
+        print_fields((("certificate", renewed.path), ("valid until", moment(renewed.expires))))
     try:
         ask_server(config, ReloadRequest(), Reloaded)
     except ControlError:
@@ -47,6 +77,20 @@ def print_made(made: MadeFolder, as_json: bool) -> None:
         print_json(MadeShown(settings=str(made.settings), public_key=made.public_key, ca=authority))
         return
     print_fields((("settings", made.settings), ("public key", made.public_key), ("CA", authority or "")))
+    for line in next_steps(made.settings):
+        echo(line, err=True)
+
+
+def next_steps(settings: Path) -> tuple[str, ...]:
+    """What a new server needs."""
+    usual = settings.parent == DEFAULT_FOLDER
+    users = "" if usual else f" --users {settings.parent / FILE_NAME}"
+    config = "" if usual else f" --config {settings}"
+    return (
+        f"1. warren vpn user add NAME{users}",
+        f"2. warren vpn profile create NAME{config}",
+        f"3. warren vpn server run{config}",
+    )
 
 
 def print_disconnected(ended: Disconnected, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """The verbs of `warren vpn user`: their options. What they run is imported when it runs."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ from warren_cli.errors import CliError
 if TYPE_CHECKING:
     from warren_vpn.users.store import UserFile
 
-app = typer.Typer(no_args_is_help=True, help="The users of the VPN server: add, list, show, set, passwd, remove.")
+app = typer.Typer(no_args_is_help=True, help="The users of the VPN server.")
 
 DEFAULT_FOLDER = Path("/var/lib/warren-vpn")
 """Where `warren vpn server init` puts a server, and the server looks for its users."""
@@ -38,15 +39,18 @@ Examples:
 
   warren vpn user set alice --all-networks --no-rate
 """
-CHANGE_HELP = """Replace a user's password, read from the terminal without echo or from standard input.
+CHANGE_HELP = """Replace a user's password.
+
+The new one is read from the terminal without echo, or is the first line of standard input.
 
 Example:
 
   warren vpn user passwd alice
 """
-CERTIFICATE_HELP = """Issue a certificate for a user, for clients of Apple and Windows, with the CA that `warren vpn server init` has made.
+CERTIFICATE_HELP = """Issue a certificate for a user of Apple or Windows.
 
-NAME.crt and NAME.key are written into the folder; give them to `warren vpn profile create --certificate --key`.
+It is of the CA that `warren vpn server init` has made. NAME.crt and NAME.key are written into the folder; give them to `warren
+vpn profile create --certificate --key`.
 
 Example:
 
@@ -76,7 +80,9 @@ Example:
 
   warren vpn user enable alice
 """
-DISABLE_HELP = """Refuse the logins of a user without removing it.
+DISABLE_HELP = """Refuse a user's logins without removing it.
+
+Its sessions end at the server's next check of the file, within seconds.
 
 Example:
 
@@ -125,16 +131,19 @@ def add_command(
     as_json: AsJson = False,
 ) -> None:
     """The options of `warren vpn user add`."""
-    from warren_vpn.users.edits import Options, add
+    from warren_vpn.users.edits import Options, add, check_new
     from warren_vpn.users.prompt import read_password
     from warren_vpn.users.shown import print_user
 
     needs_password = with_password or mschapv2 or (public_key is None and not certificate)
     if mschapv2:
         typer.echo(NT_HASH_WARNING, err=True)
+    file = _file(users)
+    check_new(file, name)
     password = read_password("password", confirm=True) if needs_password else None
     options = Options(public_key, _tuple(certificate), _tuple(network), rate, _tuple(address), _tuple(allow_from))
-    print_user(add(_file(users), name, password, mschapv2, options), as_json)
+    print_user(add(file, name, password, mschapv2, options), as_json)
+    _warn(file, name)
 
 
 @app.command("list", help=LIST_HELP)
@@ -189,7 +198,9 @@ def set_command(
     values |= {"allow_from": ()} if from_anywhere else {}
     if not values:
         raise typer.BadParameter("nothing to change: give an option, such as --network")
-    print_user(change(_file(users), name, values), as_json)
+    file = _file(users)
+    print_user(change(file, name, values), as_json)
+    _warn(file, name)
 
 
 @app.command("passwd", help=CHANGE_HELP)
@@ -208,17 +219,23 @@ def passwd_command(name: Name, mschapv2: Mschapv2 = False, users: UsersPath = No
 
 @app.command("remove", help=REMOVE_HELP)
 def remove_command(
-    name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, users: UsersPath = None
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    users: UsersPath = None,
+    as_json: AsJson = False,
 ) -> None:
     """The options of `warren vpn user remove`."""
     from warren_cli.remote.options import confirm
     from warren_vpn.users.edits import find, remove
+    from warren_vpn.users.shown import print_user
 
     file = _file(users)
     user = find(file, name)
     confirm(f"Remove user {user.name}?", yes)
     remove(file, name)
     typer.echo(f"user {user.name} removed", err=True)
+    if as_json:
+        print_user(user, as_json)
 
 
 @app.command("certificate", help=CERTIFICATE_HELP)
@@ -232,40 +249,67 @@ def certificate_command(
         Path | None, typer.Option(help="The CA's key.", show_default="ca.key next to the user file")
     ] = None,
     users: UsersPath = None,
+    as_json: AsJson = False,
 ) -> None:
     """The options of `warren vpn user certificate`."""
-    from warren_vpn.users.edits import add_certificate
+    from warren_vpn.users.edits import add_certificate, find
+    from warren_vpn.users.shown import print_user
 
     file = _file(users)
     folder = file.path.parent
     made = add_certificate(file, name, ca or folder / "ca.crt", ca_key or folder / "ca.key", out)
-    typer.echo(f"{made} and its key are written; valid for 825 days at most", err=True)
+    key = made.with_suffix(".key")
+    config = "" if folder == DEFAULT_FOLDER else f" --config {folder / 'server.toml'}"
+    typer.echo(f"{made} and {key} written; valid for 825 days at most", err=True)
+    typer.echo(
+        f"1. warren vpn profile create {name}{config} --for apple --certificate {made} --key {key} --with-key (or --for windows)",
+        err=True,
+    )
+    if as_json:
+        print_user(find(file, name), as_json)
 
 
 @app.command("enable", help=ENABLE_HELP)
-def enable_command(name: Name, users: UsersPath = None) -> None:
+def enable_command(name: Name, users: UsersPath = None, as_json: AsJson = False) -> None:
     """The options of `warren vpn user enable`."""
-    _set_disabled(name, users, False)
+    _set_disabled(name, users, False, as_json)
 
 
 @app.command("disable", help=DISABLE_HELP)
-def disable_command(name: Name, users: UsersPath = None) -> None:
+def disable_command(name: Name, users: UsersPath = None, as_json: AsJson = False) -> None:
     """The options of `warren vpn user disable`."""
-    _set_disabled(name, users, True)
+    _set_disabled(name, users, True, as_json)
 
 
-def _set_disabled(name: str, users: Path | None, disabled: bool) -> None:
+def _set_disabled(name: str, users: Path | None, disabled: bool, as_json: bool) -> None:
     from warren_vpn.users.edits import change
+    from warren_vpn.users.shown import print_user
 
     user = change(_file(users), name, {"disabled": disabled})
     typer.echo(f"user {user.name} {'disabled' if disabled else 'enabled'}", err=True)
+    if as_json:
+        print_user(user, as_json)
+
+
+def _warn(file: "UserFile", name: str) -> None:
+    """Of what keeps the server next to the file from serving this user. What is wrong with the server itself is its own check's."""
+    from warren_vpn.server.connections import contradictions
+    from warren_vpn.server.settings import read_settings
+
+    try:
+        found = dict(contradictions(read_settings(file.path.parent / "server.toml"), file.read().users))
+    except CliError:
+        return
+    reason = next((reason for user, reason in found.items() if user.lower() == name.lower()), None)
+    if reason is not None:
+        typer.echo(f"warning: {reason}; until that is corrected the server refuses this user", err=True)
 
 
 def _file(path: Path | None) -> "UserFile":
     from warren_vpn.users.store import FILE_NAME, UserFile
 
     found = path if path is not None else DEFAULT_FOLDER / FILE_NAME
-    if found.is_dir():
+    if os.path.isdir(found):
         raise CliError(f"--users: {found} is a folder; name the file, such as {found / FILE_NAME}")
     return UserFile(found)
 

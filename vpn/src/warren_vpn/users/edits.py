@@ -45,13 +45,22 @@ def add(file: UserFile, name: str, password: str | None, mschapv2: bool, options
     """Add a user. UserError: it exists, or a field is invalid."""
 
     def change(users: Users) -> Users:
-        if users.find(name) is not None:
-            raise UserError(f"user {name!r} exists; set its password: warren vpn user passwd {name}")
+        _check_new(users, name)
         now = datetime.now(UTC)
         values = {"name": name, "created_at": now, "changed_at": now, **_secrets(password, mschapv2), **options.given}
         return _stored(users, values)
 
     return _find(file.edit(change), name)
+
+
+def check_new(file: UserFile, name: str) -> None:
+    """Before a password is asked for. UserError: there is a user of this name."""
+    _check_new(file.read(), name)
+
+
+def _check_new(users: Users, name: str) -> None:
+    if users.find(name) is not None:
+        raise UserError(f"user {name!r} exists; set its password: warren vpn user passwd {name}")
 
 
 def change(file: UserFile, name: str, values: dict[str, Any]) -> User:

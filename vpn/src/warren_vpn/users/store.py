@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from warren_vpn.owned_file import replace_file
+from warren_vpn.owned_file import reason_of, replace_file
 from warren_vpn.users.errors import UserFileError
 from warren_vpn.users.model import Users
 from warren_vpn.validation import detail_of
@@ -45,7 +45,7 @@ class UserFile:
             self._seen, self._users = None, Users()
             return self._users
         except OSError as error:
-            raise UserFileError(f"{self.path}: {error.strerror}") from None
+            raise UserFileError(f"{self.path}: {reason_of(error)}") from None
         self._users = self._parse(content)
         self._seen = seen
         return self._users
@@ -61,7 +61,7 @@ class UserFile:
                 replace_file(self.path, (json.dumps(document, indent=1) + "\n").encode(), 0o600)
                 return users
         except OSError as error:
-            raise UserFileError(f"{self.path}: {error.strerror}") from None
+            raise UserFileError(f"{self.path}: {reason_of(error)}") from None
 
     def _parse(self, content: bytes) -> Users:
         if len(content) > MAX_SIZE:
