@@ -28,6 +28,7 @@ from warren_stack.demo.report import (
     PingFact,
     Timings,
     TunnelFact,
+    places_text,
     report_from_object,
     report_object,
     report_tables,
@@ -117,6 +118,19 @@ def test_report_tables_show_what_failed() -> None:
     assert re.search(r"stack +.? +1.50 s", text)
     assert "pings u" in text
     assert "Installed Debian packages, which stay: strongswan-charon" in text
+
+
+def test_a_demo_that_stays_says_where_to_look_in_lines_that_can_be_pasted() -> None:
+    where = {
+        "url": "https://127.0.0.1:8400", "token_file": "/t/admin.token", "log": "/t/log", "enter": "nsenter --target 7 --mount --net",
+        "page": "https://127.0.0.1:8400/", "sign_in": "https://127.0.0.1:8400/#x",
+    }  # fmt: skip
+    lines = places_text(where, "/v/bin/warren").splitlines()
+    assert "  export WARREN_URL=https://127.0.0.1:8400 WARREN_TOKEN_FILE=/t/admin.token" in lines
+    assert "  /v/bin/warren tunnels" in lines
+    without = places_text({**where, "page": None, "sign_in": None}, "warren")
+    assert "the web page was not built" in without
+    assert "None" not in without
 
 
 def test_plans_do_not_overlap() -> None:

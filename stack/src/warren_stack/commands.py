@@ -26,9 +26,10 @@ Examples:
   warren up --json --http-port 0 --nats-port 0 --metrics-port 0
 """
 
-DEMO_HELP = """See the whole product work: three gateways with real strongSwan, one policy, tunnels, one edit.
+DEMO_HELP = """See the whole product work: three gateways, one policy, tunnels, one edit.
 
-Everything runs in network namespaces of its own, with root or without; nothing is left behind.
+The gateways run the userspace driver, or real strongSwan (--driver strongswan). Everything is in network namespaces of its own, with
+root or without; nothing is left behind.
 
 Examples:
 

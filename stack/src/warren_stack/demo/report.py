@@ -1,5 +1,6 @@
 """What the demo found, as values: one JSON object, or tables for people. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -177,3 +178,23 @@ def _checks(report: DemoReport) -> Table:
     if report.leftovers:
         table.add_row("[bold red]NO", "nothing is left behind", ", ".join(report.leftovers))
     return table
+
+
+def places_text(where: Mapping[str, str | None], warren: str) -> str:
+    """Where a demo that stays can be looked at. `warren`: how the command is called from another terminal."""
+    page = [
+        f"  page: {where['page']}",
+        f"  sign in, once, within a minute: {where['sign_in']}",
+        f"  another link: {warren} sign-in",
+    ]
+    if where["page"] is None:
+        page = ["  the web page was not built: `make web` says why"]
+    lines = (
+        "It runs until Ctrl-C. Look at it, from another terminal:",
+        *page,
+        f"  export WARREN_URL={where['url']} WARREN_TOKEN_FILE={where['token_file']}",
+        f"  {warren} tunnels",
+        f"  logs: {where['log']}",
+        f"  a shell inside: {where['enter']} (then: ip netns)",
+    )
+    return "\n".join(("", *lines))

@@ -27,7 +27,7 @@ from warren_lab.runtime import make_runtime_folder
 from warren_lab.sandbox import in_sandbox
 from warren_stack.demo.api import Api
 from warren_stack.demo.relay import listen_tcp
-from warren_stack.demo.report import DemoReport, report_from_object, report_object, report_tables
+from warren_stack.demo.report import DemoReport, places_text, report_from_object, report_object, report_tables
 from warren_stack.demo.requirements import SEARCH_PATH, require
 from warren_stack.ports import choose_port
 from warren_stack.services import inherited_environment
@@ -179,8 +179,7 @@ async def _stay(
     async with await listen_tcp("127.0.0.1", port, runtime / SOCKET_NAME):
         url, token = f"https://127.0.0.1:{port}", runtime / "data" / "admin.token"
         where: dict[str, Any] = {"url": url, "token_file": str(token), "log": str(runtime / "data" / "log")}
-        enter = "sudo nsenter" if os.geteuid() == 0 else "nsenter --user --preserve-credentials"
-        where["enter"] = f"{enter} --target {process.pid} --mount --net"
+        where["enter"] = f"{_entering()} --target {process.pid} --mount --net"
         async with Api(url, token) as api:
             path = await api.sign_in_path()
         where["page"] = f"{url}/" if path is not None else None
@@ -200,17 +199,21 @@ def _print(report: DemoReport, as_json: bool, where: dict[str, Any] | None = Non
     else:
         console.print("Everything held." if report.ok else "Something did not hold.", style="bold")
     if where is not None:
-        page = (
-            f"\n  page: {where['page']}\n  sign in, once, within a minute: {where['sign_in']}\n  another link: warren sign-in"
-            if where["page"] is not None
-            else "\n  the web page was not built: `make web` says why"
-        )
-        console.print(
-            f"\nIt runs until Ctrl-C. Look at it:{page}\n  export WARREN_URL={where['url']} WARREN_TOKEN_FILE={where['token_file']}"
-            f"\n  warren tunnels\n  logs: {where['log']}\n  a shell inside: {where['enter']} (then: ip netns)",
-            markup=False,
-            soft_wrap=True,
-        )
+        console.print(places_text(where, warren_command()), markup=False, soft_wrap=True)
+
+
+def warren_command() -> str:
+    """How a user calls the `warren` of this interpreter: `make demo` puts it into no PATH."""
+    own = Path(sys.executable).with_name("warren")
+    found = shutil.which("warren")
+    return "warren" if found is not None and Path(found).resolve() == own.resolve() else str(own)
+
+
+def _entering() -> str:
+    """The program that enters the sandbox, from another terminal of the same user."""
+    if os.geteuid() != 0:
+        return "nsenter --user --preserve-credentials"
+    return "nsenter" if shutil.which("sudo") is None else "sudo nsenter"
 
 
 def _adopt_orphans() -> None:
