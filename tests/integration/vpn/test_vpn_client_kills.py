@@ -49,7 +49,7 @@ counted(data_plane.DataPlane, "start")
 counted(data_plane.DataPlane, "send")
 counted(offload.OffloadDriver, "take_message")
 counted(host, "_apply")
-counted(client.VpnClient, "_watch_session", "rekey")
+counted(client.VpnClient, "_watch", "rekey")
 counted(movement.Movement, "follow", "move")
 from warren_vpn.commands import app
 app()
