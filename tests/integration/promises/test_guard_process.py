@@ -1,5 +1,6 @@
 """The guard as a process on the kernel's nftables: what is missing is one clear error, and its memory is bounded."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from warren_agent.errors import GuardRefusedError
 from warren_contracts.guard import EventKind, ProtectRequest
 from warren_contracts.leftovers import LeftoversReply, LeftoversRequest, OwnedSa, RemoveLeftoversRequest
 from warren_contracts.protection import ProtectedTraffic
+from warren_contracts.tunnel_routes import TunnelRoutesReply, TunnelRoutesRequest
 from warren_lab.lab import Lab, can_make_namespaces
 from warren_lab.namespace import Namespace
 from warren_testkit.agent.guard import GuardProcess
@@ -91,6 +93,33 @@ async def test_changes_of_addresses_and_routes_are_events(guard: GuardProcess, n
             seen.add(event.event)
         if seen == {EventKind.ADDRESSES_CHANGED, EventKind.ROUTES_CHANGED}:
             break
+
+
+async def test_a_device_of_tunnels_is_set_up_again_and_removed_routes_into_it_are_an_event(
+    guard: GuardProcess, namespace: Namespace
+) -> None:
+    namespace.run("ip", "tuntap", "add", "ipsec0", "mode", "tun")
+    namespace.run("ip", "link", "set", "ipsec0", "up")
+    namespace.run("ip", "rule", "add", "priority", "220", "table", "220")
+    namespace.run("ip", "route", "add", "10.2.0.0/24", "dev", "ipsec0", "table", "220")
+    await guard.start()
+    await client(guard).ask(request())
+    present = await client(guard).exchange(TunnelRoutesRequest(), TunnelRoutesReply)
+    assert (present.in_use, [(str(it.destination), it.device) for it in present.routes]) == (
+        True, [("10.2.0.0/24", "ipsec0")],
+    )  # fmt: skip
+    events = client(guard).events()
+    async with asyncio.timeout(30):
+        assert await anext(events) is None
+        namespace.run("ip", "link", "set", "ipsec0", "down")
+        while (event := await anext(events)) is None or event.event is not EventKind.ADDRESSES_CHANGED:
+            continue
+        assert "UP" in namespace.run("ip", "link", "show", "ipsec0").split(">")[0]
+        assert (await client(guard).exchange(TunnelRoutesRequest(), TunnelRoutesReply)).routes == ()
+        namespace.run("ip", "route", "add", "10.2.0.0/24", "dev", "ipsec0", "table", "220")
+        namespace.run("ip", "route", "flush", "table", "220")
+        while (event := await anext(events)) is None or event.event is not EventKind.TUNNEL_ROUTES_CHANGED:
+            continue
 
 
 def policy(source: str, destination: str, direction: str, spi: str, *outer: str) -> list[str]:
