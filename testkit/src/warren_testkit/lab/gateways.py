@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from nacl.signing import SigningKey
 
-from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, Driver, DriverEvent, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriftFound, Driver, DriverEvent, TunnelChanged
 from warren_agent.drivers.strongswan.charon import Charon as Vici
 from warren_agent.drivers.strongswan.convergence import Termination
 from warren_agent.drivers.strongswan.driver import StrongswanDriver
@@ -196,7 +196,7 @@ def raw_key(identity: str, gateway: Gateway) -> dict[str, str]:
     return {"kind": "raw-key", "identity": identity, "public_key": ike_key(gateway.number)[1]}
 
 
-EventT = TypeVar("EventT", TunnelChanged, AttemptFailed, DaemonUp, DaemonDown)
+EventT = TypeVar("EventT", TunnelChanged, AttemptFailed, DriftFound, DaemonUp, DaemonDown)
 
 
 class WatchedDriver:
