@@ -13,7 +13,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from nacl.signing import SigningKey
 
-from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriftFound, Driver, DriverEvent, TunnelChanged
+from warren_agent.drivers.port import (
+    AttemptFailed,
+    DaemonDown,
+    DaemonUp,
+    DriftFound,
+    Driver,
+    DriverEvent,
+    TunnelChanged,
+)
 from warren_agent.drivers.strongswan.charon import Charon as Vici
 from warren_agent.drivers.strongswan.convergence import Termination
 from warren_agent.drivers.strongswan.driver import StrongswanDriver
