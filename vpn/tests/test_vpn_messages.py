@@ -59,6 +59,14 @@ def test_verbs_that_report_print_json(name: str, command: Any) -> None:
     assert hasattr(command, "commands") or ("--json" in options) == (name not in WITHOUT_JSON)
 
 
+@pytest.mark.parametrize(("name", "command"), all_verbs(), ids=lambda it: it if isinstance(it, str) else "")
+def test_examples_can_be_pasted_from_a_terminal_of_80_columns(name: str, command: Any) -> None:
+    lines = [line.strip() for line in (command.help or "").splitlines()]
+    assert [
+        line for line in lines if "warren vpn" in line and line.startswith(("warren", "pass")) and len(line) > 74
+    ] == []
+
+
 def test_a_host_without_server_and_client_is_one_line(tmp_path: Path) -> None:
     here = ("--config", str(tmp_path / "server.toml"), "--state", str(tmp_path / "state"))
     code, said = run("status", *here)

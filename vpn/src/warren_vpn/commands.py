@@ -28,7 +28,7 @@ Examples:
 
   warren vpn server init --identity vpn.example.org
 
-  warren vpn server init /srv/vpn --identity vpn.example.org --name 192.0.2.10
+  warren vpn server init /srv/vpn --identity vpn.example.org --name vpn6
 """
 RUN_HELP = """Run the VPN server in the foreground, until SIGTERM. Linux, with CAP_NET_ADMIN. SIGHUP reads the users again.
 

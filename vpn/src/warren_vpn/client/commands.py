@@ -25,7 +25,9 @@ Examples:
 
   warren vpn client --profile office.json
 
-  warren vpn client --profile office.json --password-file /run/secrets/vpn --kill-switch always --json
+  warren vpn client --profile office.json --kill-switch always
+
+  warren vpn client --profile office.json --password-file /run/vpn --json
 """
 DOWN_HELP = """Stop the client; end the kill switch too.
 

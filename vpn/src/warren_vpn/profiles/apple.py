@@ -44,7 +44,7 @@ def build(facts: ServerFacts, user: User, secrets: Secrets) -> BuiltProfile:
         login = _password_login(user)
     else:
         raise UnsuitableProfileError(
-            f"Apple's client needs a certificate (--certificate FILE --key FILE --with-key), or an NT hash (warren vpn user passwd"
+            f"Apple's client needs a certificate (--certificate FILE --with-key), or an NT hash (warren vpn user passwd"
             f" {user.name} --mschapv2); it has no EAP-GTC"
         )
     payloads.append(_payload("com.apple.vpn.managed", scope, "vpn", facts.name, _vpn(facts, login)))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from warren_vpn.owned_file import is_there
 from warren_vpn.users.commands import DEFAULT_FOLDER, UsersPath
 
 app = typer.Typer(no_args_is_help=True, help="Profiles of the VPN's clients: create, show.")
@@ -21,9 +22,9 @@ Examples:
 
   warren vpn profile create alice --for warren --qr
 
-  warren vpn profile create bob --for strongswan --server 192.0.2.10 --out bob
+  warren vpn profile create bob --for strongswan --server 192.0.2.10
 
-  warren vpn profile create carol --for apple --certificate carol.crt --key carol.key --with-key
+  warren vpn profile create al --for apple --certificate al.crt --with-key
 """
 SHOW_HELP = """Check and show a profile of Warren's client.
 
@@ -56,7 +57,12 @@ Domains = Annotated[list[str] | None, typer.Option("--search-domain", help="A se
 CertificateFile = Annotated[
     Path | None, typer.Option("--certificate", help="The user's certificate in PEM.", metavar="FILE")
 ]
-Key = Annotated[Path | None, typer.Option(help="The user's private key in PEM.", metavar="FILE")]
+Key = Annotated[
+    Path | None,
+    typer.Option(
+        help="The user's private key in PEM.", metavar="FILE", show_default="NAME.key next to the certificate"
+    ),
+]
 Authority = Annotated[
     Path | None,
     typer.Option("--ca-file", help="The CA of the server's certificate.", show_default="client_ca of server.toml"),
@@ -100,7 +106,7 @@ def create_command(
         search_domains=tuple(search_domain or ()),
         kill_switch=kill_switch,
         certificate=certificate,
-        key=key,
+        key=key if key is not None else _key_of(certificate),
         with_key=with_key,
         qr=qr,
         qr_file=qr_file,
@@ -112,6 +118,14 @@ def create_command(
     )
     for line in create(wanted):
         typer.echo(line, err=True)
+
+
+def _key_of(certificate: Path | None) -> Path | None:
+    """Where `warren vpn user certificate` writes it."""
+    if certificate is None:
+        return None
+    key = certificate.with_suffix(".key")
+    return key if is_there(key) else None
 
 
 @app.command("show", help=SHOW_HELP)

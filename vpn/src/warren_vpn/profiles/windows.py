@@ -117,7 +117,7 @@ def build(facts: ServerFacts, user: User, secrets: Secrets) -> BuiltProfile:
         data |= {"method": "certificate", "pkcs12": base64.b64encode(pfx).decode()}
     elif user.nt_hash is None:
         raise UnsuitableProfileError(
-            f"Windows's client needs a certificate (--certificate FILE --key FILE --with-key), or an NT hash (warren vpn user passwd"
+            f"Windows's client needs a certificate (--certificate FILE --with-key), or an NT hash (warren vpn user passwd"
             f" {user.name} --mschapv2); it has no EAP-GTC"
         )
     name = f"{facts.name}-{user.name}.ps1"

@@ -27,9 +27,9 @@ Examples:
 
   warren vpn user add alice
 
-  pass show vpn/bob | warren vpn user add bob --network 10.1.0.0/16 --rate 50
+  pass show vpn/bob | warren vpn user add bob --network 10.1.0.0/16
 
-  warren vpn user add carol --public-key "$(warren vpn key public carol.key)"
+  warren vpn user add al --public-key "$(warren vpn key public al.key)"
 """
 SET_HELP = """Change what a user may do. Options that are not given stay as they are.
 
@@ -262,7 +262,7 @@ def certificate_command(
     config = "" if folder == DEFAULT_FOLDER else f" --config {folder / 'server.toml'}"
     typer.echo(f"{made} and {key} written; valid for 825 days at most", err=True)
     typer.echo(
-        f"1. warren vpn profile create {name}{config} --for apple --certificate {made} --key {key} --with-key (or --for windows)",
+        f"1. warren vpn profile create {name}{config} --for apple --certificate {made} --with-key (or --for windows)",
         err=True,
     )
     if as_json:
