@@ -55,7 +55,7 @@ from warren_vpn.commands import app
 app()
 """
 """The client, whose data process is killed before or after the given one of these calls. The last two begin the count of their phase."""
-CONNECT, REKEY, MOVE = 40, 20, 10
+CONNECT, REKEY, MOVE = 34, 14, 10
 """How many steps each phase has."""
 
 
