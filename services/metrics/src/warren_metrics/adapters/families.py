@@ -6,9 +6,10 @@ Names follow the Prometheus conventions, as `promtool check metrics` checks them
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+from warren_contracts.explanation import Cause
 from warren_contracts.status import DriverState, ReasonCode, TunnelState
 from warren_metrics.adapters.series import Family, Value, Values
-from warren_metrics.domain.peers import PeerView, TunnelView, unix_time
+from warren_metrics.domain.peers import PeerView, TunnelView, measured, unix_time
 
 SampleT = TypeVar("SampleT")
 
@@ -57,13 +58,17 @@ TUNNEL: tuple[Family, ...] = (
     Family(
         "gauge", "warren_tunnel_reason",
         "1 for the reason why the tunnel is not up at this end; absent while it is up or the peer is offline.",
+        'reason="%s"',
     ),
     Family(
         "gauge", "warren_tunnel_cause",
         "1 for what is wrong with the tunnel by what both ends say, at the first of its ends; absent while nothing is.",
+        'cause="%s"',
     ),
     Family("gauge", "warren_tunnel_stale", "1 while the peer of this end is offline: its values are the last known ones."),
-    Family("gauge", "warren_tunnel_info", "1, with the other end and the policy of the tunnel."),
+    Family(
+        "gauge", "warren_tunnel_info", "1, with the other end and the policy of the tunnel.", 'remote_peer="%s",policy="%s"'
+    ),
     Family(
         "gauge", "warren_tunnel_state_changed_timestamp_seconds", "Unix time at which the state of this end last changed."
     ),
@@ -95,22 +100,26 @@ TUNNEL_ALIASES: tuple[Family, ...] = (
 )
 
 
-def tunnel_values(view: TunnelView, stale: bool, standby: bool, cause: str | None = None) -> Values:
-    """The values of TUNNEL of one end. It runs for every tunnel of the fleet within a scrape: a view is taken apart at once."""
-    (
-        _, _, _, state, reason, other, policy, _, _, since_s, evidence_s, established_s, rekeys, restarts, bytes_in, bytes_out,
-        packets_in, packets_out, _, _,
-    ) = view  # fmt: skip
+_PLAINLY_UP: Values = (1, 0, 0, None, None, 0)  # the first families: up, degraded, standby, reason, cause, stale
+
+
+def tunnel_values(view: TunnelView, stale: bool, standby: bool, cause: Cause | None = None) -> Values:
+    """The values of TUNNEL of one end."""
     return (
-        None if stale else int(state is TunnelState.UP),
-        None if stale else int(state is TunnelState.DEGRADED),
+        None if stale else int(view.state is TunnelState.UP),
+        None if stale else int(view.state is TunnelState.DEGRADED),
         None if stale else int(standby),
-        None if stale or reason is ReasonCode.NONE else f'reason="{reason.value}"',
-        cause,
+        None if stale or view.reason is ReasonCode.NONE else view.reason.value,
+        None if cause is None else cause.value,
         int(stale),
-        f'remote_peer="{other or ""}",policy="{policy or ""}"',
-        since_s, evidence_s, established_s, rekeys, restarts, bytes_in, bytes_out, packets_in, packets_out,
-    )  # fmt: skip
+        (view.peer or "", view.policy or ""),
+        *measured(view),
+    )
+
+
+def values_of_plainly_up(view: TunnelView) -> Values:
+    """The same of an end that is up without a reason, of a tunnel without a cause: nearly all ends, so it is made of few parts."""
+    return (*_PLAINLY_UP, (view.peer or "", view.policy or ""), *measured(view))
 
 
 def alias_values(view: TunnelView, stale: bool) -> Values:

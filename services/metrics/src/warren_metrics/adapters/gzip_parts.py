@@ -62,10 +62,15 @@ def _multiply(left: int, right: int) -> int:
 
 def _power(exponent: int) -> int:
     """x^exponent modulo the CRC's polynomial."""
-    result, square = _ONE, _ONE >> 1
+    result, bit = _ONE, 0
     while exponent:
+        if bit == len(_SQUARES):
+            _SQUARES.append(_multiply(_SQUARES[-1], _SQUARES[-1]))
         if exponent & 1:
-            result = _multiply(result, square)
-        square = _multiply(square, square)
+            result = _multiply(result, _SQUARES[bit])
         exponent >>= 1
+        bit += 1
     return result
+
+
+_SQUARES = [_ONE >> 1]  # x^1, x^2, x^4 and so on, as far as they were needed

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -28,17 +28,16 @@ from warren_metrics.domain.views import is_stale, stands_by
 
 SLICE = 1_000  # tunnels that are handed over at once: half a millisecond of the event loop
 
-Ends = tuple[tuple[str, TunnelView], ...]
+Ends = Mapping[str, TunnelView]  # of a tunnel, by the peer that reports it; none: the tunnel is gone
+_GONE: dict[str, TunnelView] = {}
 
 
-class Handover(NamedTuple):
-    """What the renderer gets of the event loop: immutable views only."""
+class Moment(NamedTuple):
+    """What the renderer has to know of the whole fleet: immutable views only."""
 
     now: datetime
-    peers: tuple[tuple[str, PeerView], ...]
+    peers: Mapping[str, PeerView]
     stale: frozenset[str]
-    everything: bool  # the tunnels are all that there are
-    tunnels: tuple[tuple[str, Ends], ...]  # those that changed; without ends: it is gone
 
 
 class FleetCounts(Collector):
@@ -76,38 +75,41 @@ class FleetScraper:
         """The content type by the Accept header, and the exposition."""
         encode, content_type = choose_encoder(accept)
         async with self._one_at_a_time:
-            handover = await self._handover()
+            moment = self._moment()
             self._counts.values = {
-                "warren_peers_known": len(handover.peers),
-                "warren_peers_online": len(handover.peers) - len(handover.stale),
+                "warren_peers_known": len(moment.peers),
+                "warren_peers_online": len(moment.peers) - len(moment.stale),
                 "warren_policy_revision": self._revision(),
             }
             openmetrics = content_type.startswith("application/openmetrics-text")
-            parts = await asyncio.to_thread(self._renderer.render, handover, openmetrics)
+            await self._hand_over(moment)
+            parts = await asyncio.to_thread(self._renderer.render, openmetrics)
             own = await asyncio.to_thread(encode, self._registry)
         return content_type, [*parts, compress(own)]  # last: it ends with the `# EOF` of OpenMetrics
 
-    async def _handover(self) -> Handover:
+    def _moment(self) -> Moment:
         now, fleet = self._now(), self._fleet
-        peers = tuple(fleet.peers.items())
-        stale = frozenset(peer for peer in fleet.peers if is_stale(fleet, peer, now))
+        return Moment(now, dict(fleet.peers), frozenset(peer for peer in fleet.peers if is_stale(fleet, peer, now)))
+
+    async def _hand_over(self, moment: Moment) -> None:
+        """Give the tunnels that changed to the renderer, a slice at a time: it works on one that the processor has just read."""
+        fleet, renderer = self._fleet, self._renderer
         changed = fleet.changed.take()
         if changed is None:
-            names = list(fleet.tunnels)
+            names: Iterable[str] = list(fleet.tunnels)
         else:
-            for peer in stale ^ self._renderer.stale:
-                changed.update(fleet.names_of(peer))
-            names = list(changed)
-        found: list[tuple[str, Ends]] = []
+            for peer in moment.stale ^ renderer.stale:
+                changed.update(dict.fromkeys(fleet.names_of(peer)))
+            names = changed
         try:
+            await asyncio.to_thread(renderer.begin, moment, changed is None)
             waiting = iter(names)
             while part := list(islice(waiting, SLICE)):
-                found += [(name, tuple(fleet.tunnels.get(name, {}).items())) for name in part]
-                await asyncio.sleep(0)
+                found = [(name, fleet.tunnels.get(name, _GONE).copy()) for name in part]
+                await asyncio.to_thread(renderer.replace, found)
         except BaseException:
             fleet.changed.invalidate()
             raise
-        return Handover(now, peers, stale, changed is None, tuple(found))
 
 
 class Renderer:
@@ -123,14 +125,20 @@ class Renderer:
         self._peer_aliases = SeriesTable([it.family for it in families.PEER_ALIASES], families.peer_labels)
         self._forget_tunnels()
 
-    def render(self, handover: Handover, openmetrics: bool) -> list[Part]:
-        """The exposition after a handover."""
-        self.stale, self._views, self._now = handover.stale, dict(handover.peers), handover.now
-        if handover.everything:
+    def begin(self, moment: Moment, everything: bool) -> None:
+        """Take over the peers; with `everything`, all tunnels follow."""
+        self.stale, self._views, self._now = moment.stale, moment.peers, moment.now
+        if everything:
             self._forget_tunnels()
-        for name, ends in handover.tunnels:
+        self._replace_peers()
+
+    def replace(self, tunnels: Iterable[tuple[str, Ends]]) -> None:
+        """Take over tunnels that changed."""
+        for name, ends in tunnels:
             self._replace(name, ends)
-        self._replace_peers(handover)
+
+    def render(self, openmetrics: bool) -> list[Part]:
+        """The exposition of what was taken over."""
         tables = [self._tunnels, self._peers, self._drivers]
         if self._aliases:
             tables += [self._tunnel_aliases, self._peer_aliases]
@@ -142,44 +150,38 @@ class Renderer:
         self._tunnel_aliases = SeriesTable(families.TUNNEL_ALIASES, families.alias_labels)
 
     def _replace(self, name: str, ends: Ends) -> None:
-        if not ends:
+        peers = tuple(ends)
+        if not ends or is_plainly_up(ends, self._views, self.stale):
             self._causes.pop(name, None)
-            self._tunnels.replace(name, (), ())
-            self._tunnel_aliases.replace(name, (), ())
-            return
-        stale, values_of = self.stale, families.tunnel_values
-        peers, views = cast("tuple[tuple[str, ...], tuple[TunnelView, ...]]", tuple(zip(*ends, strict=True)))
-        by_peer = dict(ends)
-        if is_plainly_up(by_peer, self._views, stale):
-            self._causes.pop(name, None)
-            values = [values_of(view, False, False) for view in views]
+            self._tunnels.replace(name, peers, list(map(families.values_of_plainly_up, ends.values())))
         else:
-            first, label = min(peers), self._cause(name, by_peer)
+            first, found = min(peers), self._cause(name, ends)
             values = [
-                values_of(view, peer in stale, stands_by(by_peer, peer), label if peer == first else None)
-                for peer, view in ends
+                families.tunnel_values(
+                    view, peer in self.stale, stands_by(ends, peer), found if peer == first else None
+                )
+                for peer, view in ends.items()
             ]
-        self._tunnels.replace(name, peers, values)
+            self._tunnels.replace(name, peers, values)
         if self._aliases:
             self._tunnel_aliases.replace(
-                name, peers, [families.alias_values(view, peer in stale) for peer, view in ends]
+                name, peers, [families.alias_values(view, peer in self.stale) for peer, view in ends.items()]
             )
 
-    def _cause(self, name: str, ends: Mapping[str, TunnelView]) -> str | None:
-        """The label of what is wrong with a tunnel; it is found again only when the facts have changed."""
+    def _cause(self, name: str, ends: Ends) -> Cause | None:
+        """What is wrong with a tunnel; it is found again only when the facts have changed."""
         seen = facts(ends, self._views, self.stale)
         known = self._causes.get(name)
         if known is None or known[0] != seen:
             known = self._causes[name] = seen, cause(name, ends, self._views, self.stale, self._now)
-        return None if known[1] is Cause.NONE else f'cause="{known[1].value}"'
+        return None if known[1] is Cause.NONE else known[1]
 
-    def _replace_peers(self, handover: Handover) -> None:
-        known = {peer for peer, _ in handover.peers}
-        for gone in [peer for peer in self._peers.groups if peer not in known]:
+    def _replace_peers(self) -> None:
+        for gone in [peer for peer in self._peers.groups if peer not in self._views]:
             for table in (self._peers, self._drivers, self._peer_aliases):
                 table.replace(gone, (), [])
-        for peer, view in handover.peers:
-            online = peer not in handover.stale
+        for peer, view in self._views.items():
+            online = peer not in self.stale
             self._peers.replace(peer, ("",), [families.peer_values(families.PEER, view, online)])
             drivers = families.driver_states(view, online)
             self._drivers.replace(peer, tuple(drivers), list(drivers.values()))

@@ -3,11 +3,12 @@
 The text formats want all lines of one metric next to each other, so a block holds the lines of one metric for up to BLOCK_SIZE
 rows (a row: one end of one tunnel, or one peer). A row keeps its place as long as its labels stay the same; the states of a quiet
 fleet cost nothing at a scrape, and its counters cost their own lines only.
+
+What is done for each row in Python is most of a scrape. So a replaced row is only put in its place: which metrics of a block have
+changed is found for the whole block, by comparing its columns with those that were rendered.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import compress as compress_by
-from operator import ne
 from typing import Literal, NamedTuple
 
 from warren_metrics.adapters.gzip_parts import Part, compress
@@ -15,19 +16,33 @@ from warren_metrics.adapters.gzip_parts import Part, compress
 BLOCK_SIZE = 1_024  # rows: some 90 kB of text, 6 kB compressed
 
 Kind = Literal["gauge", "counter", "untyped"]
-# A number, or None for no line; of some families text: further labels of a line whose value is 1.
-Value = float | str | None
+# A number, or None for no line; of a family with further labels their texts.
+Value = float | str | tuple[str, ...] | None
 
 
 class Family(NamedTuple):
-    """One metric. The name of a counter ends with `_total`."""
+    """One metric. The name of a counter ends with `_total`.
+
+    With `labels`, each line has these further ones, by the `%` operator with the row's value, and its number is 1.
+    """
 
     kind: Kind
     name: str
     text: str
+    labels: str = ""
 
 
-Values = tuple[Value, ...]  # of a row: one for each family of its table
+Values = tuple[Value, ...]  # of a row: one for each family of its table; with further labels, or of a block: a column
+
+
+class _Place(NamedTuple):
+    """Where a group is: the names of its rows, in order, and their slots."""
+
+    rows: tuple[str, ...]
+    slots: tuple[int, ...]
+
+
+_NOWHERE = _Place((), ())
 
 
 class SeriesTable:
@@ -39,14 +54,14 @@ class SeriesTable:
     def __init__(self, families: Sequence[Family], labels: Callable[[str, str], str]) -> None:
         self._families = tuple(families)
         self._labels_of = labels
-        self._rows: dict[str, tuple[str, ...]] = {}  # the names of the rows of each group, in order
-        self._slots: dict[str, tuple[int, ...]] = {}  # and their places
+        self._places: dict[str, _Place] = {}  # by group
         self._free: list[int] = []
         self._labels: list[str] = []  # by slot; empty: free
         self._values: list[Values] = []  # by slot
         self._nothing: Values = (None,) * len(self._families)
-        self._numbers = range(len(self._families))
-        self._changed: list[set[int]] = []  # families, of each block
+        self._touched: set[int] = set()  # blocks with rows that were replaced
+        # Of each block, as they were rendered; None: its labels have changed since
+        self._columns: list[list[Values] | None] = []
         self._parts: dict[tuple[int, int], Part] = {}  # by family and block
         self._heads = [
             {openmetrics: compress(_head(family, openmetrics)) for openmetrics in (False, True)}
@@ -56,71 +71,79 @@ class SeriesTable:
     @property
     def groups(self) -> Iterable[str]:
         """The names of the groups."""
-        return self._slots.keys()
+        return self._places.keys()
 
     def replace(self, group: str, rows: tuple[str, ...], values: Sequence[Values]) -> None:
         """Set the rows of a group, by their names; none removes it. It runs for every tunnel of the fleet within a scrape."""
-        if self._rows.get(group, ()) != rows:
-            self._rename(group, rows)
-        held, changed, numbers = self._values, self._changed, self._numbers
-        for slot, of_row in zip(self._slots.get(group, ()), values, strict=True):
-            before = held[slot]
-            if before != of_row:
-                held[slot] = of_row
-                changed[slot // BLOCK_SIZE].update(compress_by(numbers, map(ne, before, of_row)))
+        place = self._places.get(group, _NOWHERE)
+        if place.rows != rows:
+            place = self._rename(group, place, rows)
+        held, touched = self._values, self._touched
+        for slot, of_row in zip(place.slots, values, strict=True):
+            held[slot] = of_row
+            touched.add(slot // BLOCK_SIZE)
 
-    def _rename(self, group: str, rows: tuple[str, ...]) -> None:
-        for slot in self._slots.pop(group, ()):
+    def _rename(self, group: str, before: _Place, rows: tuple[str, ...]) -> _Place:
+        for slot in before.slots:
             self._empty(slot)
-        self._rows.pop(group, None)
-        if rows:
-            self._rows[group] = rows
-            self._slots[group] = tuple(self._place(self._labels_of(group, row)) for row in rows)
+        self._places.pop(group, None)
+        if not rows:
+            return _NOWHERE
+        place = _Place(rows, tuple(self._take(self._labels_of(group, row)) for row in rows))
+        self._places[group] = place
+        return place
 
     def parts(self, openmetrics: bool) -> Iterator[Part]:
         """The exposition of all families in order."""
-        for block, changed in enumerate(self._changed):
-            for number in changed:
-                self._parts[number, block] = self._rendered(number, block)
-            changed.clear()
+        for block in self._touched:
+            self._render(block)
+        self._touched.clear()
         for number, heads in enumerate(self._heads):
             yield heads[openmetrics]
-            for block in range(len(self._changed)):
-                part = self._parts.get((number, block))
-                if part is not None and part.size:
+            for block in range(len(self._columns)):
+                part = self._parts[number, block]
+                if part.size:
                     yield part
 
-    def _place(self, labels: str) -> int:
+    def _take(self, labels: str) -> int:
+        """A slot for a row with these labels."""
         if self._free:
             slot = self._free.pop()
             self._labels[slot] = labels
-            return slot
-        slot = len(self._labels)
-        self._labels.append(labels)
-        self._values.append(self._nothing)
-        if slot % BLOCK_SIZE == 0:
-            self._changed.append(set())
+        else:
+            slot = len(self._labels)
+            self._labels.append(labels)
+            self._values.append(self._nothing)
+            if slot % BLOCK_SIZE == 0:
+                self._columns.append(None)
+        self._columns[slot // BLOCK_SIZE] = None
         return slot
 
     def _empty(self, slot: int) -> None:
-        before, self._values[slot] = self._values[slot], self._nothing
-        self._changed[slot // BLOCK_SIZE].update(compress_by(self._numbers, map(ne, before, self._nothing)))
+        self._values[slot] = self._nothing
         self._labels[slot] = ""
         self._free.append(slot)
+        self._touched.add(slot // BLOCK_SIZE)
 
-    def _rendered(self, number: int, block: int) -> Part:
-        name, first = self._families[number].name, block * BLOCK_SIZE
-        labels = self._labels[first : first + BLOCK_SIZE]
-        column = [row[number] for row in self._values[first : first + BLOCK_SIZE]]
-        kinds = set(map(type, column))
-        if str in kinds:
-            found = zip(labels, column, strict=True)
-            lines = [f"{label[:-2]},{value}}} 1\n" for label, value in found if value is not None]
-        elif type(None) in kinds:
-            lines = [f"{label}{value}\n" for label, value in zip(labels, column, strict=True) if value is not None]
-        else:
-            lines = [f"{label}{value}\n" for label, value in zip(labels, column, strict=True)]
-        return compress((name + name.join(lines)).encode() if lines else b"")
+    def _render(self, block: int) -> None:
+        """Render the metrics of a block that have changed."""
+        rows = slice(block * BLOCK_SIZE, (block + 1) * BLOCK_SIZE)
+        columns, before = list(zip(*self._values[rows], strict=True)), self._columns[block]
+        labels = self._labels[rows]
+        for number, column in enumerate(columns):
+            if before is None or column != before[number]:
+                self._parts[number, block] = compress(_lines(self._families[number], labels, column))
+        self._columns[block] = columns
+
+
+def _lines(family: Family, labels: Sequence[str], column: Values) -> bytes:
+    """The lines of a metric; there is none where the value is None."""
+    pairs = zip(labels, column, strict=True)
+    if family.labels:
+        lines = [f"{label[:-2]},{family.labels % value}}} 1\n" for label, value in pairs if value is not None]
+    else:
+        lines = [f"{label}{value}\n" for label, value in pairs if value is not None]
+    return (family.name + family.name.join(lines)).encode() if lines else b""
 
 
 def _head(family: Family, openmetrics: bool) -> bytes:

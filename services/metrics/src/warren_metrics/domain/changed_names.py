@@ -4,21 +4,24 @@ MAX_NAMES = 300_000  # three times the largest fleet; a reader that never comes 
 
 
 class ChangedNames:
-    """Names in no order. Before the first reading, and after more than MAX_NAMES of them, everything counts as changed."""
+    """Names in the order in which they changed first: as they lie in memory, so that a reader does not jump about in it.
+
+    Before the first reading, and after more than MAX_NAMES of them, everything counts as changed.
+    """
 
     def __init__(self) -> None:
-        self._names: set[str] | None = None
+        self._names: dict[str, None] | None = None
 
     def add(self, name: str) -> None:
         """One name changed."""
         if self._names is not None:
-            self._names.add(name)
+            self._names[name] = None
             if len(self._names) > MAX_NAMES:
                 self._names = None
 
-    def take(self) -> set[str] | None:
+    def take(self) -> dict[str, None] | None:
         """The names since the last call; None: everything."""
-        names, self._names = self._names, set()
+        names, self._names = self._names, {}
         return names
 
     def invalidate(self) -> None:

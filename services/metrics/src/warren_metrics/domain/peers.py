@@ -1,6 +1,7 @@
 """The state of one peer and of its tunnels: immutable values, replaced by each newer message."""
 
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import NamedTuple, Self
 
 from warren_contracts.base import Document, assembled
@@ -85,6 +86,10 @@ class TunnelView(NamedTuple):
         status, _, at = text.removeprefix(_STATUS).removesuffix(_END).rpartition(_REPORTED_AT)
         encoded = status.encode()
         return cls.of(TunnelStatus.model_validate_json(encoded), datetime.fromisoformat(at), encoded)
+
+
+# The times and counters of a view, from `since_s` to `packets_out`, as one tuple.
+measured = itemgetter(slice(TunnelView._fields.index("since_s"), TunnelView._fields.index("packets_out") + 1))
 
 
 class PeerView(Document):
