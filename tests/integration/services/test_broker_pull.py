@@ -1,6 +1,8 @@
 """Pull subscribers of a service's broker while the server is unavailable."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -22,7 +24,22 @@ async def pull_without_result(subscriber: Any) -> None:
         await subscriber.subscription.fetch(batch=10, timeout=0.1)
 
 
-def taking_broker(bus: RealServer, taken: list[int]) -> Broker:
+@asynccontextmanager
+async def telemetry_of(bus: RealServer) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """A gateway that publishes a message at each call, and returns its sequence in the stream."""
+    async with GrantingCallout(bus) as callout:
+        settings, nkey = bus.new_agent("gw1")
+        callout.enrol(nkey, "gw1", ())
+        async with Connection(settings, name="gw1", inbox_prefix=inbox("gw1")) as agent:
+            js = (await agent.wait_connected()).jetstream()
+
+            async def publish() -> int:
+                return int((await js.publish(telemetry("gw1", "report"), b"{}")).seq)
+
+            yield publish
+
+
+def taking_broker(bus: RealServer, taken: list[int], wait_s: float = 0.1) -> Broker:
     """The metrics service's way of pulling; `taken` gets the stream's sequence of each message."""
     broker = build_broker(bus.settings("metrics"), "metrics")
 
@@ -31,7 +48,7 @@ def taking_broker(bus: RealServer, taken: list[int]) -> Broker:
 
     @broker.subscriber(
         "warren.v1.telemetry.>", stream=JStream(TELEMETRY_STREAM, declare=False), durable="metrics", decoder=as_it_is,
-        pull_sub=PullSub(batch_size=10, timeout=0.1, batch=True),
+        pull_sub=PullSub(batch_size=10, timeout=wait_s, batch=True),
     )  # fmt: skip
     async def take(message: NatsMessage) -> None:
         raw: Any = message.raw_message
@@ -62,7 +79,7 @@ async def test_a_pull_subscriber_leaves_nothing_in_the_buffer_while_the_server_i
         await broker.stop()
 
 
-async def test_a_pull_takes_what_waits_at_once_and_the_rest_when_it_comes(bus: RealServer, connect: Any) -> None:
+async def test_a_pull_takes_what_waits_and_waits_for_nothing_more(bus: RealServer, connect: Any) -> None:
     link = await connect("metrics")
     js = link.client.jetstream()
     await streams.wait_for(js, TELEMETRY_STREAM)
@@ -71,18 +88,31 @@ async def test_a_pull_takes_what_waits_at_once_and_the_rest_when_it_comes(bus: R
     )
     with pytest.raises(NatsTimeout):
         await fetch(pull, 10, 0.1)
-    async with GrantingCallout(bus) as callout:
-        settings, nkey = bus.new_agent("gw1")
-        callout.enrol(nkey, "gw1", ())
-        async with Connection(settings, name="gw1", inbox_prefix=inbox("gw1")) as agent:
-            client = await agent.wait_connected()
-            for _ in range(5):
-                await client.jetstream().publish(telemetry("gw1", "report"), b"{}")
-            assert len(await fetch(pull, 3, 5.0)) == 3
-            waiting = asyncio.create_task(fetch(pull, 3, 60.0))
-            await client.jetstream().publish(telemetry("gw1", "report"), b"{}")
-            assert len(await waiting) == 3
+    async with telemetry_of(bus) as publish:
+        for _ in range(5):
+            await publish()
+        assert len(await fetch(pull, 3, 60.0)) == 3
+        assert len(await fetch(pull, 3, 60.0)) == 2
+        waiting = asyncio.create_task(fetch(pull, 3, 60.0))
+        await publish()
+        assert len(await waiting) == 1
     assert pull.pending_msgs == pull.pending_bytes == 0
+
+
+async def test_a_batch_is_processed_though_it_is_not_full(bus: RealServer, connect: Any) -> None:
+    """FastStream asks for the rest of it for the time of a whole pull: here an hour."""
+    link = await connect("metrics")
+    await streams.wait_for(link.client.jetstream(), TELEMETRY_STREAM)
+    taken: list[int] = []
+    broker = taking_broker(bus, taken, wait_s=3_600.0)
+    await broker.start()
+    try:
+        async with telemetry_of(bus) as publish:
+            for _ in range(3):
+                sequence = await publish()
+                await eventually(lambda: taken[-1:] == [sequence], 5, "the message is taken")  # noqa: B023 - awaited in this round
+    finally:
+        await broker.stop()
 
 
 async def test_a_pull_that_runs_out_of_time_loses_nothing_of_its_batch(bus: RealServer, connect: Any) -> None:
@@ -110,13 +140,9 @@ async def test_a_pull_that_runs_out_of_time_loses_nothing_of_its_batch(bus: Real
             return found
 
         pull.subscription.fetch = broker._guard_pull(first_some_then_late)
-        async with GrantingCallout(bus) as callout:
-            settings, nkey = bus.new_agent("gw1")
-            callout.enrol(nkey, "gw1", ())
-            async with Connection(settings, name="gw1", inbox_prefix=inbox("gw1")) as agent:
-                client = await agent.wait_connected()
-                ack = await client.jetstream().publish(telemetry("gw1", "report"), b"{}")
-        await eventually(lambda: taken == [ack.seq], 5, "the message that came before the late pull")
+        async with telemetry_of(bus) as publish:
+            sequence = await publish()
+        await eventually(lambda: taken == [sequence], 5, "the message that came before the late pull")
         assert out_of_time == 1
     finally:
         await broker.stop()

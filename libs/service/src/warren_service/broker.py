@@ -13,14 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import structlog
 from fast_depends.exceptions import ValidationError as ArgumentError
 from fast_depends.pydantic import PydanticSerializer
 from faststream import AckPolicy, BaseMiddleware, FastStream
-from faststream.nats import NatsBroker, NatsResponse
+from faststream.nats import NatsBroker, NatsResponse, PullSub
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
@@ -43,7 +42,7 @@ from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, Unavailab
 from warren_service.call_gate import CallGate, is_call
 from warren_service.callers import require_operator
 from warren_service.otel import build_tracer, span
-from warren_service.pull import fetch
+from warren_service.pull import PacedPull
 from warren_service.service_callers import ServiceCallers
 
 log = structlog.get_logger("warren_bus")
@@ -118,7 +117,9 @@ class Broker(NatsBroker):
         for subscriber in self.subscribers:
             pull = getattr(subscriber, "subscription", None)
             if isinstance(pull, JetStreamContext.PullSubscription):
-                pull.fetch = self._guard_pull(partial(fetch, pull))  # type: ignore[method-assign]  # there is no hook
+                settings: PullSub = subscriber.pull_sub  # type: ignore[attr-defined]  # it has a pull subscription
+                paced = PacedPull(pull, settings.batch_size)
+                pull.fetch = self._guard_pull(paced.fetch)  # type: ignore[method-assign]  # there is no hook
 
     def _guard_pull(self, fetch: Fetch) -> Fetch:
         """A pull whose failures are always the error that FastStream expects of an empty one.

@@ -33,7 +33,7 @@ HEARTBEATS = "metrics-presence"
 BATCH = 100  # of 128 kB: 13 MB; a second of reports of 1,000 agents
 HEARTBEAT_BATCH = 500  # of 8 kB: 4 MB
 AT_ONCE = 2_000  # tunnels that a listing looks at before telemetry goes on: 10 ms
-PULL_WAIT = 0.1  # s until a batch that is not full is processed: the largest delay of a state change
+PULL_WAIT = 1.0  # s of one request to the server while nothing arrives; what arrives is processed at once
 ACK_WAIT = 30  # s; a batch waits for its events to be stored
 MAX_DELIVER = 5  # then it is a dead letter
 
