@@ -7,6 +7,7 @@ const state = (seconds: number, peer: string, now: string, previous: string | nu
   ({ kind: 'state', at: at(seconds), peer, state: now, previous, reason: 'none', detail: '', policy: 'branches', removed: false, ...more }) as HistoryEntry
 const applied = (seconds: number, peer: string, revision: number) =>
   ({ kind: 'applied', at: at(seconds), peer, epoch: 1, revision, ok: true, duration_ms: 1, error: '' }) as HistoryEntry
+const failed = (seconds: number, peer: string, revision: number) => ({ ...applied(seconds, peer, revision), ok: false, error: 'refused' }) as HistoryEntry
 const presence = (seconds: number, peer: string, word: string) => ({ kind: 'presence', at: at(seconds), peer, presence: word, reason: '' }) as HistoryEntry
 
 test('the first end that reports a break counts, with what changed before it', () => {
@@ -34,7 +35,7 @@ test('a removed tunnel, a standby and silence are no break', () => {
   expect(lastBreak([])).toBeNull()
 })
 
-test('a revision that both ends applied, and one of them again, is one change', () => {
-  const found = lastBreak([state(10, 'hub', 'down', 'up'), applied(6, 'hub', 7), applied(5, 'spoke', 7), applied(4, 'hub', 7), applied(3, 'hub', 6)])
-  expect(found?.changes.map((it) => [it.peers, it.entry.at])).toEqual([[['hub', 'spoke'], at(6)], [['hub'], at(3)]])
+test('a revision that both ends applied, and one of them again after a failure, is one change', () => {
+  const found = lastBreak([state(10, 'hub', 'down', 'up'), applied(6, 'hub', 7), applied(5, 'spoke', 7), failed(4.5, 'hub', 7), applied(4, 'hub', 7), applied(3, 'hub', 6)])
+  expect(found?.changes.map((it) => [it.peers, it.entry.at])).toEqual([[['hub', 'spoke'], at(6)], [['hub'], at(4.5)], [['hub'], at(3)]])
 })

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from warren_contracts.peers import PresenceState
 from warren_contracts.problems import InvalidInputError, NotFoundError
 from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Report, TunnelChange
-from warren_contracts.tunnel_history import FleetAtQuery, StateEntry, TunnelHistoryQuery
+from warren_contracts.tunnel_history import AppliedEntry, FleetAtQuery, StateEntry, TunnelHistoryQuery
 from warren_metrics.adapters.postgres import make_store
 from warren_metrics.counters import IngestCounters
 from warren_metrics.domain.fleet import FleetTelemetry
@@ -65,8 +66,10 @@ def presence(peer: str, state: str, at: datetime) -> PresenceChanged:
     return PresenceChanged(peer=peer, state=PresenceState(state), reason="", at=at)
 
 
-def applied(peer: str, revision: int, at: datetime, *, ok: bool = True) -> PolicyApplied:
-    return PolicyApplied(peer=peer, epoch=1, revision=revision, ok=ok, duration_ms=5.0, at=at)
+def applied(peer: str, revision: int, ok: bool, at: datetime) -> PolicyApplied:
+    return PolicyApplied(
+        peer=peer, epoch=1, revision=revision, ok=ok, duration_ms=5.0, error="" if ok else "refused", at=at
+    )
 
 
 class Stream:
@@ -103,6 +106,10 @@ class World:
         for event in events:
             self.stream.add(event)
         await self.writer().step()
+
+    async def revisions(self, name: str) -> list[tuple[int, bool, datetime]]:
+        found = await self.queries.tunnel(TunnelHistoryQuery(name=name))
+        return [(it.revision, it.ok, it.at) for it in found.entries if isinstance(it, AppliedEntry)]
 
     async def entries(self, name: str = "gw1+hub", **query: Any) -> list[tuple[str, str, Any]]:
         found = await self.queries.tunnel(TunnelHistoryQuery(name=name, **query))
@@ -189,10 +196,47 @@ def _dated(said: TunnelStatus, clock: timedelta) -> TunnelStatus:
     return said.model_copy(update={"since": said.since + clock if said.since is not None else None})
 
 
+OUTCOMES = ((6, True), (7, False), (7, False), (7, True), (7, True), (7, False), (7, True))
+SHOWN = (0, 1, 3, 5, 6)
+
+
+async def test_a_revision_is_shown_once_until_its_peer_reports_another_outcome(
+    world: World, postgres: PostgresServer
+) -> None:
+    """Whatever the order in which the reports arrive, and whether the repeats were removed already."""
+    at = [START - timedelta(hours=5, minutes=-n) for n in range(len(OUTCOMES))]
+    orders = list(permutations(range(len(OUTCOMES))))[::167]
+    events = [applied(f"gw{n}", *OUTCOMES[it], at[it]) for n, order in enumerate(orders) for it in order]
+    await world.write(*events, *(changed(f"gw{n}", UP, START, f"gw{n}+hub") for n in range(len(orders))))
+    wanted = [(*OUTCOMES[it], at[it]) for it in reversed(SHOWN)]
+    count = "SELECT count(*) FROM metrics.applied_revision"
+    assert int(postgres.sql(count)) == len(orders) * len(OUTCOMES)
+    assert [await world.revisions(f"gw{n}+hub") for n in range(len(orders))] == [wanted] * len(orders)
+    await world.writer().step()
+    assert int(postgres.sql(count)) == len(orders) * len(SHOWN)
+    assert [await world.revisions(f"gw{n}+hub") for n in range(len(orders))] == [wanted] * len(orders)
+
+
+async def test_pages_of_revisions_have_no_repeats(world: World) -> None:
+    at = [START - timedelta(minutes=60 - n) for n in range(9)]
+    await world.write(*(applied("gw1", 1 + n // 3, True, when) for n, when in enumerate(at)), changed("gw1", UP, at[0]))
+    first = await world.queries.tunnel(TunnelHistoryQuery(name="gw1+hub", limit=2))
+    assert [it.at for it in first.entries] == [at[6], at[3]]
+    rest = await world.queries.tunnel(TunnelHistoryQuery(name="gw1+hub", limit=2, before=first.next_before))
+    assert (sorted(it.at for it in rest.entries), rest.next_before) == ([at[0], at[0]], None)
+
+
+async def test_a_revision_is_not_shown_again_after_its_day_was_removed(world: World) -> None:
+    await world.write(applied("gw1", 7, True, START))
+    world.now = START + RETENTION + 2 * DAY
+    await world.write(applied("gw1", 7, True, world.now - HOUR), changed("gw1", UP, world.now - HOUR))
+    assert [kind for kind, _, _ in await world.entries()] == ["state"]
+
+
 async def test_a_tunnel_has_its_transitions_presence_and_revisions_the_newest_first(world: World) -> None:
     at = [START - timedelta(minutes=60 - n) for n in range(8)]
     await world.write(
-        applied("gw1", 6, at[0]), changed("gw1", UP, at[1]), changed("hub", UP, at[2]), applied("hub", 7, at[3]),
+        applied("gw1", 6, True, at[0]), changed("gw1", UP, at[1]), changed("hub", UP, at[2]), applied("hub", 7, True, at[3]),
         changed("hub", DOWN, at[4], reason=ReasonCode.PEER_AUTH_FAILED), presence("hub", "offline", at[5]),
         presence("other", "offline", at[5]), changed("gw1", UP, at[6], previous=UP, previous_reason=ReasonCode.NONE),
     )  # fmt: skip
@@ -233,7 +277,7 @@ async def test_days_that_are_too_old_are_removed_and_the_state_at_their_end_is_k
     await world.write(
         changed("gw1", UP, world.now), changed("hub", UP, world.now), presence("gw1", "online", world.now)
     )
-    await world.write(changed("gw1", UP, world.now, "gone"), applied("gw1", 3, world.now))
+    await world.write(changed("gw1", UP, world.now, "gone"), applied("gw1", 3, True, world.now))
     await world.write(changed("gw1", DOWN, world.now + HOUR, "gone", removed=True))
     world.now = START
     await world.write(changed("hub", DOWN, START - DAY))

@@ -27,6 +27,7 @@ from warren_contracts.problems import NotFoundError, UnavailableError
 from warren_contracts.status import FleetTunnel, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
 from warren_contracts.tunnel_history import (
+    AppliedEntry,
     FleetAtQuery,
     FleetObserved,
     StateEntry,
@@ -178,6 +179,30 @@ async def test_both_ends_of_a_tunnel_are_seen_and_counted(world: World) -> None:
     removed = [("hub-1", "down", True), ("gw1", "down", True)]
     assert await until(entries) == [*removed, ("hub-1", "up", False), ("gw1", "up", False)]
     assert (await world.call("fleet_at", FleetAtQuery(at=now()), FleetObserved)).tunnels == ()
+
+
+async def test_a_revision_that_is_reported_again_is_one_entry_of_the_history(world: World) -> None:
+    """After a change of the directory an agent applies the same revision again: an event each time."""
+
+    def applied(revision: int, ok: bool = True) -> Applied:
+        return Applied(at=now(), epoch=1, revision=revision, ok=ok, duration_ms=5, delivered_at=now())
+
+    await world.say("gw1", "tunnel", TunnelChange(at=now(), previous=None, status=up("gw1+hub-1", peer="hub-1")))
+    for body in (applied(3), applied(3), applied(4, ok=False), applied(4), applied(4)):
+        await world.say("gw1", "applied", body)
+    await world.say("hub-1", "applied", applied(4))
+
+    async def entries() -> list[tuple[str, int, bool]] | None:
+        try:
+            found: TunnelHistory = await world.call(
+                "tunnel_history", TunnelHistoryQuery(name="gw1+hub-1"), TunnelHistory
+            )
+        except NotFoundError:  # nothing is stored yet
+            return None
+        revisions = [(it.peer, it.revision, it.ok) for it in found.entries if isinstance(it, AppliedEntry)]
+        return revisions if revisions[:1] == [("hub-1", 4, True)] else None
+
+    assert await until(entries) == [("hub-1", 4, True), ("gw1", 4, True), ("gw1", 4, False), ("gw1", 3, True)]
 
 
 async def test_events_are_published_once_with_the_trace_of_their_cause(world: World) -> None:

@@ -40,7 +40,7 @@ export function lastBreak(entries: readonly HistoryEntry[]): Break | null {
   return { entry, at, changes: gathered(changes) }
 }
 
-/** A revision is applied by both ends, and again by each when a peer's record changes: that is one change. */
+/** A revision that both ends applied, or that one of them applied again after a failure, is one change. */
 function gathered(entries: readonly Change['entry'][]): Change[] {
   const found = new Map<string, Change>()
   for (const entry of entries) {

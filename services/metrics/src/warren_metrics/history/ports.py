@@ -34,8 +34,11 @@ class HistoryStore(Protocol):
     async def prune(self, keep_from: datetime) -> int:
         """Remove the days before `keep_from`; returns how many partitions. What each end was at their end is kept."""
 
+    async def drop_repeats(self, since: datetime, until: datetime) -> None:
+        """Remove the rows between two moments that repeat which revision their peer had applied, or could not."""
+
     async def page(self, tunnel: str, before: Position, limit: int) -> HistorySpan:
-        """The newest `limit` rows before a position."""
+        """The newest `limit` rows of each kind before a position, without repeated revisions."""
 
     async def span(self, tunnel: str, since: datetime, limit: int) -> HistorySpan:
         """The rows since a moment, of too many the newest."""

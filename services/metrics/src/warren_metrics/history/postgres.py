@@ -78,6 +78,10 @@ class PostgresHistory:
         self._days.clear()
         return removed
 
+    async def drop_repeats(self, since: datetime, until: datetime) -> None:
+        async with self._store.connection() as connection:
+            await connection.execute(self._sql["drop_repeats"], since, until)
+
     async def page(self, tunnel: str, before: Position, limit: int) -> HistorySpan:
         async with self._store.connection() as connection, connection.transaction(isolation="repeatable_read"):
             found = [_tunnel(row) for row in await connection.fetch(self._sql["tunnel_page"], tunnel, *before, limit)]

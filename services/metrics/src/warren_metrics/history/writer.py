@@ -16,6 +16,9 @@ from warren_metrics.history.rows import rows_of
 
 INTERVAL = 1.0  # s between two looks at the stream: the largest delay of an entry
 PRUNE_INTERVAL = timedelta(hours=1)
+# Until then a report that arrives late may stand between a revision and its repeat. (One that the service did not acknowledge comes
+# again after half a minute, five times.)
+SETTLED_AFTER = timedelta(minutes=10)
 
 log = structlog.get_logger(__name__)
 
@@ -38,9 +41,10 @@ class HistoryWriter:
         self._now = now
         self._position: int | None = None
         self._pruned_at: datetime | None = None
+        self._dropped_until: datetime | None = None  # repeated revisions before that are removed
 
     async def step(self) -> None:
-        """Store all events that are not stored yet, and remove days that are too old. Raises UnavailableError."""
+        """Store all events that are not stored yet; remove days that are too old, and repeated revisions. Raises UnavailableError."""
         await self._prune()
         position = self._position if self._position is not None else await self._store.position()
         self._position = None  # read again if anything below fails: the commit may have happened
@@ -68,6 +72,9 @@ class HistoryWriter:
         if self._pruned_at is not None and now - self._pruned_at < PRUNE_INTERVAL:
             return
         removed = await self._store.prune(self.keep_from)
+        until = now - SETTLED_AFTER
+        await self._store.drop_repeats(self._dropped_until or self.keep_from, until)
+        self._dropped_until = until
         self._pruned_at = now
         if removed:
             log.info("history.pruned", partitions=removed)
