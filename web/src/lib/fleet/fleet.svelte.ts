@@ -1,10 +1,13 @@
 /** The fleet as the page knows it: the states of tunnels and peers by the live stream, what that does not have by listings. */
+import { tick } from 'svelte'
+
 import { api, ApiError, content, everyPage, problemFrom, type Problem, type Schemas } from '../api/client'
 import { serverClock } from '../clock.svelte'
 import { LiveStream, type LiveMessage, type LiveState } from '../live'
 import { session } from '../session.svelte'
 import type { Connection } from './freshness'
 import { RowStore } from './merge'
+import { DrawingPace } from './pace'
 import { toRow, type TunnelRow } from './rows'
 
 export type Peer = Schemas['PeerSummary']
@@ -17,8 +20,6 @@ const RELOAD_MS = 15_000 // counters and the age of reports have no event
 const RELOAD_LARGE_MS = 120_000
 const LARGE = 2_000 // tunnels, whose listing takes the server a second
 const PAGE_PAUSE_MS = 500 // between the pages of a large listing: in one go it would hold up the changes of everybody
-const SHOW_MS = 50 // between two pictures of the fleet, at least
-const SHOW_ROWS_PER_MS = 50 // of a large one: a table of 100,000 rows is sorted in 0.2 s, so it is shown every 2 s
 const LIVE = '/api/live'
 /** Without these no change of a tunnel reaches the live stream. */
 const SOURCES = ['nats', 'metrics']
@@ -50,7 +51,7 @@ class Fleet {
   #gathering: ReturnType<typeof setTimeout> | undefined
   #reloading: ReturnType<typeof setTimeout> | undefined
   #showing: ReturnType<typeof setTimeout> | undefined
-  #shownAt = 0
+  #pace = new DrawingPace()
   #live: LiveStream | null = null
   #page: string | null = null
 
@@ -255,11 +256,10 @@ class Fleet {
     }
   }
 
-  /** A picture at once, or, where one has just been made, a little later with all changes until then. */
+  /** Draw the fleet at once, or, where it has just been drawn, a little later with all changes until then. */
   #showSoon(): void {
     if (this.#showing !== undefined) return
-    const pause = Math.max(SHOW_MS, this.tunnels.length / SHOW_ROWS_PER_MS)
-    const due = this.#shownAt + pause - performance.now()
+    const due = this.#pace.wait(performance.now())
     if (due <= 0) this.#show()
     else this.#showing = setTimeout(() => this.#show(), due)
   }
@@ -267,8 +267,11 @@ class Fleet {
   #show(): void {
     clearTimeout(this.#showing)
     this.#showing = undefined
-    this.tunnels = this.#store.rows()
-    this.#shownAt = performance.now()
+    const began = performance.now()
+    const rows = this.#store.rows()
+    if (rows === this.tunnels) return
+    this.tunnels = rows
+    void tick().then(() => this.#pace.drawn(began, performance.now()))
   }
 }
 
