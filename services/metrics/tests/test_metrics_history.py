@@ -1,9 +1,8 @@
 """The history: rows of events, entries and strips, and the store on PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import permutations
 from typing import Any
 
 import pytest
@@ -12,115 +11,25 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from warren_contracts.base import Document
-from warren_contracts.bus_queries import EventPage, EventRecord, ReadEvents
-from warren_contracts.cloudevents import structured
-from warren_contracts.events import PeerRevoked, PolicyApplied, PresenceChanged, TunnelChanged
+from warren_contracts.bus_queries import EventRecord
+from warren_contracts.events import PeerRevoked
 from warren_contracts.peers import PresenceState
 from warren_contracts.problems import InvalidInputError, NotFoundError
 from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Report, TunnelChange
-from warren_contracts.tunnel_history import AppliedEntry, FleetAtQuery, StateEntry, TunnelHistoryQuery
-from warren_metrics.adapters.postgres import make_store
+from warren_contracts.tunnel_history import FleetAtQuery, StateEntry, TunnelHistoryQuery
 from warren_metrics.counters import IngestCounters
 from warren_metrics.domain.fleet import FleetTelemetry
-from warren_metrics.history.postgres import PostgresHistory
-from warren_metrics.history.queries import HistoryQueries
 from warren_metrics.history.rows import TunnelRow, rows_of
 from warren_metrics.history.timeline import state_entries, strip
-from warren_metrics.history.writer import HistoryWriter
 from warren_metrics.ingest import Ingest, Raw
 from warren_metrics.memory import StateWriter
 from warren_testkit.examples import examples
+from warren_testkit.history import World, applied, changed, presence, record
 from warren_testkit.metrics import START, MemoryEvents, MemoryFleet, place, status
-from warren_testkit.postgres import PostgresServer
 
 UP, DOWN = TunnelState.UP, TunnelState.DOWN
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-RETENTION = timedelta(days=30)
-
-
-def record(sequence: int, event: Document, event_id: str = "") -> EventRecord:
-    """An event as the stream gives it back."""
-    kind: Any = type(event)
-    headers = {
-        "ce-specversion": "1.0",
-        "ce-type": kind.TYPE,
-        "ce-source": "/test",
-        "ce-id": event_id or f"id-{sequence}",
-    }
-    data = event.model_dump_json().encode()
-    return EventRecord(sequence=sequence, event=structured("warren.v1.event.test", sequence, headers, data))
-
-
-def changed(peer: str, state: TunnelState, at: datetime, tunnel: str = "gw1+hub", **fields: Any) -> TunnelChanged:
-    other = next((it for it in tunnel.split("+") if it != peer), None)
-    reported = status(tunnel, state.value, peer=other, reason=fields.pop("reason", ReasonCode.NONE))
-    removed = fields.pop("removed", False)
-    return TunnelChanged(
-        peer=peer, tunnel=tunnel, state=state, previous=fields.pop("previous", None), removed=removed, status=reported, at=at,
-        previous_reason=fields.pop("previous_reason", None),
-    )  # fmt: skip
-
-
-def presence(peer: str, state: str, at: datetime) -> PresenceChanged:
-    return PresenceChanged(peer=peer, state=PresenceState(state), reason="", at=at)
-
-
-def applied(peer: str, revision: int, ok: bool, at: datetime) -> PolicyApplied:
-    return PolicyApplied(
-        peer=peer, epoch=1, revision=revision, ok=ok, duration_ms=5.0, error="" if ok else "refused", at=at
-    )
-
-
-class Stream:
-    """EVENT in memory, in pages of three."""
-
-    def __init__(self) -> None:
-        self.records: list[EventRecord] = []
-        self.now = START
-
-    def add(self, event: Document, event_id: str = "") -> None:
-        self.records.append(record(len(self.records) + 1, event, event_id))
-
-    async def page(self, query: ReadEvents) -> EventPage:
-        after = query.after or 0
-        if after > len(self.records):
-            return EventPage(events=(), next_after=0, more=True, missed=True)
-        found = tuple(self.records[after : after + 3])
-        more = after + len(found) < len(self.records)
-        return EventPage(events=found, next_after=after + len(found), more=more)
-
-
-class World:
-    """A writer and the questions, on PostgreSQL."""
-
-    def __init__(self, store: PostgresHistory) -> None:
-        self.store, self.stream, self.now = store, Stream(), START
-        self.known: set[str] = set()
-        self.queries = HistoryQueries(store, RETENTION, lambda name: name in self.known, now=lambda: self.now)
-
-    def writer(self) -> HistoryWriter:
-        return HistoryWriter(self.store, self.stream, RETENTION, now=lambda: self.now)
-
-    async def write(self, *events: Document) -> None:
-        for event in events:
-            self.stream.add(event)
-        await self.writer().step()
-
-    async def revisions(self, name: str) -> list[tuple[int, bool, datetime]]:
-        found = await self.queries.tunnel(TunnelHistoryQuery(name=name))
-        return [(it.revision, it.ok, it.at) for it in found.entries if isinstance(it, AppliedEntry)]
-
-    async def entries(self, name: str = "gw1+hub", **query: Any) -> list[tuple[str, str, Any]]:
-        found = await self.queries.tunnel(TunnelHistoryQuery(name=name, **query))
-        return [(it.kind, it.peer, it.state if isinstance(it, StateEntry) else None) for it in found.entries]
-
-
-@pytest.fixture
-async def world(postgres: PostgresServer) -> AsyncIterator[World]:
-    postgres.sql("DROP SCHEMA IF EXISTS metrics CASCADE")
-    async with make_store(postgres.dsn()) as store:
-        yield World(PostgresHistory(store))
 
 
 # In order, an end reports each of these states by a message of its own, and the present one in reports.
@@ -194,43 +103,6 @@ def test_an_agent_with_a_wrong_clock_has_the_history_of_the_bus(off: timedelta, 
 
 def _dated(said: TunnelStatus, clock: timedelta) -> TunnelStatus:
     return said.model_copy(update={"since": said.since + clock if said.since is not None else None})
-
-
-OUTCOMES = ((6, True), (7, False), (7, False), (7, True), (7, True), (7, False), (7, True))
-SHOWN = (0, 1, 3, 5, 6)
-
-
-async def test_a_revision_is_shown_once_until_its_peer_reports_another_outcome(
-    world: World, postgres: PostgresServer
-) -> None:
-    """Whatever the order in which the reports arrive, and whether the repeats were removed already."""
-    at = [START - timedelta(hours=5, minutes=-n) for n in range(len(OUTCOMES))]
-    orders = list(permutations(range(len(OUTCOMES))))[::167]
-    events = [applied(f"gw{n}", *OUTCOMES[it], at[it]) for n, order in enumerate(orders) for it in order]
-    await world.write(*events, *(changed(f"gw{n}", UP, START, f"gw{n}+hub") for n in range(len(orders))))
-    wanted = [(*OUTCOMES[it], at[it]) for it in reversed(SHOWN)]
-    count = "SELECT count(*) FROM metrics.applied_revision"
-    assert int(postgres.sql(count)) == len(orders) * len(OUTCOMES)
-    assert [await world.revisions(f"gw{n}+hub") for n in range(len(orders))] == [wanted] * len(orders)
-    await world.writer().step()
-    assert int(postgres.sql(count)) == len(orders) * len(SHOWN)
-    assert [await world.revisions(f"gw{n}+hub") for n in range(len(orders))] == [wanted] * len(orders)
-
-
-async def test_pages_of_revisions_have_no_repeats(world: World) -> None:
-    at = [START - timedelta(minutes=60 - n) for n in range(9)]
-    await world.write(*(applied("gw1", 1 + n // 3, True, when) for n, when in enumerate(at)), changed("gw1", UP, at[0]))
-    first = await world.queries.tunnel(TunnelHistoryQuery(name="gw1+hub", limit=2))
-    assert [it.at for it in first.entries] == [at[6], at[3]]
-    rest = await world.queries.tunnel(TunnelHistoryQuery(name="gw1+hub", limit=2, before=first.next_before))
-    assert (sorted(it.at for it in rest.entries), rest.next_before) == ([at[0], at[0]], None)
-
-
-async def test_a_revision_is_not_shown_again_after_its_day_was_removed(world: World) -> None:
-    await world.write(applied("gw1", 7, True, START))
-    world.now = START + RETENTION + 2 * DAY
-    await world.write(applied("gw1", 7, True, world.now - HOUR), changed("gw1", UP, world.now - HOUR))
-    assert [kind for kind, _, _ in await world.entries()] == ["state"]
 
 
 async def test_a_tunnel_has_its_transitions_presence_and_revisions_the_newest_first(world: World) -> None:
