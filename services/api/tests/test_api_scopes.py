@@ -85,6 +85,12 @@ def test_the_routes_without_a_token_are_those_of_the_document() -> None:
     assert {name for name, rule in RULES.items() if rule is ScopeRule.OPEN} == unprotected - {"get_health"}
 
 
+async def test_the_document_says_what_each_operation_does_with_a_scope(api: Client) -> None:
+    paths = (await api.get("/api/openapi.json")).json()["paths"]
+    stated = {it["operationId"]: it["x-scope"] for operations in paths.values() for it in operations.values()}
+    assert stated == {name: rule.value for name, rule in RULES.items() if name != live.ROUTE.name}
+
+
 async def test_a_route_that_does_not_say_so_refuses_a_scope(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "RULES", {})
     for route in ROUTES:

@@ -1,29 +1,37 @@
 """Scopes: one contract suite for the database in memory and for PostgreSQL, and what a migration of an older fleet does."""
 
+import os
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from warren_contracts.audit import AuditEntry
-from warren_contracts.commands import Role
+from warren_contracts.commands import CreateJoinToken, Role
+from warren_contracts.documents import EnrolRequest
+from warren_contracts.peers import Announcement, JoinTokenRequest
 from warren_contracts.scope import ListPeers, ListScopedPeers
+from warren_contracts.token_bucket import RateLimiter
+from warren_contracts.tokens import TrustAnchors
+from warren_intent.claims import PolicyClaims
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
+from warren_registry.enrolment.join_tokens import create_join_token
+from warren_registry.enrolment.service import enrol_peer
 from warren_registry.operators.model import OperatorRow
-from warren_registry.peers.membership import retag, revoke
+from warren_registry.peers.membership import announce, retag, revoke, set_priority
 from warren_registry.peers.model import Peer
 from warren_registry.ports import Database, Tables
 from warren_registry.scopes.service import list_scoped_peers
 from warren_store import Store, load_migrations
 from warren_testkit.postgres import PostgresServer
-from warren_testkit.registry.rows import NOW
+from warren_testkit.registry.rows import NKEY, NOW
 
 LATER = NOW + timedelta(hours=1)
 
 
 async def add(tables: Tables, name: str, *tags: str, at: datetime = NOW) -> Peer:
     peer = Peer(name, "U" + name.upper().ljust(55, "A"), tags, 1, "t", at)
-    await tables.peers.save(peer)
+    await tables.peers.save(peer, at)
     return peer
 
 
@@ -64,6 +72,22 @@ async def test_the_peers_of_a_scope_and_since_when(database: Database) -> None:
         assert (list(page.peers), page.next_after) == (["a", "b"], "b")
         last = await list_scoped_peers(tables, ListScopedPeers(scope=("branch", "hub"), after="b", limit=2))
         assert (list(last.peers), last.next_after) == (["c"], None)
+
+
+async def test_an_enrolled_peer_belongs_to_the_scopes_of_its_tags_and_what_it_announces_moves_nothing(
+    database: Database,
+) -> None:
+    wish = CreateJoinToken(request=JoinTokenRequest(tags=("branch",)))
+    async with database.transaction() as tables:
+        made = await create_join_token(tables, wish, TrustAnchors(b"r" * 32, None), os.urandom, NOW)
+    async with database.transaction() as tables:
+        await enrol_peer(tables, EnrolRequest(peer="gw1", token=made.token), NKEY, PolicyClaims(()), NOW)
+        assert await holders(tables, "branch") == {"gw1": NOW}
+    async with database.transaction() as tables:
+        limit = RateLimiter(9, 9)
+        await announce(tables, "gw1", Announcement(agent_version="2"), PolicyClaims(()), LATER, limit)
+        await set_priority(tables, "gw1", 7, "ann", LATER)
+        assert await holders(tables, "branch") == {"gw1": NOW}
 
 
 async def test_since_when_counts_from_the_last_time_that_a_tag_was_given(database: Database) -> None:

@@ -20,6 +20,7 @@ from warren_api.page import routes as page_routes
 from warren_api.ports import Bus
 from warren_api.routes import audit, epoch, history, live, peers, policies, revisions, session, system, trust, tunnels
 from warren_api.routes.common import RouteDependencies, problems
+from warren_api.scope.rules import RULES
 from warren_api.sessions.cookie import SECURE_NAME
 from warren_api.sessions.credential import Method
 from warren_api.sessions.identity import Identity
@@ -86,7 +87,10 @@ async def _document(request: Request) -> Response:
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document: FastAPI's, with the security scheme, and Problem instead of FastAPI's own error."""
+    """The OpenAPI document: FastAPI's, with the security scheme, and Problem instead of FastAPI's own error.
+
+    `x-scope`: what an operation does with a token that has a scope (`warren_api.scope.rules.ScopeRule`).
+    """
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes,
@@ -107,6 +111,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 is_open = path in OPEN or (path, method) in OPEN_OPERATIONS
+                operation["x-scope"] = RULES[operation["operationId"]].value
                 operation["security"] = [] if is_open else [{"token": []}, {"session": []}]
                 operation["responses"].update(_own_validation_error(operation["responses"]))
         app.openapi_schema = document

@@ -109,7 +109,7 @@ class PeerRows(Protocol):
     async def save(self, peer: Peer, tagged_at: datetime | None = None) -> None:
         """Write the row, its networks and addresses, and (when it is revoked) its revoked key.
 
-        `tagged_at`: since when it has carried the tags that are new; None: since it was enrolled.
+        `tagged_at`: since when it has carried those of its tags that are new; None: its tags are those that are stored.
         """
         ...
 

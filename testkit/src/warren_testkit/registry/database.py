@@ -138,8 +138,9 @@ class FakePeers:
 
     async def save(self, peer: Peer, tagged_at: datetime | None = None) -> None:
         self._state.peers[peer.id] = peer
-        held = self._state.tagged.get(peer.id, {})
-        self._state.tagged[peer.id] = {tag: held.get(tag, tagged_at or peer.enrolled_at) for tag in peer.tags}
+        if tagged_at is not None:
+            held = self._state.tagged.get(peer.id, {})
+            self._state.tagged[peer.id] = {tag: held.get(tag, tagged_at) for tag in peer.tags}
         if peer.revoked:
             self._state.revoked_keys.add(peer.nkey)
 

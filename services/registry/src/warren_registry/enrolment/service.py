@@ -39,7 +39,7 @@ async def enrol_peer(
         check_announcement(decision.peer, announcement, claims)  # before a use of the token is counted
         check_networks_at_enrolment(decision.peer, announcement, claims)
         await tables.join_tokens.spend(token.id)
-        await tables.peers.save(decision.peer)
+        await tables.peers.save(decision.peer, now)
         event = PeerEnrolled(peer=decision.peer.id, tags=decision.peer.tags, at=now)
         await add_event(tables, "enrolled", decision.peer.id, event, now)
     return decision

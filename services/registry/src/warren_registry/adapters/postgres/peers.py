@@ -51,7 +51,8 @@ class PostgresPeers:
             list(peer.allowed), peer.canonical_identity, announced, peer.enrolled_at, peer.announced_at, peer.revoked_at,
             peer.priority, peer.tunnel_order.model_dump_json() if peer.tunnel_order is not None else None,
         )  # fmt: skip
-        await self._connection.execute(SCOPES["save_tags"], peer.id, list(peer.tags), tagged_at or peer.enrolled_at)
+        if tagged_at is not None:
+            await self._connection.execute(SCOPES["save_tags"], peer.id, list(peer.tags), tagged_at)
         await self._connection.execute(SQL["clear_subnets"], peer.id)
         await self._connection.execute(SQL["clear_endpoints"], peer.id)
         if peer.revoked_at is not None:
