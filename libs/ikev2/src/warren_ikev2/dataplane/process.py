@@ -49,7 +49,7 @@ class DataProcess:
         self._now, self._timer_at = time.monotonic(), math.inf
         self._running = True
         self._replaced: list[tuple[float, OffloadPort]] = []
-        tun = TunQueue(descriptors[0], segmentation=start.vectorised and VECTORISED)
+        tun = TunQueue(descriptors[0])
         self._udp_gso = start.udp_gso
         ports = [self._port(descriptor) for descriptor in descriptors[1:]]
         self._policers = Policers(time.monotonic)

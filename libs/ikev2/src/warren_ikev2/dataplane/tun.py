@@ -62,8 +62,8 @@ class OffloadTun:
 class TunQueue:
     """The descriptor of a TUN device with a vnet header, in the process that moves its packets."""
 
-    def __init__(self, descriptor: int, *, segmentation: bool) -> None:
-        """`segmentation`: take TCP and UDP packets unsegmented; without it the kernel segments and completes checksums."""
+    def __init__(self, descriptor: int) -> None:
+        """The kernel is asked not to segment TCP and UDP packets and not to complete checksums, as far as it can do without."""
         self._descriptor = descriptor
         self.offloads = 0
         for offloads in (_TCP_OFFLOADS | _USO4 | _USO6, _TCP_OFFLOADS, 0):
@@ -74,10 +74,7 @@ class TunQueue:
             self.offloads = offloads
             break
         self.takes_udp_merged = bool(self.offloads & _USO4)
-        """Whether the kernel cuts UDP datagrams apart that are written as one packet; it does so whatever is set here."""
-        if self.offloads and not segmentation:
-            fcntl.ioctl(descriptor, _TUNSETOFFLOAD, 0)
-            self.offloads = 0
+        """Whether the kernel cuts UDP datagrams apart that are written as one packet."""
 
     def fileno(self) -> int:
         """For the selector."""
