@@ -95,6 +95,7 @@ def _without(name: str) -> Iterator[None]:
 class Sender:
     """Seals TSO packets of one flow."""
 
+    vectorised: bool = True
     sent: list[bytes] = field(default_factory=list)
     stride: int = 0
 
@@ -102,7 +103,7 @@ class Sender:
         links = Links(os.urandom, 1500)
         links.install(child(), FakePort([]))
         write = Collector()
-        self._outbound = Outbound(links, Counters(), self._send, _nothing, write)
+        self._outbound = Outbound(links, Counters(), self._send, _nothing, write, vectorised=self.vectorised)
         payload = os.urandom(SEGMENTS * MSS)
         self._packet = tcp_packet(payload, options=OPTIONS)
         self._frame = tso_header(self._packet, MSS).build() + self._packet
@@ -165,20 +166,23 @@ def _grouped(samples: list[float]) -> list[float]:
 
 def measure() -> Iterable[Row]:
     """All rows."""
-    sender = Sender()
+    sender, plain_sender = Sender(), Sender(vectorised=False)
     receivers: dict[str, Receiver] = {name: Receiver() for name in ("all", *CHECKS)}
     plain = Receiver(vectorised=False)
     sealing: list[float] = []
     plainly: list[float] = []
+    sealing_plainly: list[float] = []
     opening: dict[str, list[float]] = {name: [] for name in receivers}
     for _ in range(GROUPS * CHUNKS):
         sealing.append(sender.run())
+        sealing_plainly.append(plain_sender.run())
         plainly.append(plain.run(sender))
         for name, receiver in receivers.items():
             with _without(name):
                 opening[name].append(receiver.run(sender))
     note = "45 segments of 1,400 bytes a train; AES-256-GCM"
     yield _row("tunnel_path_send", sealing, f"segment, checksum, seal; {note}")
+    yield _row("tunnel_path_send_without_numpy", sealing_plainly, f"segment, checksum, seal; {note}")
     yield _row("tunnel_path_receive", opening["all"], f"open, check, merge; {note}")
     yield _row("tunnel_path_receive_without_numpy", plainly, f"open, check, merge; {note}")
     for name, (about, _) in CHECKS.items():
@@ -191,7 +195,7 @@ def _row(name: str, samples: list[float], note: str) -> Row:
 
 
 NAMES: tuple[str, ...] = (
-    "tunnel_path_send", "tunnel_path_receive", "tunnel_path_receive_without_numpy",
+    "tunnel_path_send", "tunnel_path_send_without_numpy", "tunnel_path_receive", "tunnel_path_receive_without_numpy",
     *(f"tunnel_check_{name}" for name in CHECKS),
 )  # fmt: skip
 BENCHES: tuple[Bench, ...] = (Bench(NAMES, measure, "the cost of each check of the batched path"),)

@@ -38,7 +38,7 @@ class DataPlaneOptions:
     tun: OffloadTun
     """Where its packets enter and leave. It stays the caller's, who closes it after the endpoint."""
     vectorised: bool = True
-    """False: as without numpy, which costs about three times as much."""
+    """False: as without numpy, which costs twice the CPU time."""
     udp_gso: bool = True
     """False: datagrams are sent one at a time, as over a device that cannot segment."""
     rate_of: Callable[[IkeSaEstablished], int | None] = lambda info: None
