@@ -1,10 +1,11 @@
 """What the tests on real parts share."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from warren_lab.lab import Lab, can_make_namespaces
 from warren_testkit.bus import RealServer
 from warren_testkit.bus.accounts import Bus, open_bus
 
@@ -25,6 +26,20 @@ def other_strongswan() -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Skips where this process must not make network namespaces; for tests by `pytest.mark.usefixtures("namespaces")`."""
+    if not can_make_namespaces():
+        pytest.skip("needs root or a user namespace with capabilities")
+
+
+@pytest.fixture
+def lab(namespaces: None) -> Iterator[Lab]:
+    """Namespaces of one test, which go with it."""
+    with Lab("wi") as made:
+        yield made
 
 
 @pytest.fixture

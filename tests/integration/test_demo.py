@@ -12,7 +12,6 @@ from typing import Any
 import psutil
 import pytest
 
-from warren_lab.lab import can_make_namespaces
 from warren_lab.process import wait_until
 from warren_lab.runtime import make_runtime_folder
 from warren_stack.demo.requirements import missing_packages
@@ -24,7 +23,7 @@ REPOSITORY = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.root,
     pytest.mark.interop,
-    pytest.mark.skipif(not can_make_namespaces(), reason="needs root or a user namespace with capabilities"),
+    pytest.mark.usefixtures("namespaces"),
     pytest.mark.skipif(bool(missing_packages("userspace")), reason="iproute2 or util-linux is not installed"),
 ]
 

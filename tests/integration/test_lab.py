@@ -20,14 +20,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from warren_lab.capture import Capture
 from warren_lab.charon import Charon
 from warren_lab.errors import CommandFailedError, LabError
-from warren_lab.lab import Lab, can_make_namespaces
+from warren_lab.lab import Lab
 from warren_lab.ping import Ping
 from warren_lab.sandbox import in_sandbox
 from warren_stack.run_as import NOBODY, run_as
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(not can_make_namespaces(), reason="needs root or a user namespace with capabilities"),
+    pytest.mark.usefixtures("namespaces"),
 ]
 
 INNER = (IPv4Address("10.81.1.1"), IPv4Address("10.81.2.1"))

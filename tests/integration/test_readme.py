@@ -6,14 +6,14 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
 
-from warren_lab.lab import Lab, can_make_namespaces
+from warren_lab.lab import Lab
 from warren_lab.namespace import Namespace
 from warren_lab.ping import ping_command
 from warren_lab.process import stop_process, wait_until
@@ -27,7 +27,7 @@ FOREGROUND = ("warren up", "warren agent run", "warren events --follow")
 pytestmark = [
     pytest.mark.root,
     pytest.mark.interop,
-    pytest.mark.skipif(not can_make_namespaces(), reason="needs root or a user namespace with capabilities"),
+    pytest.mark.usefixtures("namespaces"),
     pytest.mark.skipif(bool(missing_packages("strongswan")), reason="strongSwan is not installed"),
 ]
 
@@ -92,12 +92,6 @@ class Terminal:
     def _environment() -> dict[str, str]:
         adjacent = str(Path(sys.executable).parent)
         return {"PATH": f"{adjacent}:{os.environ['PATH']}", "LANG": "C.UTF-8", "HOME": "/nonexistent"}
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab("wr") as made:
-        yield made
 
 
 def test_the_readme_ends_in_a_tunnel_that_carries_packets(lab: Lab, tmp_path: Path) -> None:

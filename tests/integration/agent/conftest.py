@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from warren_lab.lab import Lab, can_make_namespaces
+from warren_lab.lab import Lab
 from warren_testkit.agent.control import Control
 from warren_testkit.agent.process import AgentPair, GatewayAgent
 from warren_testkit.bus import GrantingCallout, RealServer
@@ -33,14 +33,11 @@ def charon_root(request: pytest.FixtureRequest, other_strongswan: Callable[[str]
 
 
 @pytest.fixture
-def pair(charon_root: Path | None) -> Iterator[tuple[Gateway, Gateway]]:
+def pair(lab: Lab, charon_root: Path | None) -> tuple[Gateway, Gateway]:
     """Two gateways whose charons are not started yet."""
-    if not can_make_namespaces():
-        pytest.skip("needs root or a user namespace with capabilities")
-    with Lab("wa") as lab:
-        hub, spoke = Gateway(lab, "hub", 1, charon_root), Gateway(lab, "spoke", 2, charon_root)
-        lab.link(hub.namespace, "wan", f"{hub.address}/24", spoke.namespace, "wan", f"{spoke.address}/24")
-        yield hub, spoke
+    hub, spoke = Gateway(lab, "hub", 1, charon_root), Gateway(lab, "spoke", 2, charon_root)
+    lab.link(hub.namespace, "wan", f"{hub.address}/24", spoke.namespace, "wan", f"{spoke.address}/24")
+    return hub, spoke
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from warren_agent.paths.resolver import LEAST_TTL, LONGEST_TTL, resolve
 from warren_contracts.addresses import Endpoint
 from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import TunnelChange
-from warren_lab.lab import Lab, can_make_namespaces
+from warren_lab.lab import Lab
 from warren_lab.ping import Ping
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway, ike_key
@@ -89,14 +89,6 @@ async def test_server_that_does_not_answer_delays_no_other_name(tmp_path: Path) 
         assert not waiting.done()
         with pytest.raises(UnresolvedNameError, match=silent.address):
             await waiting
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    if not can_make_namespaces():
-        pytest.skip("needs root or a user namespace with capabilities")
-    with Lab("wa") as made:
-        yield made
 
 
 def partner(gateway: Gateway, *addresses: str) -> dict[str, Any]:

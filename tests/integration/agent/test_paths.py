@@ -1,7 +1,7 @@
 """More than one way to a peer, on real charons: addresses in turn, a standby gateway, and back to the preferred one."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -11,7 +11,7 @@ from warren_contracts.addresses import Endpoint
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import Report, TunnelChange
-from warren_lab.lab import Lab, can_make_namespaces
+from warren_lab.lab import Lab
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway
 from warren_testkit.waiting import eventually
@@ -20,14 +20,6 @@ pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 HOLD_DOWN = 2.0  # s
 STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    if not can_make_namespaces():
-        pytest.skip("needs root or a user namespace with capabilities")
-    with Lab("wa") as made:
-        yield made
 
 
 def set_link(gateway: Gateway, device: str, state: str) -> None:

@@ -16,7 +16,7 @@ from warren_agent.drivers.strongswan.connections import HandleName, build_connec
 from warren_agent.health import TunnelHealth
 from warren_contracts.status import EvidenceKind, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Report, TunnelChange
-from warren_lab.lab import Lab, can_make_namespaces
+from warren_lab.lab import Lab
 from warren_lab.ping import Ping
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway
@@ -144,25 +144,22 @@ async def test_refused_ike_sa_init_names_both_of_its_causes(both: tuple[Gateway,
         await at_spoke.stop()
 
 
-def test_kernel_switches_of_a_namespace_are_read_without_privileges() -> None:
-    if not can_make_namespaces():
-        pytest.skip("needs root or a user namespace with capabilities")
-    with Lab("wa") as lab:
-        namespace = lab.namespace("switches")
-        namespace.run("ip", "tuntap", "add", "ipsec0", "mode", "tun")
+def test_kernel_switches_of_a_namespace_are_read_without_privileges(lab: Lab) -> None:
+    namespace = lab.namespace("switches")
+    namespace.run("ip", "tuntap", "add", "ipsec0", "mode", "tun")
 
-        def found() -> list[str]:
-            no_capabilities = ("setpriv", "--bounding-set", "-all", "--inh-caps", "-all")
-            return namespace.run(*no_capabilities, sys.executable, "-c", LOOK).split()
+    def found() -> list[str]:
+        no_capabilities = ("setpriv", "--bounding-set", "-all", "--inh-caps", "-all")
+        return namespace.run(*no_capabilities, sys.executable, "-c", LOOK).split()
 
-        def set_switches(forwarding: int, rp_filter: int) -> None:
-            script = f"echo {forwarding} > /proc/sys/net/ipv4/ip_forward; echo {rp_filter} > /proc/sys/net/ipv4/conf/ipsec0/rp_filter"
-            namespace.run("sh", "-c", f"echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; {script}")
+    def set_switches(forwarding: int, rp_filter: int) -> None:
+        script = f"echo {forwarding} > /proc/sys/net/ipv4/ip_forward; echo {rp_filter} > /proc/sys/net/ipv4/conf/ipsec0/rp_filter"
+        namespace.run("sh", "-c", f"echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; {script}")
 
-        set_switches(forwarding=0, rp_filter=1)
-        assert found() == ["forwarding-off", "rp-filter"]
-        set_switches(forwarding=1, rp_filter=2)
-        assert found() == []
+    set_switches(forwarding=0, rp_filter=1)
+    assert found() == ["forwarding-off", "rp-filter"]
+    set_switches(forwarding=1, rp_filter=2)
+    assert found() == []
 
 
 LOOK = """

@@ -4,7 +4,6 @@ With MOBIKE (RFC 4555) the IKE_SA moves; without, charon makes a new one in its 
 """
 
 import contextlib
-from collections.abc import Iterator
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import TunnelChange
-from warren_lab.lab import Lab, can_make_namespaces
+from warren_lab.lab import Lab
 from warren_lab.ping import Ping
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway
@@ -23,14 +22,6 @@ pytestmark = [pytest.mark.root, pytest.mark.interop]
 LIMIT = 60.0  # s
 STAR: dict[str, Any] = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 NAME = "hub+spoke"
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    if not can_make_namespaces():
-        pytest.skip("needs root or a user namespace with capabilities")
-    with Lab("wa") as made:
-        yield made
 
 
 @pytest.mark.parametrize("mobike", [True, False], ids=["mobike", "no mobike"])

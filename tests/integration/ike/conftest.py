@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from warren_lab.charon_conf import Settings, charon_settings
-from warren_lab.lab import can_make_namespaces
 from warren_testkit.lab.ike_bed import SETTINGS, Bed, make_bed
 
 GTC_PLUGINS = "eap-gtc xauth-generic"
@@ -17,18 +16,14 @@ GTC_PLUGINS = "eap-gtc xauth-generic"
 
 
 @pytest.fixture(scope="module")
-def bed() -> Iterator[Bed]:
-    if not can_make_namespaces():
-        pytest.skip("needs root, or a user namespace with capabilities")
+def bed(namespaces: None) -> Iterator[Bed]:
     with make_bed(lambda lab, peer: lab.charon(peer, charon_settings(extra={"charon": SETTINGS}))) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def gtc_bed() -> Iterator[Bed]:
+def gtc_bed(namespaces: None) -> Iterator[Bed]:
     """The same with a charon that supports EAP-GTC."""
-    if not can_make_namespaces():
-        pytest.skip("needs root, or a user namespace with capabilities")
     plain = charon_settings()["charon"]
     assert not isinstance(plain, str)
     gtc: Settings = {
@@ -42,10 +37,8 @@ def gtc_bed() -> Iterator[Bed]:
 
 
 @pytest.fixture(scope="module")
-def sid_bed(other_strongswan: Callable[[str], Path]) -> Iterator[Bed]:
+def sid_bed(namespaces: None, other_strongswan: Callable[[str], Path]) -> Iterator[Bed]:
     """The same with the strongSwan of Debian sid, for what Debian 12's does not support."""
-    if not can_make_namespaces():
-        pytest.skip("needs root")
     root, settings = other_strongswan("sid"), charon_settings(extra={"charon": SETTINGS})
     with make_bed(lambda lab, peer: lab.charon(peer, settings, root)) as made:
         yield made

@@ -16,7 +16,6 @@ import pytest
 
 from warren_ikev2.aio.offload import OffloadSession
 from warren_ikev2.dataplane.seccomp import LIBRARY
-from warren_lab.lab import can_make_namespaces
 from warren_lab.ping import Ping
 from warren_lab.process import wait_until
 from warren_testkit.lab.transfers import Host, exchange_burst, exchange_datagrams, transfer
@@ -24,7 +23,7 @@ from warren_testkit.lab.tunnel_bed import INNER, End, TunnelBed, TunnelOptions, 
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities"),
+    pytest.mark.usefixtures("namespaces"),
 ]
 DATA = random.Random(1).randbytes(8 << 20)
 VERSIONS = (4, 6)

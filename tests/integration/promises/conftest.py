@@ -7,17 +7,14 @@ from pathlib import Path
 import pytest
 
 from warren_lab.charon_conf import DataPlane
-from warren_lab.lab import can_make_namespaces
 from warren_testkit.agent.control import Control
 from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.lab.promises import PromiseBed, open_bed
 
 
 @pytest.fixture
-async def bed(tmp_path: Path) -> AsyncIterator[PromiseBed]:
+async def bed(namespaces: None, tmp_path: Path) -> AsyncIterator[PromiseBed]:
     """Both sites at work; no policy is published."""
-    if not can_make_namespaces():
-        pytest.skip("needs root or a user namespace with capabilities")
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(RealServer(tmp_path))
         callout = await stack.enter_async_context(GrantingCallout(server))

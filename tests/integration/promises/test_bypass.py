@@ -12,7 +12,6 @@ import pytest
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, AttemptFailure
 from warren_lab.charon_conf import DataPlane
-from warren_lab.lab import can_make_namespaces
 from warren_testkit.intent import record
 from warren_testkit.lab.bus_bed import BUS, LIMIT, NAME, BusBed, bus_bed, wide
 from warren_testkit.lab.relay import PORT
@@ -22,10 +21,8 @@ pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
-async def bed(tmp_path: Path) -> AsyncIterator[BusBed]:
+async def bed(namespaces: None, tmp_path: Path) -> AsyncIterator[BusBed]:
     """Both sites at work; no policy is published."""
-    if not can_make_namespaces():
-        pytest.skip("needs root or a user namespace with capabilities")
     async with bus_bed(tmp_path, DataPlane.LIBIPSEC) as made:
         yield made
 

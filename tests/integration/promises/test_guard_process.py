@@ -1,7 +1,7 @@
 """The guard as a process on the kernel's nftables: what is missing is one clear error, and its memory is bounded."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from warren_contracts.guard import EventKind, ProtectRequest
 from warren_contracts.leftovers import LeftoversReply, LeftoversRequest, OwnedSa, RemoveLeftoversRequest
 from warren_contracts.protection import ProtectedTraffic
 from warren_contracts.tunnel_routes import TunnelRoutesReply, TunnelRoutesRequest
-from warren_lab.lab import Lab, can_make_namespaces
+from warren_lab.lab import Lab
 from warren_lab.namespace import Namespace
 from warren_testkit.agent.guard import GuardProcess
 
@@ -22,11 +22,8 @@ MAX_RESIDENT = 35_000_000  # bytes, with 100 tunnels
 
 
 @pytest.fixture
-def namespace() -> Iterator[Namespace]:
-    if not can_make_namespaces():
-        pytest.skip("needs root or a user namespace with capabilities")
-    with Lab("wg") as lab:
-        yield lab.namespace("gw")
+def namespace(lab: Lab) -> Namespace:
+    return lab.namespace("gw")
 
 
 @pytest.fixture

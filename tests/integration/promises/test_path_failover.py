@@ -4,7 +4,6 @@ Frames are counted on the spoke's links meanwhile: none is in clear, although ea
 """
 
 import time
-from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -12,21 +11,13 @@ import pytest
 
 from warren_contracts.addresses import Endpoint
 from warren_contracts.status import ReasonCode, TunnelState
-from warren_lab.lab import Lab, can_make_namespaces
+from warren_lab.lab import Lab
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.failover import FailoverBed
 from warren_testkit.lab.gateways import Gateway
 from warren_testkit.lab.userspace_gateways import LocalUserspaceAgent
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    if not can_make_namespaces():
-        pytest.skip("needs root or a user namespace with capabilities")
-    with Lab("wf") as made:
-        yield made
 
 
 def route(gateway: Gateway, network: str, via: str, device: str) -> None:

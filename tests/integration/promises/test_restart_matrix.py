@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from warren_lab.lab import can_make_namespaces
 from warren_lab.runtime import make_runtime_folder
 from warren_testkit.agent.process import AgentProcess
 from warren_testkit.lab.fleet import EDITED, LIMIT_S, SERVICES, FleetBed, fleet_bed
@@ -43,9 +42,7 @@ class Result:
 
 
 @pytest.fixture
-async def bed() -> AsyncIterator[FleetBed]:
-    if not can_make_namespaces():
-        pytest.skip("needs root or a user namespace with capabilities")
+async def bed(namespaces: None) -> AsyncIterator[FleetBed]:
     folder = make_runtime_folder("warren-test-")
     try:
         async with fleet_bed(folder) as made:

@@ -9,7 +9,7 @@ import pytest
 
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, AttemptFailure
-from warren_lab.lab import Lab, can_make_namespaces
+from warren_lab.lab import Lab
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway
 from warren_testkit.waiting import eventually
@@ -32,12 +32,9 @@ class RollingBack(LocalAgent):
 
 
 @pytest.fixture
-async def agents() -> AsyncIterator[tuple[LocalAgent, LocalAgent]]:
+async def agents(lab: Lab) -> AsyncIterator[tuple[LocalAgent, LocalAgent]]:
     """A hub and a spoke whose tunnel is up."""
-    if not can_make_namespaces():
-        pytest.skip("needs root or a user namespace with capabilities")
     async with contextlib.AsyncExitStack() as stack:
-        lab = stack.enter_context(Lab("wr"))
         hub, spoke = Gateway(lab, "hub", 1), Gateway(lab, "spoke", 2)
         lab.link(hub.namespace, "wan", f"{hub.address}/24", spoke.namespace, "wan", f"{spoke.address}/24")
         await asyncio.gather(hub.start(), spoke.start())

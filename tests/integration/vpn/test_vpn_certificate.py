@@ -8,7 +8,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from typer.testing import CliRunner
 
 from warren_ikev2.credentials import CertificateTrust
-from warren_lab.lab import can_make_namespaces
 from warren_testkit.lab.vpn_bed import INSIDE, VpnClient, make_vpn_bed
 from warren_vpn.commands import app
 from warren_vpn.server.certificate import renew
@@ -17,7 +16,7 @@ from warren_vpn.users.store import UserFile
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities"),
+    pytest.mark.usefixtures("namespaces"),
 ]
 PASSWORD = "correct horse battery"
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from warren_lab.capture import Capture
-from warren_lab.lab import can_make_namespaces
 from warren_lab.process import wait_until
 from warren_testkit.lab.transfers import Host, transfer
 from warren_testkit.lab.vpn_bed import OUTSIDE
@@ -33,7 +32,7 @@ from warren_vpn.client.commands import client_status
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities"),
+    pytest.mark.usefixtures("namespaces"),
 ]
 ROUTER = "192.0.2.1"
 VIRTUAL = ("10.77.0.1", "fd77::1")

@@ -8,7 +8,6 @@ from ipaddress import ip_address, ip_interface
 import pytest
 
 from warren_lab.capture import Capture
-from warren_lab.lab import can_make_namespaces
 from warren_lab.loop import NamespaceLoop
 from warren_lab.process import wait_until
 from warren_testkit.lab.nameserver import NameServer
@@ -16,7 +15,7 @@ from warren_testkit.lab.vpn_client_bed import BEHIND, BEHIND6, CLIENT_HOST, LIMI
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities"),
+    pytest.mark.usefixtures("namespaces"),
 ]
 NAME_SERVER = "192.0.2.1"  # the router, on the client's link
 NAME_SERVER6 = "2001:db8:2::1"

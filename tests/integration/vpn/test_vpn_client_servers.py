@@ -7,7 +7,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from warren_ikev2.aio import Server, ServerBuilder
 from warren_ikev2.credentials import EapTrust, RawKeyAuth
-from warren_lab.lab import can_make_namespaces
 from warren_testkit.ikev2.keys import Authority, certificate_pem, make_key
 from warren_testkit.ikev2.logins import TableVerifier
 from warren_testkit.lab.vpn_client_bed import (
@@ -22,7 +21,7 @@ from warren_testkit.lab.vpn_client_bed import (
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities"),
+    pytest.mark.usefixtures("namespaces"),
 ]
 
 

@@ -24,7 +24,6 @@ from warren_ikev2.addresses import SocketAddress
 from warren_ikev2.events import IkeSaEstablished, NatSituation, NetworkAttributes, SessionId, SessionRole
 from warren_ikev2.identity import Identity
 from warren_ikev2.suites import ike_suite
-from warren_lab.lab import can_make_namespaces
 from warren_lab.namespace import in_netns
 from warren_lab.process import wait_until
 from warren_metrics.domain.fleet import FleetTelemetry
@@ -122,7 +121,7 @@ def test_a_folder_without_an_enrolment_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities")
+@pytest.mark.usefixtures("namespaces")
 def test_a_server_works_while_the_bus_of_its_fleet_is_unavailable() -> None:
     with make_vpn_bed() as bed:
         folder = bed.folder / "fleet"
@@ -178,7 +177,7 @@ class ControlPlane:
 
 @pytest.mark.promises
 @pytest.mark.root
-@pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities")
+@pytest.mark.usefixtures("namespaces")
 def test_sessions_of_an_enrolled_server_are_in_the_api() -> None:
     """The whole way: `warren up`, `warren-agent enrol`, the server, two clients, HTTP."""
     with make_vpn_bed() as bed, stack_folder() as folder, running_up(folder / "data", namespace=bed.namespace) as up:

@@ -10,13 +10,12 @@ import pytest
 
 from warren_ikev2.errors import IkeError
 from warren_lab.errors import CommandFailedError
-from warren_lab.lab import can_make_namespaces
 from warren_lab.process import wait_until
 from warren_testkit.lab.vpn_bed import INSIDE, LIMIT_SECONDS, VpnBed, VpnClient, make_vpn_bed
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities"),
+    pytest.mark.usefixtures("namespaces"),
 ]
 _KILLER = """
 import os, signal, sys

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from warren_lab.lab import can_make_namespaces
 from warren_lab.process import stop_process, wait_until
 from warren_testkit.lab.vpn_bed import INSIDE, OUTSIDE, SERVER, VpnBed, make_vpn_bed
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities"),
+    pytest.mark.usefixtures("namespaces"),
 ]
 DOCUMENT = Path(__file__).parents[3] / "docs" / "vpn.md"
 PASSWORD = "correct horse battery"

@@ -14,7 +14,6 @@ from scapy.layers.inet import IP, UDP
 
 from warren_ikev2.errors import IkeError
 from warren_lab.errors import CommandFailedError
-from warren_lab.lab import can_make_namespaces
 from warren_lab.ping import Ping
 from warren_lab.process import wait_until
 from warren_testkit.lab.transfers import Host, exchange_datagrams, transfer
@@ -27,7 +26,7 @@ from warren_vpn.users.store import UserFile
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities"),
+    pytest.mark.usefixtures("namespaces"),
 ]
 USERS = {
     "alice": 'addresses = ["10.66.0.9", "fd66::9"]',

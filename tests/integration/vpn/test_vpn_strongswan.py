@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from warren_lab.charon import Charon
 from warren_lab.charon_conf import charon_settings
 from warren_lab.errors import CommandFailedError
-from warren_lab.lab import can_make_namespaces
 from warren_testkit.lab.vpn_bed import INSIDE, SERVER, VpnBed, make_vpn_bed
 from warren_trust.certificates import private_key_pem
 from warren_vpn.commands import app
@@ -22,7 +21,7 @@ from warren_vpn.server.folder import public_text
 pytestmark = [
     pytest.mark.root,
     pytest.mark.interop,
-    pytest.mark.skipif(not can_make_namespaces(), reason="needs root, or a user namespace with capabilities"),
+    pytest.mark.usefixtures("namespaces"),
 ]
 PASSWORD = "correct horse battery"
 FOLDERS = {"-ca.pem": "x509ca", "-server.pem": "pubkey", ".pub": "pubkey", ".pem": "x509", ".key": "private"}
