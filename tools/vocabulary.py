@@ -1,6 +1,7 @@
 """Check names, comments, strings and documents against the vocabulary of docs/writing.md.
 
-Reads the tracked Python and Markdown files, and prints each finding with what to write instead. Exit code 1 if there is one.
+Reads the tracked files that people write by hand: code, documents, the web page, units, settings, queries. Prints each finding with
+what to write instead. Exit code 1 if there is one.
 
 Example:
 
@@ -14,6 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+FILES = (
+    "*.py", "*.md", "*.ts", "*.svelte", "*.css", "*.html", "*.js", "*.mjs", "*.sql", "*.sh", "*.toml", "*.yaml", "*.conf",
+    "*.service", "*Dockerfile", "Makefile", ".ci/run",
+    ":!*/migrations/*.sql",  # their text is compared with what a database has applied
+)  # fmt: skip
 EXEMPT = {"docs/writing.md", "tools/vocabulary.py", "CHANGELOG.md"}
 
 # What is found, and what to write instead. Identifiers are split at `_` before they are matched; `file.tell()` and
@@ -51,7 +57,7 @@ def findings(text: str) -> Iterator[tuple[int, str, str]]:
 def tracked() -> list[str]:
     """The files that are checked, by their path from the root."""
     listed = subprocess.run(
-        ["git", "ls-files", "*.py", "*.md"], cwd=ROOT, check=True, capture_output=True, text=True
+        ["git", "ls-files", *FILES], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.split()
     return [path for path in listed if path not in EXEMPT and (ROOT / path).is_file()]
 

@@ -1,6 +1,6 @@
 /** What an audit log holds as JSON, in words. */
 
-/** `{"tags":["branch"],"uses":1}` as `tags: branch; uses: 1`; what is no JSON stays as it is. */
+/** `{"tags":["branch"],"uses":1}` as `tags: branch; uses: 1`; text that is not JSON stays as it is. */
 export function detailWords(detail: string): string {
   try {
     return words(JSON.parse(detail))

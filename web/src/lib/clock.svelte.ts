@@ -12,7 +12,7 @@ class ServerClock {
     if (typeof window !== 'undefined') setInterval(() => this.#tick(), TICK_MS)
   }
 
-  /** Learn from a Date header, whose resolution is a second. */
+  /** Set the clock by a Date header, whose resolution is one second. */
   setBy(header: string | null): void {
     const said = header === null ? Number.NaN : Date.parse(header)
     if (Number.isNaN(said)) return

@@ -9,7 +9,7 @@ import { observe, type Schemas } from './api/client'
 import { SseParser } from './sse'
 
 export type LiveMessage = Schemas['LiveMessage'] | { kind: 'alive' }
-/** `lost`: no connection, or one whose snapshot is not complete yet: nothing that is shown is vouched for. */
+/** `lost`: no connection, or one whose snapshot is not complete yet: the states that are shown are not current. */
 export type LiveState = 'connecting' | 'live' | 'lost'
 
 export const SILENCE_MS = 25_000 // the server sends something each 10 s

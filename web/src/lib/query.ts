@@ -79,7 +79,7 @@ function fieldTest(body: string): Test {
   return (row, context) => read(field, row, context).some((found) => patterns.some((pattern) => pattern.test(found.toLowerCase())))
 }
 
-/** What a field of a row says: one of it must be what is asked for. */
+/** The values of a field of a row, of which one must match. */
 function read(field: Exclude<Field, 'age'>, row: TunnelRow, context: QueryContext): readonly string[] {
   switch (field) {
     case 'name':

@@ -13,7 +13,7 @@ class Session {
 
   constructor() {
     whenSignedOut(() => {
-      if (this.user) this.ended = true // several calls find it out
+      if (this.user) this.ended = true // several calls may get a 401
       this.user = null
     })
   }

@@ -1,8 +1,8 @@
 /**
  * A chart of the bytes in each minute, drawn by uPlot: loaded with the tunnel's view only.
  *
- * What is not known is hatched, never a line. The canvas has the colours of the theme; whoever changes the theme calls `recolour`. uPlot sets
- * styles by the CSS object model, which the page's policy allows.
+ * Minutes without a report are hatched, never a line. The canvas has the colours of the theme: call `recolour` after a change of theme. uPlot
+ * sets styles by the CSS object model, which the page's Content-Security-Policy allows.
  */
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
@@ -24,14 +24,14 @@ export interface MinuteChart {
   show(data: ChartData): void
   /** Mark a minute, by its number; null: none. */
   mark(minute: number | null): void
-  /** Take the colours of the theme over again. */
+  /** Read the colours of the theme again. */
   recolour(): void
   destroy(): void
 }
 
 const HEIGHT_PX = 150
 const HATCH_PX = 6
-const HEADROOM = 1.05 // so that the largest value is no edge of the drawing
+const HEADROOM = 1.05 // so that the largest value is not at the edge of the drawing
 const COLOURS = { in: '--color-accent', out: '--color-degraded', text: '--color-soft', line: '--color-line', edge: '--color-edge' } as const
 // Powers of two, as sizes are named by them.
 const BYTE_STEPS = Array.from({ length: 56 }, (_, power) => 2 ** power)
@@ -106,7 +106,7 @@ function aligned({ minutes, stepSeconds }: ChartData): uPlot.AlignedData {
   return [x, bytesIn, bytesOut]
 }
 
-/** Hatch the times of which nothing is known, as the strips of the history do. */
+/** Hatch the times without a report, as the strips of the history do. */
 function hatch(u: uPlot, { minutes, stepSeconds, from, to }: ChartData, colour: string): void {
   const { ctx, bbox } = u
   const pitch = HATCH_PX * devicePixelRatio

@@ -13,7 +13,7 @@ export const look = EditorView.theme({
   '.cm-tooltip': { backgroundColor: 'var(--color-panel)', color: 'var(--color-ink)', border: '1px solid var(--color-edge)' },
   '.cm-tooltip-autocomplete ul li[aria-selected]': { backgroundColor: 'var(--color-accent)', color: 'var(--color-on-accent)' },
   '.cm-completionDetail': { color: 'inherit' },
-  // In place of the pictures of @codemirror/lint, which are data: addresses.
+  // Instead of the icons of @codemirror/lint, which are data: URLs.
   '.cm-lint-marker': { content: 'normal', borderRadius: '50%', width: '0.75em', height: '0.75em' },
   '.cm-lint-marker-error': { content: 'normal', backgroundColor: 'var(--color-down)' },
   '.cm-lint-marker-warning': { content: 'normal', backgroundColor: 'var(--color-degraded)' },
@@ -26,7 +26,7 @@ export const look = EditorView.theme({
   '.cm-deletedChunk del, .cm-deletedText': { textDecoration: 'none', background: 'none !important' }, // red on red is hard to read
   '.cm-changedText': { background: 'none !important' },
   '.cm-collapsedLines': { backgroundImage: 'none !important', backgroundColor: 'var(--color-ground) !important', color: 'var(--color-soft) !important' },
-  '.cm-collapsedLines:before, .cm-collapsedLines:after': { content: '"⋯" !important' }, // few fonts have the usual sign
+  '.cm-collapsedLines:before, .cm-collapsedLines:after': { content: '"⋯" !important' }, // few fonts have the default character
 })
 
 export const highlighting = syntaxHighlighting(

@@ -8,7 +8,7 @@ export type StateEntry = Extract<HistoryEntry, { kind: 'state' }>
 
 export const WINDOW_MS = 15 * 60_000
 
-/** What did not break by itself: nobody wants the tunnel to carry traffic, or nobody knows whether it does. */
+/** States that are not a break: the tunnel is not meant to carry traffic, or whether it does is unknown. */
 const NO_BREAK: readonly TunnelState[] = ['up', 'standby', 'unknown']
 
 export interface Break {

@@ -5,7 +5,7 @@
 import { worst, type TunnelState } from './states'
 
 export const MAX_NODES = 200
-export const NO_TAG = '(no tag)' // the group of gateways without one: no tag can be called so
+export const NO_TAG = '(no tag)' // the group of gateways without one; not a valid tag
 export const SIZE = 1_000 // the side of the drawing, in its own units
 const CENTRE = SIZE / 2
 const OUTER = 440

@@ -3,7 +3,7 @@ import type { Schemas } from '../api/client'
 import { duration } from '../format'
 import { worst, type TunnelState } from './states'
 
-const KNOWN_WHOLE = 0.99 // of the time: what is missing at its end is not worth a word
+const KNOWN_WHOLE = 0.99 // of the time: less than the rest is not mentioned
 
 export interface StripCell {
   /** null: nothing is known of this time. */

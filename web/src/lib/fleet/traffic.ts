@@ -41,7 +41,7 @@ export interface Levels {
   bytesOut: (number | null)[]
 }
 
-/** Two points for each minute, at its begin and its end, so that it is a level line. An unknown minute is two nulls: a gap, never a line. */
+/** Two points for each minute, at its start and its end, so that it is a level line. An unknown minute is two nulls: a gap, never a line. */
 export function levels(minutes: readonly Minute[], stepSeconds: number): Levels {
   const found: Levels = { x: [], bytesIn: [], bytesOut: [] }
   for (const { at, bytesIn, bytesOut } of minutes) {

@@ -38,7 +38,7 @@ function enter(stack: Entry[], line: string): void {
   if (key !== undefined) stack.push({ indent: indent.length + dashes.length, step: key })
 }
 
-/** Leave what is not above a line of this indentation. A list may stand at the indentation of its own key. */
+/** Leave the mappings and lists that a line of this indentation is not in. A list may stand at the indentation of its own key. */
 function leave(stack: Entry[], indent: number, isItem: boolean): void {
   for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
     const holds = typeof top.step === 'string' ? top.indent < indent || (isItem && top.indent === indent) : top.indent < indent
@@ -48,7 +48,7 @@ function leave(stack: Entry[], indent: number, isItem: boolean): void {
   }
 }
 
-/** One item further in a list, for each dash of a line. */
+/** Advance to the next item of a list, for each dash of a line. */
 function dash(stack: Entry[], indent: number, dashes: string): void {
   for (let at = 0; at < dashes.length; at += 2) {
     const column = indent + at

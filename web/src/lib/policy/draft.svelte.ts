@@ -4,7 +4,7 @@ import { apply, plan, stored, type ApplyReply, type PolicyPlan, type StoredPolic
 import { policySchema, type PolicySchema } from './schema'
 import { findingsOf, parseText, TEMPLATE, textOf, type Finding } from './text'
 
-const CHECK_AFTER_MS = 400 // of no key pressed
+const CHECK_AFTER_MS = 400 // after the last key press
 
 export class PolicyDraft {
   text = $state('')
@@ -21,7 +21,7 @@ export class PolicyDraft {
   problem = $state.raw<Problem | null>(null)
   /** What somebody else has stored since the edit began; its author must decide. */
   conflict = $state.raw<StoredPolicy | null>(null)
-  /** Grows when the text was replaced by something else than typing. */
+  /** Incremented when the text is replaced other than by typing. */
   replaced = $state(0)
 
   #timer: ReturnType<typeof setTimeout> | undefined
@@ -67,7 +67,7 @@ export class PolicyDraft {
     return this.conflict === null ? '' : this.#textOf(this.conflict)
   }
 
-  /** Take over a new text, and have it checked soon. */
+  /** Set the text, and schedule a check of it. */
   edit(text: string): void {
     if (text === this.text) return
     this.text = text
@@ -148,7 +148,7 @@ export class PolicyDraft {
     }
   }
 
-  /** Go on with the own text, which replaces what the other has stored. */
+  /** Continue with the text of this draft, which replaces what the other has stored. */
   keepMine(): void {
     if (this.conflict === null) return
     this.stored = this.conflict
@@ -158,12 +158,12 @@ export class PolicyDraft {
     void this.check()
   }
 
-  /** Drop the own text for what the other has stored. */
+  /** Discard the text of this draft for what the other has stored. */
   takeTheirs(): void {
     if (this.conflict !== null) this.#accept(this.conflict)
   }
 
-  /** Drop the own changes. */
+  /** Discard the changes of this draft. */
   reset(): void {
     this.#replace(this.original === '' ? TEMPLATE : this.original, this.original, this.base)
     this.plan = null

@@ -70,7 +70,7 @@ export class PolicySchema {
     return found === undefined ? [] : [found]
   }
 
-  /** A value without what is the default anyway; undefined: all of it is. */
+  /** A value without its defaults; undefined: it has nothing else. */
   prune(value: unknown, schema: JsonSchema | undefined, required = false): unknown {
     const resolved = this.resolve(schema)
     if (value === null && !required) return undefined

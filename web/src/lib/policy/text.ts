@@ -14,7 +14,7 @@ export interface Finding {
 }
 
 export interface ParsedText {
-  /** The one policy of the text; null: the text is no policy. */
+  /** The policy in the text; null: the text is not a policy. */
   policy: Record<string, unknown> | null
   document: Document
   findings: Finding[]
@@ -24,7 +24,7 @@ export interface ParsedText {
 const OPTIONS = { version: '1.2', uniqueKeys: true, strict: true, merge: false } as const
 const MAX_ALIASES = 0
 
-/** Read a text. What it is worth is decided by the server's check; this finds only what keeps it from being sent. */
+/** Parse a text. The server checks the policy; this finds only what prevents sending it. */
 export function parseText(text: string): ParsedText {
   const document = parseDocument(text, { ...OPTIONS, prettyErrors: false })
   const findings = document.errors.map((error) => finding(lineAt(text, error.pos[0]), '', error.message))
@@ -51,7 +51,7 @@ export function findingsOf(text: string, errors: readonly Schemas['InvalidField'
   })
 }
 
-/** The line of a field such as `topology/spokes/0`; one that is absent is shown at what should hold it. */
+/** The line of a field such as `topology/spokes/0`; an absent field has the line of its parent. */
 export function lineOf(text: string, document: Document, field: string): number {
   let node: unknown = document.contents
   let offset = (document.contents as Node | null)?.range?.[0] ?? 0

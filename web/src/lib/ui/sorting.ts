@@ -89,7 +89,7 @@ export class SortedRows<Row> {
     return merged(rows, kept.subarray(0, count), change.added, key, order)
   }
 
-  /** Where each row is now (-1: gone, or its key has changed), and which places have to be found a position for. */
+  /** Where each row is now (-1: gone, or its key has changed), and which rows need a new position. */
   #changes(rows: readonly Row[], key: (row: Row) => SortKey, order: Order): { places: Int32Array; added: number[] } | null {
     const before = this.#rows
     const limit = rows.length * FEW
