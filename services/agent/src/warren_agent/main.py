@@ -39,6 +39,7 @@ from warren_contracts.names import is_name
 from warren_trust.errors import TrustError
 
 Verb = Callable[[AgentSettings, argparse.Namespace], Awaitable[None]]
+Defaults = Callable[[Mapping[str, str]], dict[str, str]]
 Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 FAILED = 1
@@ -126,30 +127,31 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
     )  # fmt: skip
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    token_help = f"file of the join token, - for standard input [else {TOKEN_VARIABLE}]"
-    running = _add_verb(verbs, "run", "be the agent of this host, until SIGTERM", _run)
-    running.set_defaults(defaults=lambda given: read_host_settings(state_folder(given)))
-    running.add_argument(
-        "--teardown", action="store_true", help="remove the tunnels at a clean stop (default: keep them)"
-    )
-    joining = _add_verb(verbs, "enrol", "make this host a peer of a fleet", _enrol)
-    # One line gives the result; logs are printed on request.
-    joining.set_defaults(defaults=lambda given: {"log_level": "error"})
-    _add_guard_verbs(verbs)
-    for verb in (running, joining):
-        verb.add_argument("--token-file", metavar="FILE", help=token_help)
-    looking = _add_verb(verbs, "doctor", "look at this host, its daemon and the way to the bus", _doctor)
-    looking.add_argument("--json", action="store_true", help="print JSON")
-    bundling = _add_verb(
-        verbs, "support-bundle", "write what support needs to one file, without secrets", _support_bundle
-    )
-    bundling.add_argument("--output", metavar="FILE", help="a .tar.gz file; default: in the current folder")
-    adopting = _add_verb(verbs, "adopt", "take over a connection that somebody else made in the daemon", _adopt)
-    adopting.add_argument("connection", metavar="CONNECTION", help="its name, as `swanctl --list-conns` shows it")
-    for verb in (looking, bundling, adopting):
-        verb.set_defaults(defaults=lambda given: {"log_level": "error"} | read_host_settings(state_folder(given)))
-    for verb in (running, joining, looking, bundling, adopting):
-        add_options(verb)
+    token_file = "--token-file", {
+        "metavar": "FILE", "help": f"file of the join token, - for standard input [else {TOKEN_VARIABLE}]",
+    }  # fmt: skip
+    _add_verb(
+        verbs, "run", "be the agent of this host, until SIGTERM", _run, _stored,
+        ("--teardown", {"action": "store_true", "help": "remove the tunnels at a clean stop (default: keep them)"}), token_file,
+    )  # fmt: skip
+    _add_verb(verbs, "enrol", "make this host a peer of a fleet", _enrol, _quiet, token_file)
+    _add_verb(
+        verbs, "release", "stop protecting the traffic of deleted policies", _release, _stored_quiet,
+        ("policy", {"nargs": "?", "metavar": "POLICY", "help": "of this policy only; omitted: of all"}),
+    )  # fmt: skip
+    _add_verb(verbs, "protection", "list the traffic that the guard of this host protects", _protection, _stored_quiet)
+    _add_verb(
+        verbs, "doctor", "look at this host, its daemon and the way to the bus", _doctor, _stored_quiet,
+        ("--json", {"action": "store_true", "help": "print JSON"}),
+    )  # fmt: skip
+    _add_verb(
+        verbs, "support-bundle", "write what support needs to one file, without secrets", _support_bundle, _stored_quiet,
+        ("--output", {"metavar": "FILE", "help": "a .tar.gz file; default: in the current folder"}),
+    )  # fmt: skip
+    _add_verb(
+        verbs, "adopt", "take over a connection that somebody else made in the daemon", _adopt, _stored_quiet,
+        ("connection", {"metavar": "CONNECTION", "help": "its name, as `swanctl --list-conns` shows it"}),
+    )  # fmt: skip
     listing = verbs.add_parser("options")  # without help: a shell that completes `warren enrol` asks for it
     listing.add_argument("of", choices=tuple(verbs.choices))
     listing.set_defaults(verb=_print_options, defaults=dict, log_level="error", verbs=verbs.choices)
@@ -175,22 +177,31 @@ async def _support_bundle(settings: AgentSettings, options: argparse.Namespace) 
     await run_support_bundle(settings, options)
 
 
-def _add_guard_verbs(verbs: Verbs) -> None:
-    defaults = {"defaults": lambda given: {"log_level": "error"} | read_host_settings(state_folder(given))}
-    releasing = _add_verb(verbs, "release", "stop protecting the traffic of deleted policies", _release)
-    releasing.add_argument("policy", nargs="?", metavar="POLICY", help="of this policy only; omitted: of all")
-    showing = _add_verb(verbs, "protection", "list the traffic that the guard of this host protects", _protection)
-    for verb in (releasing, showing):
-        verb.set_defaults(**defaults)
-        add_options(verb)
+def _stored(given: Mapping[str, str]) -> dict[str, str]:
+    """What `enrol` stored of this host, where a verb's own options, variables and file do not say otherwise."""
+    return read_host_settings(state_folder(given))
 
 
-def _add_verb(verbs: Verbs, name: str, meaning: str, verb: Verb) -> argparse.ArgumentParser:
+def _quiet(_: Mapping[str, str]) -> dict[str, str]:
+    """One line gives the result; logs are printed on request."""
+    return {"log_level": "error"}
+
+
+def _stored_quiet(given: Mapping[str, str]) -> dict[str, str]:
+    return _quiet(given) | _stored(given)
+
+
+def _add_verb(
+    verbs: Verbs, name: str, meaning: str, verb: Verb, defaults: Defaults, *arguments: tuple[str, dict[str, Any]]
+) -> None:
+    """Add a verb with its own arguments, then the options that all have."""
     parser = verbs.add_parser(
         name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.", epilog=EXAMPLES,
     )  # fmt: skip
-    parser.set_defaults(verb=verb)
-    return parser
+    parser.set_defaults(verb=verb, defaults=defaults)
+    for argument, fields in arguments:
+        parser.add_argument(argument, **fields)
+    add_options(parser)
 
 
 async def _enrol(settings: AgentSettings, options: argparse.Namespace) -> None:
