@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_contracts.addresses import Endpoint, common_port, parse_endpoint
-from warren_contracts.selectors import AddressRange, TrafficSelector, overlap, parse_selector
+from warren_contracts.selectors import AddressRange, TrafficSelector, covered, overlap, parse_selector
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,26 @@ def test_the_networks_of_a_range_are_exactly_its_addresses(first: int, length: i
 def test_overlap(one: str, other: str, expected: bool) -> None:
     assert overlap(parse_selector(one), parse_selector(other)) is expected
     assert overlap(parse_selector(other), parse_selector(one)) is expected
+
+
+@pytest.mark.parametrize(
+    ("inner", "outers", "expected"),
+    [
+        ("10.0.0.0/24", ["10.0.0.0/25", "10.0.0.128/25"], True),
+        ("10.0.0.0/24", ["10.0.0.0/25"], False),
+        ("10.0.0.0/24", ["10.0.0.0/25[tcp]", "10.0.0.128/25"], False),
+        ("10.0.0.0/24[tcp/443]", ["10.0.0.0/25[tcp]", "10.0.0.128/25[tcp/1-1024]"], True),
+        ("10.0.0.0/24[tcp/443]", ["10.0.0.0/24[udp/443]"], False),
+        ("10.0.0.0/24[tcp/opaque]", ["10.0.0.0/24[tcp/opaque]"], True),
+        ("10.0.0.0/24[tcp/443]", ["10.0.0.0/24[tcp/opaque]"], False),
+        ("::/0", ["0.0.0.0/0"], False),
+        ("dynamic", ["0.0.0.0/0"], False),
+        ("10.0.0.0/24", ["dynamic"], False),
+        ("10.0.0.0/24", [], False),
+    ],
+)
+def test_a_selector_is_covered_by_others_together(inner: str, outers: list[str], expected: bool) -> None:
+    assert covered(parse_selector(inner), map(parse_selector, outers)) is expected
 
 
 @pytest.mark.parametrize(

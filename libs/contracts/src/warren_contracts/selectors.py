@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from warren_contracts.addresses import IPAddress, IPNetwork, parse_network
+from warren_contracts.networks import contains, merged
 
 DYNAMIC = "dynamic"
 ANY_PORTS = (0, 65_535)
@@ -78,17 +79,23 @@ def overlap(one: TrafficSelector, other: TrafficSelector) -> bool:
 
 def within(inner: TrafficSelector, outer: TrafficSelector) -> bool:
     """Whether every packet that matches `inner` matches `outer`. A dynamic selector is unknown here: never."""
+    return _has_protocol_and_ports(outer, inner) and _addresses_within(inner, outer.networks)
+
+
+def covered(inner: TrafficSelector, outers: Iterable[TrafficSelector]) -> bool:
+    """Whether every packet that matches `inner` matches one of `outers`, whose adjacent networks count as one. Dynamic: never."""
+    wide = (it for it in outers if _has_protocol_and_ports(it, inner))
+    return _addresses_within(inner, merged(networks_of(wide)))
+
+
+def _addresses_within(inner: TrafficSelector, wide: tuple[IPNetwork, ...]) -> bool:
+    return bool(inner.networks) and all(any(contains(it, own) for it in wide) for own in inner.networks)
+
+
+def _has_protocol_and_ports(outer: TrafficSelector, inner: TrafficSelector) -> bool:
     if outer.protocol not in (0, inner.protocol):
         return False
-    if outer.ports != ANY_PORTS and not _ports_within(inner.ports, outer.ports):
-        return False
-    return bool(inner.networks) and all(
-        any(_network_within(own, other) for other in outer.networks) for own in inner.networks
-    )
-
-
-def _network_within(inner: IPNetwork, outer: IPNetwork) -> bool:
-    return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.network_address in outer
+    return outer.ports == ANY_PORTS or _ports_within(inner.ports, outer.ports)
 
 
 def _ports_within(inner: Ports, outer: Ports) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from warren_contracts.addresses import IPNetwork
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
+from warren_contracts.networks import contains
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.protection import LocalBypass, Protect
@@ -300,11 +301,7 @@ def _only_at_standby(shared: Shared) -> tuple[IPNetwork, ...]:
     preferred, standby = (
         [net for child in it.tunnel.link.children for net in networks_of(child.remote_ts)] for it in shared[:2]
     )
-    return tuple(net for net in standby if not any(_contains(outer, net) for outer in preferred))
-
-
-def _contains(outer: IPNetwork, inner: IPNetwork) -> bool:
-    return outer.version == inner.version and outer.prefixlen <= inner.prefixlen and inner.network_address in outer
+    return tuple(net for net in standby if not any(contains(outer, net) for outer in preferred))
 
 
 def _is_announced(conflict: Conflict) -> bool:

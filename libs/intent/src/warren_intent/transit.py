@@ -1,9 +1,9 @@
 """Transit: the selectors of a hub through which its spokes reach each other."""
 
-from ipaddress import collapse_addresses
 from typing import Any
 
 from warren_contracts.addresses import IPNetwork
+from warren_contracts.networks import merged
 from warren_contracts.policy import HubSpoke
 from warren_intent.candidates import Candidate
 from warren_intent.fleet import Fleet
@@ -37,14 +37,14 @@ class Transit:
             return others
         for subnet in spoke:
             others = tuple(part for network in others for part in _without(network, subnet))
-        return _collapse((*hub, *others))
+        return merged((*hub, *others))
 
     def _all_spokes(self, policy: str, topology: HubSpoke) -> tuple[IPNetwork, ...]:
         if policy not in self._sums:
             peers = self._fleet.members.of(topology.spokes)
             records = (self._fleet.records[peer] for peer in peers)
             networks = {net for record in records for net in record.subnets} | set(topology.pools)
-            self._sums[policy] = _collapse(tuple(networks))
+            self._sums[policy] = merged(networks)
         return self._sums[policy]
 
 
@@ -53,10 +53,3 @@ def _without(network: IPNetwork, taken: IPNetwork) -> tuple[IPNetwork, ...]:
         return (network,)
     excluded: Any = network  # `address_exclude` is typed for one version; `overlaps` proved that both are equal
     return tuple(excluded.address_exclude(taken)) if network.prefixlen <= taken.prefixlen else ()
-
-
-def _collapse(networks: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
-    return (
-        *collapse_addresses(net for net in networks if net.version == 4),
-        *collapse_addresses(net for net in networks if net.version == 6),
-    )

@@ -5,8 +5,8 @@ host's own traffic, and selectors that leave out a part of the profile's routes,
 """
 
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_network
 
+from warren_contracts.networks import contains
 from warren_ikev2.children import ChildSa
 from warren_ikev2.errors import IkeError
 from warren_ikev2.events import NetworkAttributes
@@ -81,13 +81,9 @@ def accepted_dns(
 def refused_subnets(network: NetworkAttributes, routes: Sequence[Network]) -> tuple[Network, ...]:
     """The networks that the server announces and the profile does not route: they are not added."""
     return tuple(
-        subnet for subnet in network.subnets if not any(_inside(subnet, route) for route in routes)
+        subnet for subnet in network.subnets if not any(contains(route, subnet) for route in routes)
     )  # fmt: skip
 
 
 def _routed(address: Address, routes: Sequence[Network]) -> bool:
-    return any(_inside(ip_network(address), route) for route in routes)
-
-
-def _inside(inner: Network, outer: Network) -> bool:
-    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
+    return any(address in route for route in routes)

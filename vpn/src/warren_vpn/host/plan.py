@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 from typing import Literal
 
+from warren_contracts.networks import contains
 from warren_vpn.host.changes import (
     MAIN_TABLE,
     Address,
@@ -123,18 +124,14 @@ def local_networks(interfaces: Iterable[Interface], routes: Sequence[Network], *
     found: set[Network] = set()
     for interface in interfaces:
         network = interface.network
-        around = [route for route in routes if _contains(route, network)]
+        around = [route for route in routes if contains(route, network)]
         if not around or interface.ip.is_loopback or network.prefixlen == network.max_prefixlen:
             continue
         narrow = any(route.prefixlen for route in around)
-        private = any(_contains(block, network) for block in _PRIVATE)
+        private = any(contains(block, network) for block in _PRIVATE)
         if narrow or (private and not strict):
             found.add(network)
     return tuple(sorted(found, key=lambda network: (network.version, network)))
-
-
-def _contains(outer: Network, inner: Network) -> bool:
-    return outer.version == inner.version and inner.subnet_of(outer)  # type: ignore[arg-type]
 
 
 def kill_switch_change(

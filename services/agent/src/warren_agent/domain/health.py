@@ -7,10 +7,9 @@ or packets may leave and never come back. Each contradiction is a finding; a tun
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from warren_contracts.selectors import ANY_PORTS, TrafficSelector
+from warren_contracts.selectors import TrafficSelector, covered
 from warren_contracts.status import ReasonCode, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.tunnel import Tunnel
 
@@ -65,27 +64,7 @@ def uncovered(desired: Sequence[TrafficSelector], actual: Sequence[TrafficSelect
     """The desired selectors that the actual ones do not contain wholly. A dynamic one is any address, and never missing."""
     if tuple(desired) == tuple(actual):
         return []
-    return [it for it in desired if it.addresses is not None and not _is_covered(it, actual)]
-
-
-def _is_covered(selector: TrafficSelector, actual: Iterable[TrafficSelector]) -> bool:
-    wider = [it for it in actual if it.protocol in (0, selector.protocol) and _has_ports(it, selector)]
-    networks = [network for it in wider for network in it.networks]
-    for needed in selector.networks:
-        same: Any = [it for it in networks if it.version == needed.version]  # the stub is typed for one version each
-        if not any(_contains(it, needed) for it in collapse_addresses(same)):
-            return False
-    return True
-
-
-def _contains(wide: IPv4Network | IPv6Network, narrow: Any) -> bool:
-    return narrow.subnet_of(wide)  # type: ignore[no-any-return]
-
-
-def _has_ports(wide: TrafficSelector, narrow: TrafficSelector) -> bool:
-    return wide.ports in (ANY_PORTS, narrow.ports) or (
-        wide.ports[0] <= narrow.ports[0] <= narrow.ports[1] <= wide.ports[1]
-    )
+    return [it for it in desired if it.addresses is not None and not covered(it, actual)]
 
 
 def find_duplicates(status: TunnelStatus, now: datetime) -> Iterable[Finding]:

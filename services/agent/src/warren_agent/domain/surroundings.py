@@ -5,14 +5,15 @@ meant so. It would cut off a service (NATS, a name server) or the default gatewa
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import collapse_addresses, ip_address, ip_network
-from typing import Any, NamedTuple
+from ipaddress import ip_address, ip_network
+from typing import NamedTuple
 
 from warren_contracts.addresses import IPAddress, IPNetwork
 from warren_contracts.guard import Bypass, LocalNetwork
-from warren_contracts.selectors import TrafficSelector
+from warren_contracts.networks import contains, merged, overlap
+from warren_contracts.selectors import TrafficSelector, networks_of
 from warren_contracts.tunnel import Tunnel
 from warren_intent.protection import is_routed
 
@@ -65,7 +66,7 @@ class Surroundings:
     def source_of(self, address: IPAddress) -> tuple[IPAddress, ...]:
         """The own addresses that packets to an address may have: those of the link that its route uses, else all."""
         family = [it for it in self.own if it.version == address.version]
-        through = [it for it in self.routes if it.network.version == address.version and address in it.network]
+        through = [it for it in self.routes if address in it.network]
         if not through:
             return tuple(family)
         device = max(through, key=lambda it: it.network.prefixlen).device
@@ -94,17 +95,16 @@ def needs(tunnel: Tunnel, around: Surroundings) -> Needs:
         return Needs()
     remote = [it for child in tunnel.link.children for it in child.remote_ts if it.addresses is not None]
     local = [it for child in tunnel.link.children for it in child.local_ts]
-    whole = _collapsed(remote)
-    covered = [it for it in around.networks if any(_contains(wide, it) for wide in whole)]
+    whole = merged(networks_of(remote))
+    covered = [it for it in around.networks if any(contains(wide, it) for wide in whole)]
     covered += [
         ip_network(it)
         for it in around.gateways
-        if any(it in wide for wide in whole if wide.version == it.version)
-        and not any(_holds(net, it) for net in covered)
+        if any(it in wide for wide in whole) and not any(it in net for net in covered)
     ]
-    behind = [network for selector in local for network in selector.networks]
+    behind = networks_of(local)
     return Needs(
-        tuple(LocalNetwork(network=it, behind=any(_overlap(it, other) for other in behind)) for it in covered),
+        tuple(LocalNetwork(network=it, behind=any(overlap(it, other) for other in behind)) for it in covered),
         tuple(it.model_copy(update={"routed": True}) for it in around.services if any(_takes(ts, it) for ts in remote)),
     )
 
@@ -114,7 +114,7 @@ def part_of_local(tunnels: Iterable[Tunnel], network: IPNetwork) -> str:
     for tunnel in tunnels:
         for child in tunnel.link.children:
             for selector in child.remote_ts:
-                if any(it != network and _contains(network, it) for it in selector.networks):
+                if any(it != network and contains(network, it) for it in selector.networks):
                     return tunnel.name
     return ""
 
@@ -122,28 +122,7 @@ def part_of_local(tunnels: Iterable[Tunnel], network: IPNetwork) -> str:
 def _takes(selector: TrafficSelector, service: Bypass) -> bool:
     if selector.protocol not in (0, service.protocol) or not selector.ports[0] <= service.port <= selector.ports[1]:
         return False
-    return any(_holds(network, service.address) for network in selector.networks)
-
-
-def _collapsed(selectors: Sequence[TrafficSelector]) -> list[IPNetwork]:
-    """`0.0.0.0/1` and `128.0.0.0/1` are `0.0.0.0/0`."""
-    found: list[IPNetwork] = []
-    for version in (4, 6):
-        networks: Any = [network for it in selectors for network in it.networks if network.version == version]
-        found += collapse_addresses(networks)
-    return found
-
-
-def _holds(network: IPNetwork, address: IPAddress) -> bool:
-    return network.version == address.version and address in network
-
-
-def _contains(wide: IPNetwork, narrow: IPNetwork) -> bool:
-    return wide.version == narrow.version and wide.prefixlen <= narrow.prefixlen and narrow.network_address in wide
-
-
-def _overlap(one: IPNetwork, other: IPNetwork) -> bool:
-    return _contains(one, other) or _contains(other, one)
+    return any(service.address in network for network in selector.networks)
 
 
 def _is_unrouted(address: IPAddress) -> bool:

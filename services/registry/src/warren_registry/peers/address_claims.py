@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from warren_contracts.addresses import IPAddress, IPNetwork
 from warren_contracts.identities import canonical
+from warren_contracts.networks import contains, overlap
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import InvalidField
 from warren_intent.claims import PolicyClaims
@@ -146,7 +147,7 @@ def _conflict(peer: Peer, subnet: IPNetwork, claims: AddressClaims, *, new: bool
             "with `subnets`"
         )
     for claim in claims.endpoints:
-        if claim.peer != peer.id and within(claim.subnet, subnet):
+        if claim.peer != peer.id and contains(subnet, claim.subnet):
             return f"{subnet} contains {claim.subnet.network_address}, an endpoint of the peer {claim.peer}"
     address = claims.policies.address(subnet, peer.id)
     return f"{subnet} contains an address that the policy {address.policy} uses for {address.owner}" if address else ""
@@ -170,17 +171,7 @@ def _shared(peer: Peer, subnet: IPNetwork, claim: AddressClaim, claims: AddressC
 
 
 def _is_allowed(subnet: IPNetwork, allowed: tuple[IPNetwork, ...]) -> bool:
-    return any(within(subnet, outer) for outer in allowed)
-
-
-def overlap(own: IPNetwork, other: IPNetwork) -> bool:
-    """Whether two networks share an address; never, when their families differ."""
-    return (own.version == other.version and own.network_address in other) or other.network_address in own
-
-
-def within(inner: IPNetwork, outer: IPNetwork) -> bool:
-    """Whether `outer` contains `inner`."""
-    return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.network_address in outer
+    return any(contains(outer, subnet) for outer in allowed)
 
 
 def _refused_network(subnet: IPNetwork, allowed: tuple[IPNetwork, ...]) -> str:
