@@ -16,11 +16,12 @@ from pydantic import BaseModel
 from warren_bus.acknowledgement import UNAVAILABLE, Stored, publish_once
 from warren_bus.errors import BatchConflictError, BusError, NotStoredError, StreamRefusedError
 from warren_bus.tracing import outgoing
+from warren_contracts.backoff import pause_s
 from warren_contracts.cloudevents import EventAttributes, build_headers
 
 ACK_TIMEOUT = 5.0  # s; an acknowledgement waits behind the fan-out of its stream
 RETRIES = 4  # after the first attempt: with the waits below some 8 s, the time that a stream takes to elect a leader
-FIRST_WAIT = 0.5  # s, doubled each time
+FIRST_WAIT, LONGEST_WAIT = 0.5, 4.0  # s
 MAX_BATCH = 1_000  # messages: the server's own limit (err 10199)
 
 # Error codes after which the caller compares what is stored: a known id, a wrong last sequence.
@@ -48,7 +49,6 @@ async def publish(
     client: ClientSource, subject: str, payload: bytes, headers: Mapping[str, str], retries: int = RETRIES
 ) -> Stored:
     """Publish and wait for the stream's acknowledgement; raises NotStoredError when all attempts fail."""
-    wait = FIRST_WAIT
     for attempt in range(retries + 1):
         try:
             return await publish_once(client(), subject, payload, headers, ACK_TIMEOUT)
@@ -58,8 +58,7 @@ async def publish(
         except (NatsError, BusError, TimeoutError, OSError):
             pass  # the bus is unavailable or does not answer: repeat with the same id
         if attempt < retries:
-            await asyncio.sleep(wait)
-            wait *= 2
+            await asyncio.sleep(pause_s(attempt, 1.0, first_s=FIRST_WAIT, limit_s=LONGEST_WAIT))
     raise NotStoredError(f"{subject}: not acknowledged after {retries + 1} attempts")
 
 

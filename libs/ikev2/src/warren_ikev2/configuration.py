@@ -77,6 +77,12 @@ class Retransmission:
     tries: int = 5
     """Retransmissions before the peer counts as dead."""
 
+    @classmethod
+    def lasting(cls, seconds: float, tries: int) -> "Retransmission":
+        """As many retransmissions, after which a silent peer counts as dead `seconds` after the first message."""
+        one = cls(1.0, tries=tries)
+        return cls(seconds / sum(one.delay(sent) for sent in range(1, tries + 2)), tries=tries)
+
     def delay(self, sent: int) -> float:
         """Seconds to wait after the message was sent `sent` times."""
         return self.timeout * float(self.base ** max(0, sent - 1))

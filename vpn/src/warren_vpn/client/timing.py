@@ -2,7 +2,7 @@
 
 from warren_ikev2.configuration import Retransmission
 
-BASE, TRIES = 1.8, 4
+TRIES = 4
 _SHARE = 1 / 3
 
 
@@ -13,5 +13,4 @@ def dpd_delay(inactivity_s: float) -> float:
 
 def retransmission(inactivity_s: float) -> Retransmission:
     """The retransmissions of one request, which fill the rest: a silent server counts as dead after `inactivity_s` in all."""
-    waits = sum(BASE**sent for sent in range(TRIES + 1))
-    return Retransmission(inactivity_s * (1 - _SHARE) / waits, BASE, TRIES)
+    return Retransmission.lasting(inactivity_s * (1 - _SHARE), TRIES)

@@ -54,7 +54,6 @@ ESP_PROPOSALS = esp_proposals(
 )  # fmt: skip
 """A rekeyed CHILD_SA has a key exchange of its own where the client offers one."""
 RETRANSMISSIONS = 4
-_BASE = 1.8
 _ASKED_AFTER = 0.25
 """Of the inactivity: then the server asks the client whether it is there, and repeats that until the time is over."""
 
@@ -221,8 +220,7 @@ def selectors_of(networks: Iterable[IPv4Network | IPv6Network]) -> Selectors:
 
 def retransmission(inactivity_s: float) -> Retransmission:
     """Retransmissions by which a client that is silent is dead when the inactivity is over, from the first question on."""
-    waits = sum(_BASE**at for at in range(RETRANSMISSIONS + 1))
-    return Retransmission(inactivity_s * (1 - _ASKED_AFTER) / waits, _BASE, RETRANSMISSIONS)
+    return Retransmission.lasting(inactivity_s * (1 - _ASKED_AFTER), RETRANSMISSIONS)
 
 
 def engine_limits(settings: ServerSettings) -> Limits:

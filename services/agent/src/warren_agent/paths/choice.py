@@ -17,6 +17,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from warren_contracts.addresses import Endpoint
+from warren_contracts.backoff import pause_s
 
 DEAD_AFTER = 3.0  # s without an answer, after the first that is missing
 LEAST_LOST = 3  # echoes: an agent that was held up for seconds may miss one answer
@@ -190,7 +191,8 @@ class PathChoice:
     def _hold_down_of(self, health: Health) -> float:
         if not health.losses:
             return self.hold_down
-        return float(min(max(self.hold_down, 1.0) * 2**health.losses, max(LONGEST_HOLD_DOWN, self.hold_down)))
+        first, limit = max(self.hold_down, 1.0), max(LONGEST_HOLD_DOWN, self.hold_down)
+        return pause_s(health.losses, 1.0, first_s=first, limit_s=limit)
 
     def _is_silent(self, now: float) -> bool:
         health = self.health[self.current]
