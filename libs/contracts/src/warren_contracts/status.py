@@ -11,6 +11,8 @@ from warren_contracts.base import Document
 from warren_contracts.names import PeerId, PolicyId, Spi, TunnelName
 from warren_contracts.selectors import Selector
 
+MAX_DETAIL = 512  # characters, of what a status says next to its reason
+
 
 class TunnelState(StrEnum):
     """State of a tunnel.
@@ -204,7 +206,7 @@ class TunnelStatus(Document):
     rekey_seconds: Annotated[float, Field(ge=0)] | None = None
     restarts: Annotated[int, Field(ge=0)] = 0
     reason: ReasonCode = ReasonCode.NONE
-    detail: Annotated[str, StringConstraints(max_length=512)] = ""
+    detail: Annotated[str, StringConstraints(max_length=MAX_DETAIL)] = ""
     # Why the tunnel could not be derived from its policy, a value of `warren_intent.derivation.SkipCode`; empty: it was derived.
     skipped: Annotated[str, StringConstraints(max_length=63)] = ""
     since: datetime | None = None  # when the state last changed
@@ -221,7 +223,7 @@ class FleetTunnel(Document, defer_build=True):
     name: TunnelName
     state: TunnelState  # up only if every reporting end says so
     # What the ends contradict each other in: `hub: up, spoke-1: down`; empty if they agree, or one end only is current.
-    disagreement: Annotated[str, StringConstraints(max_length=512)] = ""
+    disagreement: Annotated[str, StringConstraints(max_length=MAX_DETAIL)] = ""
     peers: tuple[PeerId, ...]
     ends: dict[PeerId, TunnelStatus]
     stale: tuple[PeerId, ...] = ()

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from warren_contracts.base import Document
 from warren_contracts.names import TunnelName
-from warren_contracts.status import DriverStatus, HostFacts, ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import MAX_DETAIL, DriverStatus, HostFacts, ReasonCode, TunnelState, TunnelStatus
 
 PRESENCE = "presence"
 REPORT = "report"
@@ -26,7 +26,7 @@ MAX_PRESENCE = 8_192  # a heartbeat has 1.7 kB at most, and 4 kB with the longes
 MAX_TELEMETRY = 131_072  # a report of a hundred tunnels has 100 kB; longer ones are split into parts
 HEADERS = 4_096  # of these, reserved for headers
 
-ShortText = Annotated[str, StringConstraints(max_length=512)]
+ShortText = Annotated[str, StringConstraints(max_length=MAX_DETAIL)]
 
 
 class AgentState(StrEnum):

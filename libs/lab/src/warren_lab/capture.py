@@ -10,11 +10,11 @@ import struct
 import threading
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from types import TracebackType
 from typing import Self
 
 from warren_lab.namespace import Namespace
 from warren_lab.packets import Outer, parse_frame
+from warren_lab.socket_thread import SocketThread
 
 Address = IPv4Address | IPv6Address
 
@@ -88,8 +88,7 @@ class Capture:
         self._seen = _Seen()
         self._dropped = 0
         self._lock = threading.Lock()
-        self._wake, self._woken = socket.socketpair()
-        self._thread: threading.Thread | None = None
+        self._thread = SocketThread()
 
     def start(self) -> None:
         """Listen from now on: what is sent after this returns is seen."""
@@ -102,25 +101,17 @@ class Capture:
         except OSError:
             listener.close()
             raise
-        self._thread = threading.Thread(target=self._listen, args=(listener,), name=f"capture-{self._device}")
-        self._thread.start()
+        self._thread.start(f"capture-{self._device}", self._listen, listener)
 
     def stop(self) -> None:
         """Read what is queued and end. The facts stay readable."""
-        if self._thread is not None:
-            self._wake.send(b"x")
-            self._thread.join()
-            self._thread = None
-        self._wake.close()
-        self._woken.close()
+        self._thread.stop()
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def flows(self) -> list[EspFlow]:
@@ -163,8 +154,8 @@ class Capture:
         with listener:
             stopping = False
             while not stopping:
-                readable, _, _ = select.select([listener, self._woken], [], [])
-                stopping = self._woken in readable
+                readable, _, _ = select.select([listener, self._thread.woken], [], [])
+                stopping = self._thread.woken in readable
                 self._drain(listener)
             self._dropped = struct.unpack("@II", listener.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1]
 

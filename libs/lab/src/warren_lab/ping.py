@@ -11,10 +11,10 @@ import threading
 import time
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from types import TracebackType
 from typing import Self
 
 from warren_lab.namespace import Namespace
+from warren_lab.socket_thread import SocketThread
 
 DEFAULT_INTERVAL_SECONDS = 0.01
 LATE_REPLY_SECONDS = 3.0
@@ -100,8 +100,7 @@ class Ping:
         self._condition = threading.Condition()
         self._sent: list[float] = []
         self._received: dict[int, float] = {}
-        self._wake, self._woken = socket.socketpair()
-        self._thread: threading.Thread | None = None
+        self._thread = SocketThread()
 
     def start(self) -> None:
         """Begin to ping."""
@@ -111,26 +110,18 @@ class Ping:
         except OSError:
             icmp.close()
             raise
-        self._thread = threading.Thread(target=self._run, args=(icmp,), name=f"ping-{self._destination}")
-        self._thread.start()
+        self._thread.start(f"ping-{self._destination}", self._run, icmp)
 
     def stop(self) -> PingCounts:
         """Send no more, await late replies, and return the counts."""
-        if self._thread is not None:
-            self._wake.send(b"x")
-            self._thread.join()
-            self._thread = None
-        self._wake.close()
-        self._woken.close()
+        self._thread.stop()
         return self.counts()
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def counts(self) -> PingCounts:
@@ -174,8 +165,8 @@ class Ping:
         """Take replies until the next request is due; True when asked to stop."""
         while True:
             pause = due - time.monotonic()
-            readable, _, _ = select.select([icmp, self._woken], [], [], max(pause, 0))
-            if self._woken in readable:
+            readable, _, _ = select.select([icmp, self._thread.woken], [], [], max(pause, 0))
+            if self._thread.woken in readable:
                 return True
             if icmp in readable:
                 self._receive(icmp)

@@ -20,7 +20,7 @@ from warren_agent.paths.manager import PathManager
 from warren_agent.ports import Intent
 from warren_agent.protection import Protection
 from warren_bus.feed.state import FeedState
-from warren_contracts.status import DriverState, ReasonCode, TunnelStatus
+from warren_contracts.status import MAX_DETAIL, DriverState, ReasonCode, TunnelStatus
 from warren_contracts.telemetry import AppliedTunnel
 from warren_contracts.tunnel import Tunnel
 from warren_intent.expand import Expansion, explain
@@ -28,7 +28,6 @@ from warren_intent.expand import Expansion, explain
 if TYPE_CHECKING:
     from warren_intent.incremental import Expander
 
-MAX_DETAIL = 512  # characters, of AppliedTunnel.detail
 INCREMENTAL_FROM = 500  # peers; with fewer, deriving everything takes some 30 ms, and no memory in between
 
 

@@ -9,40 +9,26 @@ from pathlib import Path
 
 from warren_lab.namespace import Namespace
 from warren_lab.process import stop_process
+from warren_testkit.agent.logged_process import LoggedProcess
 from warren_testkit.waiting import eventually
 
 START_LIMIT = 90.0  # s; it takes one on an idle machine
 _ENTRY = "from warren_guard.entry import main; main()"
 
 
-class GuardProcess:
+class GuardProcess(LoggedProcess[subprocess.Popen[bytes]]):
     """`warren-guard` with a state folder, a socket and a log of its own."""
 
     def __init__(self, namespace: Namespace, folder: Path) -> None:
         self.namespace = namespace
         self.folder = folder / "guard"
+        super().__init__(self.folder / "guard.log")
         self.socket = self.folder / "guard.sock"
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def environment(self) -> dict[str, str]:
         """What makes an agent require this guard."""
         return {"WARREN_GUARD": "required", "WARREN_GUARD_SOCKET": str(self.socket)}
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def log(self) -> str:
-        """Everything it has written so far."""
-        path = self.folder / "guard.log"
-        return path.read_text() if path.exists() else ""
-
-    def print_log(self) -> None:
-        """Print its end, for the report of a test that failed."""
-        print(self.log[-4000:])
 
     async def start(self, *options: str, before: Sequence[str] = ()) -> None:
         """Start it, and wait until it has loaded its table and listens.
@@ -66,7 +52,7 @@ class GuardProcess:
         ]
         source = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}  # not installed
         environment = {**source, "PATH": os.environ.get("PATH", os.defpath), "WARREN_LOG_FORMAT": "json"}
-        with (self.folder / "guard.log").open("ab") as log:
+        with self._log_file.open("ab") as log:
             self._process = self.namespace.spawn(*before, *command, *options, env=environment, stdout=log, stderr=log)
         process = self._process
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from warren_contracts.tokens import join_token_text
 from warren_testkit.agent.control import Control
+from warren_testkit.agent.logged_process import LoggedProcess
 from warren_testkit.lab.gateways import Gateway
 
 # The command, which leaves the names of its modules behind.
@@ -35,10 +36,11 @@ def join_token(root: bytes, authority: bytes | None = None) -> str:
     return join_token_text("a" * 16, "b" * 52, root, authority)
 
 
-class AgentProcess:
+class AgentProcess(LoggedProcess[asyncio.subprocess.Process]):
     """`warren-agent` with a state folder, a log and an environment of its own."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], token: str) -> None:
+        super().__init__(folder / "agent.log")
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state = folder / "agent"
@@ -51,22 +53,6 @@ class AgentProcess:
         source["WARREN_HOST_CHECKS"] = "off"
         self.settings = {**source, **environment, "WARREN_STATE": str(self.state), "WARREN_LOG_FORMAT": "json"}
         self._token = token
-        self._process: asyncio.subprocess.Process | None = None
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def log(self) -> str:
-        """Everything it has written so far."""
-        path = self.folder / "agent.log"
-        return path.read_text() if path.exists() else ""
-
-    def print_log(self) -> None:
-        """Print its end, for the report of a test that failed."""
-        print(self.log[-6000:])
 
     def modules(self) -> list[str]:
         """What the last process had imported; once it has ended."""
@@ -124,7 +110,7 @@ class AgentProcess:
 
     async def _spawn(self, verb: str, more: dict[str, str]) -> asyncio.subprocess.Process:
         names = str(self.folder / "modules.json")
-        with (self.folder / "agent.log").open("ab") as log:
+        with self._log_file.open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *self.before,
                 sys.executable,

@@ -24,6 +24,7 @@ from warren_cli.files import read_small
 from warren_contracts.cloudevents import TELEMETRY_TYPES
 from warren_contracts.names import PeerId
 from warren_contracts.status import (
+    MAX_DETAIL,
     ChildSaStatus,
     DriverState,
     DriverStatus,
@@ -119,7 +120,7 @@ def status_of(account: Account, idle_s: float, now: datetime) -> TunnelStatus:
     )
     return TunnelStatus(
         name=tunnel_name(account.user, info.spi_r), state=TunnelState.UP, link=link, traffic=counters,
-        rekeys=account.rekeys, since=account.since, evidence=seen, detail=f"VPN session of {account.user}"[:512],
+        rekeys=account.rekeys, since=account.since, evidence=seen, detail=f"VPN session of {account.user}"[:MAX_DETAIL],
     )  # fmt: skip
 
 

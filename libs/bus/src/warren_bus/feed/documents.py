@@ -28,12 +28,21 @@ MAX_SECRET = 256 * 1024
 STATUS_NO_MESSAGE = "404"
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+ReaderT = TypeVar("ReaderT", PolicySet, ReaderDigest)
 Headers = Mapping[str, str] | None
 
 
 def is_absent(headers: Headers) -> bool:
     """Whether a Direct Get found nothing. Other statuses have no signature and are refused as documents."""
     return (headers or {}).get("Status") == STATUS_NO_MESSAGE
+
+
+def _verified(
+    verifier: Verifier, subject: str, headers: Headers, payload: bytes, limit: int, newer_than: Version | None = None
+) -> SignedMessage:
+    message = _envelope(subject, headers, payload, limit)
+    verifier.verify(message, newer_than)
+    return message
 
 
 def _envelope(subject: str, headers: Headers, payload: bytes, limit: int) -> SignedMessage:
@@ -63,22 +72,15 @@ def read_policy_set(
     verifier: Verifier, reader: str, headers: Headers, payload: bytes, newer_than: Version | None = None
 ) -> PolicySet:
     """Verify and parse a reader's policy set."""
-    message = _envelope(subjects.policy(reader), headers, payload, MAX_POLICY_SET)
-    verifier.verify(message, newer_than)
-    policy_set = _parse(message, PolicySet)
-    _require_version(message, policy_set.epoch, policy_set.revision)
-    if policy_set.reader != reader:
-        raise WrongSubjectError(f"a set of {policy_set.reader} on the subject of {reader}")
-    return policy_set
+    message = _verified(verifier, subjects.policy(reader), headers, payload, MAX_POLICY_SET, newer_than)
+    return _of_reader(message, PolicySet, reader)
 
 
 def read_record(
     verifier: Verifier, subject: str, headers: Headers, payload: bytes, newer_than: Version | None = None
 ) -> PeerRecord:
     """Verify and parse a peer's record on a live subject."""
-    message = _envelope(subject, headers, payload, MAX_RECORD)
-    verifier.verify(message, newer_than)
-    return _record(message)
+    return _record(_verified(verifier, subject, headers, payload, MAX_RECORD, newer_than))
 
 
 def _record(message: SignedMessage) -> PeerRecord:
@@ -93,21 +95,23 @@ def read_digest(
     verifier: Verifier, reader: str, headers: Headers, payload: bytes, newer_than: Version | None = None
 ) -> ReaderDigest:
     """Verify and parse a reader's digest."""
-    message = _envelope(subjects.digest(reader), headers, payload, MAX_DIGEST)
-    verifier.verify(message, newer_than)
-    digest = _parse(message, ReaderDigest)
-    _require_version(message, digest.epoch, digest.revision)
-    if digest.reader != reader:
-        raise WrongSubjectError(f"a digest of {digest.reader} on the subject of {reader}")
-    return digest
+    message = _verified(verifier, subjects.digest(reader), headers, payload, MAX_DIGEST, newer_than)
+    return _of_reader(message, ReaderDigest, reader)
+
+
+def _of_reader(message: SignedMessage, model: type[ReaderT], reader: str) -> ReaderT:
+    document = _parse(message, model)
+    _require_version(message, document.epoch, document.revision)
+    if document.reader != reader:
+        raise WrongSubjectError(f"a {model.__name__} of {document.reader} on the subject of {reader}")
+    return document
 
 
 def read_secret(
     verifier: Verifier, peer: str, headers: Headers, payload: bytes, newer_than: Version | None = None
 ) -> SealedBundle:
     """Verify the sealed bundle of a peer; it is not opened."""
-    message = _envelope(subjects.secret(peer), headers, payload, MAX_SECRET)
-    verifier.verify(message, newer_than)
+    message = _verified(verifier, subjects.secret(peer), headers, payload, MAX_SECRET, newer_than)
     try:
         return SealedBundle(epoch=message.epoch, revision=message.revision, payload=payload.decode())
     except UnicodeDecodeError:
@@ -142,8 +146,7 @@ def read_page(
     The page's own signature, by the key that signs records too, covers all of them; theirs are not verified again. A record
     that is too large or cannot be read (of a newer version) is skipped: one peer must not hide all the others.
     """
-    message = _envelope(subjects.rpc_agent(peer, "directory"), headers, payload, MAX_PAGE)
-    verifier.verify(message)
+    message = _verified(verifier, subjects.rpc_agent(peer, "directory"), headers, payload, MAX_PAGE)
     _refuse_older(message, not_older)
     page = _parse(message, DirectoryPage)
     _require_version(message, page.epoch, page.revision)

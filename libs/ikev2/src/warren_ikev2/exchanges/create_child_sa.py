@@ -35,13 +35,25 @@ from warren_ikev2.exchanges.followup import FollowupKe, Secrets, store_for_follo
 from warren_ikev2.exchanges.ike_sa_init import NONCE_SIZE
 from warren_ikev2.exchanges.informational import DeleteChild, remove_child
 from warren_ikev2.exchanges.reply import Reply
-from warren_ikev2.ike_sa import IkeSa
+from warren_ikev2.ike_sa import IkeSa, Task
 from warren_ikev2.session import Child, ChildState
 from warren_ikev2.wire.message import Payloads
 from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload
 
 MAX_ATTEMPTS = 3  # of one task, for INVALID_KE_PAYLOAD
 RETRY_DELAY = 5.0  # seconds after TEMPORARY_FAILURE, plus up to as much again (2.25)
+
+
+def repeat_later(sa: IkeSa, task: Task, now: float) -> None:
+    """Start a task that takes the place of one that was refused with TEMPORARY_FAILURE (2.25)."""
+    jitter = int.from_bytes(sa.host.random_bytes(2), "big") / 2**16
+    sa.delay(task, now + RETRY_DELAY * (1 + jitter))
+
+
+def requested_group(payloads: Payloads) -> int:
+    """The key exchange group that INVALID_KE_PAYLOAD requests (3.10.1); 0 if there is none."""
+    notify = payloads.notify(NotifyType.INVALID_KE_PAYLOAD)
+    return int.from_bytes(notify.data[:2], "big") if notify is not None else 0
 
 
 class CreateChild:
@@ -106,8 +118,7 @@ class CreateChild:
             self._restore()  # the peer has replaced or deleted it already
         elif code == NotifyType.TEMPORARY_FAILURE:
             self._restore()
-            jitter = int.from_bytes(sa.host.random_bytes(2), "big") / 2**16
-            sa.delay(CreateChild(self.configuration, self.old), now + RETRY_DELAY * (1 + jitter))
+            repeat_later(sa, CreateChild(self.configuration, self.old), now)
         elif code == NotifyType.CHILD_SA_NOT_FOUND and self.old is not None:
             _forget_missing(sa, self.old)
             sa.enqueue(CreateChild(self.configuration), now)
@@ -115,8 +126,7 @@ class CreateChild:
             self.give_up(sa, code, f"the peer answers with {notify_name(code)}")
 
     def _retry_group(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
-        notify = payloads.notify(NotifyType.INVALID_KE_PAYLOAD)
-        group = int.from_bytes(notify.data[:2], "big") if notify is not None else 0
+        group = requested_group(payloads)
         offered = [group for proposal in self.configuration.esp_proposals for group in proposal.groups]
         if group == self._group or group not in offered:
             self.give_up(

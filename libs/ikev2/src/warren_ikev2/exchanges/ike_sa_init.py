@@ -125,12 +125,7 @@ def respond(sa: IkeSa, handshake: Handshake, message: Message, raw: bytes, now: 
     sa.respond(ExchangeType.IKE_SA_INIT, 0, answer, session.path, now)
     handshake.init_response = sa.receiving.answers[0][0]
     seed = initial_seed(suite.prf, handshake.nonces, shared)
-    sa.protection.use(
-        suite,
-        derive_ike_keys(suite, seed, handshake.nonces, sa.spi_i, sa.spi_r),
-        sa.host.random_bytes,
-        initiator=sa.initiator,
-    )
+    sa.use_keys(suite, derive_ike_keys(suite, seed, handshake.nonces, sa.spi_i, sa.spi_r))
     sa.expires_at = now + sa.host.configuration.limits.half_open_seconds
     sa.transition(State.INIT_DONE, "IKE_SA_INIT answered")
 
@@ -296,12 +291,7 @@ def _accept(sa: IkeSa, handshake: Handshake, message: Message, raw: bytes, now: 
     handshake.exchange = None
     _record_features(sa, handshake, payloads)
     seed = initial_seed(suite.prf, handshake.nonces, shared)
-    sa.protection.use(
-        suite,
-        derive_ike_keys(suite, seed, handshake.nonces, sa.spi_i, sa.spi_r),
-        sa.host.random_bytes,
-        initiator=sa.initiator,
-    )
+    sa.use_keys(suite, derive_ike_keys(suite, seed, handshake.nonces, sa.spi_i, sa.spi_r))
     handshake.pending_groups = list(suite.additional_groups)
     sa.expires_at = None
     sa.answer_arrived(0)

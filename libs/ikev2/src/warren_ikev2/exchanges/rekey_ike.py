@@ -12,7 +12,7 @@ from warren_ikev2.crypto import groups
 from warren_ikev2.crypto.keys import Nonces, derive_ike_keys, rekey_seed
 from warren_ikev2.errors import IkeError, InvalidKePayloadError, ProtocolError, TemporaryFailureError
 from warren_ikev2.events import DeleteReason, IkeSaRekeyed, State
-from warren_ikev2.exchanges.create_child_sa import RETRY_DELAY, CreateChild
+from warren_ikev2.exchanges.create_child_sa import MAX_ATTEMPTS, CreateChild, repeat_later, requested_group
 from warren_ikev2.exchanges.established import start_lifetime
 from warren_ikev2.exchanges.followup import FollowupKe, Secrets, store_for_followup
 from warren_ikev2.exchanges.ike_sa_init import NONCE_SIZE
@@ -26,7 +26,6 @@ from warren_ikev2.suites import IkeSuite, Proposal, ike_suite
 from warren_ikev2.wire.message import Payloads
 from warren_ikev2.wire.payloads import KePayload, NoncePayload, Payload, SaPayload
 
-MAX_ATTEMPTS = 3
 DELETION_PATIENCE = 180.0  # seconds for the deletion of a replaced IKE_SA; a little more than all retransmissions
 _SPI_SIZE = 8
 
@@ -84,12 +83,10 @@ class RekeyIke:
         elif code == NotifyType.INVALID_KE_PAYLOAD and self._attempts < MAX_ATTEMPTS:
             self._retry_group(sa, payloads)
         elif code == NotifyType.TEMPORARY_FAILURE:
-            jitter = int.from_bytes(sa.host.random_bytes(2), "big") / 2**16
-            sa.delay(RekeyIke(), now + RETRY_DELAY * (1 + jitter))
+            repeat_later(sa, RekeyIke(), now)
 
     def _retry_group(self, sa: IkeSa, payloads: Payloads) -> None:
-        notify = payloads.notify(NotifyType.INVALID_KE_PAYLOAD)
-        group = int.from_bytes(notify.data[:2], "big") if notify is not None else 0
+        group = requested_group(payloads)
         if group != self._group and any(group in proposal.groups for proposal in self._proposals):
             self._group = KeGroup(group)
             sa.queue.appendleft(self)
@@ -207,9 +204,7 @@ def _make(
     old_suite, old_keys = sa.protection.suite_and_keys()
     new = IkeSa(sa.host, sa.session, initiator=initiator, spi_i=spi_i, spi_r=spi_r)
     seed = rekey_seed(old_suite.prf, old_keys.d, nonces, shared)
-    new.protection.use(
-        suite, derive_ike_keys(suite, seed, nonces, spi_i, spi_r), new.host.random_bytes, initiator=new.initiator
-    )
+    new.use_keys(suite, derive_ike_keys(suite, seed, nonces, spi_i, spi_r))
     new.state = State.ESTABLISHED
     sa.host.add(new)
     return new

@@ -73,16 +73,26 @@ def standby(it: Situation) -> Diagnosis | None:
     )
 
 
-def of_the_intent(it: Situation) -> Diagnosis | None:
-    """What an agent refuses to apply."""
-    for code, (cause, says, action) in _REFUSED.items():
+Reasons = dict[ReasonCode, tuple[Cause, str, str]]
+"""Cause, statement and remedy of a reason; `{end}` is the peer that reports it, `{far}` the other side."""
+
+
+def _first_of(reasons: Reasons, it: Situation) -> Diagnosis | None:
+    """The diagnosis of the first of these reasons that an end reports."""
+    for code, (cause, says, action) in reasons.items():
         if (end := it.with_reason(code)) is not None:
+            names = {"end": end.peer, "far": it.far_name(end)}
             detail = f" ({end.detail})" if end.detail else ""
-            return Diagnosis(cause, f"{says.format(end=end.peer)}{detail}.", action.format(end=end.peer))
+            return Diagnosis(cause, f"{says.format(**names)}{detail}.", action.format(**names))
     return None
 
 
-_REFUSED: dict[ReasonCode, tuple[Cause, str, str]] = {
+def of_the_intent(it: Situation) -> Diagnosis | None:
+    """What an agent refuses to apply."""
+    return _first_of(_REFUSED, it)
+
+
+_REFUSED: Reasons = {
     ReasonCode.ROLLED_BACK: (
         Cause.ROLLED_BACK, "{end} took the last change back, and does not apply it again",
         "Correct the policy and apply it: a new revision is tried again.",
@@ -116,15 +126,10 @@ _REFUSED: dict[ReasonCode, tuple[Cause, str, str]] = {
 
 def installed_but_dead(it: Situation) -> Diagnosis | None:
     """CHILD_SAs are there, and something contradicts that packets pass."""
-    for code, (cause, says, action) in _CONTRADICTIONS.items():
-        if (end := it.with_reason(code)) is not None:
-            says_so = says.format(end=end.peer, far=it.far_name(end))
-            detail = f" ({end.detail})" if end.detail else ""
-            return Diagnosis(cause, f"{says_so}{detail}.", action.format(end=end.peer, far=it.far_name(end)))
-    return None
+    return _first_of(_CONTRADICTIONS, it)
 
 
-_CONTRADICTIONS: dict[ReasonCode, tuple[Cause, str, str]] = {
+_CONTRADICTIONS: Reasons = {
     ReasonCode.MASQUERADE: (
         Cause.MASQUERADE, "Source NAT on {end} changes packets before they reach the tunnel, so that they leave its selectors",
         "On {end}: except the tunnel's networks from the masquerade rule, or set `keep_sources` of warren-guard.",

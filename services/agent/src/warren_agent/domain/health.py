@@ -10,10 +10,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from warren_contracts.selectors import TrafficSelector, covered
-from warren_contracts.status import ReasonCode, TrafficStats, TunnelState, TunnelStatus
+from warren_contracts.status import MAX_DETAIL, ReasonCode, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.tunnel import Tunnel
 
-MAX_DETAIL = 512  # characters, of TunnelStatus.detail
 # s; while a CHILD_SA is rekeyed there are two of them (RFC 7296, 2.8): charon removes the old one after 5 s
 REKEYING_LIMIT = 30
 

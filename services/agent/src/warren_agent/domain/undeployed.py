@@ -3,12 +3,10 @@
 from collections.abc import Collection, Mapping
 
 from warren_contracts.names import PeerId
-from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import MAX_DETAIL, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AppliedTunnel
 from warren_intent.derivation import SkipCode, Skipped
 from warren_intent.expand import Expansion
-
-MAX_DETAIL = 512  # characters, of TunnelStatus.detail
 
 
 def undeployed(

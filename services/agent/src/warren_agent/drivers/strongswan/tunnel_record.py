@@ -9,6 +9,7 @@ from warren_agent.drivers.strongswan.error_notify import Notification, NotifyTyp
 from warren_agent.drivers.strongswan.reason_expiry import Seen, is_refuted, is_waiting, seen
 from warren_agent.drivers.strongswan.sas import CONNECTING, ChildSa, IkeSa
 from warren_contracts.status import (
+    MAX_DETAIL,
     Evidence,
     EvidenceKind,
     IpsecStatus,
@@ -19,7 +20,6 @@ from warren_contracts.status import (
 )
 from warren_contracts.tunnel import Tunnel
 
-MAX_DETAIL = 512  # characters, of TunnelStatus.detail
 # Less specific than any other reason of the same attempt.
 _WEAK = frozenset(
     {
