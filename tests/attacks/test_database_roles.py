@@ -6,6 +6,7 @@ had put into their schemas.
 """
 
 import asyncio
+import contextlib
 import io
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -58,6 +59,26 @@ class Rows:
         return (), ()
 
 
+@contextlib.asynccontextmanager
+async def listening(database: PostgresServer) -> AsyncIterator[tuple[Rows, asyncpg.Connection]]:
+    """A callout that listens for notices, and a thief's connection to the database. The callout must not have ended by itself."""
+    rows = Rows()
+    authorizer = Authorizer(rows, CredentialCache())
+    async with Store(database.dsn(), schema="public", migrations=None) as store, asyncio.TaskGroup() as tasks:
+        listener = Listener(store, CHANNEL, on_gap=authorizer.reload, on_notify=authorizer.refresh)
+        running = tasks.create_task(listener.run())
+        try:
+            await eventually(lambda: rows.loads == 1, 20, "the first load")
+            thief = await asyncpg.connect(database.dsn())
+            try:
+                yield rows, thief
+            finally:
+                await thief.close()
+            assert not running.done()
+        finally:
+            running.cancel()
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -66,43 +87,20 @@ class Rows:
     ],
 )  # fmt: skip
 async def test_a_notice_that_cannot_be_read_is_a_gap_and_ends_nothing(database: PostgresServer, payload: str) -> None:
-    rows = Rows()
-    authorizer = Authorizer(rows, CredentialCache())
-    async with Store(database.dsn(), schema="public", migrations=None) as store:
-        listener = Listener(store, CHANNEL, on_gap=authorizer.reload, on_notify=authorizer.refresh)
-        listening = asyncio.create_task(listener.run())
-        try:
-            await eventually(lambda: rows.loads == 1, 20, "the first load")
-            thief = await asyncpg.connect(database.dsn())
-            await thief.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
-            await eventually(lambda: rows.loads >= 2, 20, "everything is read again")
-            await thief.execute("SELECT pg_notify($1, $2)", CHANNEL, "peer UABC")
-            await eventually(lambda: "UABC" in rows.read, 20, "the next notice is read")
-            await thief.close()
-            assert not listening.done()
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+    async with listening(database) as (rows, thief):
+        await thief.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
+        await eventually(lambda: rows.loads >= 2, 20, "everything is read again")
+        await thief.execute("SELECT pg_notify($1, $2)", CHANNEL, "peer UABC")
+        await eventually(lambda: "UABC" in rows.read, 20, "the next notice is read")
 
 
 async def test_a_flood_of_notices_is_read_by_few_loads(database: PostgresServer) -> None:
-    rows = Rows()
-    authorizer = Authorizer(rows, CredentialCache())
-    async with Store(database.dsn(), schema="public", migrations=None) as store:
-        listener = Listener(store, CHANNEL, on_gap=authorizer.reload, on_notify=authorizer.refresh)
-        listening = asyncio.create_task(listener.run())
-        try:
-            await eventually(lambda: rows.loads == 1, 20, "the first load")
-            thief = await asyncpg.connect(database.dsn())
-            # PostgreSQL sends equal payloads of one transaction once.
-            await thief.execute("SELECT pg_notify($1, 'junk ' || n) FROM generate_series(1, 20000) n", CHANNEL)
-            await thief.execute("SELECT pg_notify($1, $2)", CHANNEL, "peer UABC")
-            await thief.close()
-            await eventually(lambda: "UABC" in rows.read or rows.loads >= 2, 20, "it goes on")
-            assert rows.loads < 20
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+    async with listening(database) as (rows, thief):
+        # PostgreSQL sends equal payloads of one transaction once.
+        await thief.execute("SELECT pg_notify($1, 'junk ' || n) FROM generate_series(1, 20000) n", CHANNEL)
+        await thief.execute("SELECT pg_notify($1, $2)", CHANNEL, "peer UABC")
+        await eventually(lambda: "UABC" in rows.read or rows.loads >= 2, 20, "it goes on")
+        assert rows.loads < 20
 
 
 @pytest.fixture

@@ -4,10 +4,15 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
+from warren_bus.client_subjects import inbox
+from warren_bus.connection import Connection
 from warren_lab.lab import Lab, can_make_namespaces
+from warren_service.streams import POLICY
 from warren_testkit.bus import RealServer
 from warren_testkit.bus.accounts import Bus, open_bus
+from warren_testkit.bus.streams import declare_streams
 
 BUILD_FOLDER = Path(__file__).parents[2] / "build"
 
@@ -47,6 +52,15 @@ async def server(tmp_path: Path) -> AsyncIterator[RealServer]:
     """A nats-server of its own, with the accounts and nothing in them."""
     async with RealServer(tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+async def policy_client(server: RealServer) -> AsyncIterator[Client]:
+    """The policy service's connection to a server with the stream POLICY."""
+    async with Connection(server.settings("policy"), name="policy", inbox_prefix=inbox("policy")) as connection:
+        client = await connection.wait_connected()
+        await declare_streams(server, POLICY)
+        yield client
 
 
 @pytest.fixture

@@ -1,33 +1,14 @@
 """The guarded publisher on a real nats-server: repeats store nothing, other writers are not overwritten."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from nats.aio.client import Client
 
-from warren_bus.client_subjects import inbox
-from warren_bus.connection import Connection
 from warren_bus.errors import NotStoredError
 from warren_contracts import subjects
 from warren_contracts.documents import HEADER_EPOCH, HEADER_REVISION
 from warren_service.guarded_publisher import GuardedMessage, GuardedPublisher, StreamAheadError
-from warren_service.streams import POLICY
-from warren_testkit.bus import RealServer
-from warren_testkit.bus.streams import declare_streams
 
 ANY = subjects.policy("all")
-
-
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    async with (
-        RealServer(tmp_path) as server,
-        Connection(server.settings("policy"), name="policy", inbox_prefix=inbox("policy")) as connection,
-    ):
-        client = await connection.wait_connected()
-        await declare_streams(server, POLICY)
-        yield client
 
 
 def message(revision: int, payload: bytes = b"{}", expected: int | None = None, subject: str = ANY) -> GuardedMessage:
@@ -36,23 +17,25 @@ def message(revision: int, payload: bytes = b"{}", expected: int | None = None, 
 
 
 @pytest.mark.parametrize("expected", [None, 0, 77], ids=["read back first", "right", "wrong"])
-async def test_a_message_is_stored_once_whatever_sequence_was_expected(client: Client, expected: int | None) -> None:
-    guarded = GuardedPublisher(lambda: client, "POLICY")
+async def test_a_message_is_stored_once_whatever_sequence_was_expected(
+    policy_client: Client, expected: int | None
+) -> None:
+    guarded = GuardedPublisher(lambda: policy_client, "POLICY")
     first = await guarded.publish([message(1, expected=expected)])
     assert await guarded.publish([message(1, expected=expected)]) == first == {ANY: 1}
     assert await guarded.publish([message(2, expected=expected)]) == {ANY: 2}
     assert await guarded.versions(f"{subjects.policy('')}>") == {ANY: (1, 2)}
 
 
-async def test_a_batch_stores_only_what_is_not_stored_yet(client: Client) -> None:
-    guarded = GuardedPublisher(lambda: client, "POLICY")
+async def test_a_batch_stores_only_what_is_not_stored_yet(policy_client: Client) -> None:
+    guarded = GuardedPublisher(lambda: policy_client, "POLICY")
     other = subjects.policy("tag=a")
     await guarded.publish([message(1)])
     assert await guarded.publish([message(1), message(1, subject=other)]) == {ANY: 1, other: 2}
 
 
-async def test_a_newer_document_and_another_one_of_the_same_version_are_not_overwritten(client: Client) -> None:
-    guarded = GuardedPublisher(lambda: client, "POLICY")
+async def test_a_newer_document_and_another_one_of_the_same_version_are_not_overwritten(policy_client: Client) -> None:
+    guarded = GuardedPublisher(lambda: policy_client, "POLICY")
     await guarded.publish([message(5)])
     with pytest.raises(StreamAheadError, match=r"\(1, 5\) on the bus, ahead of \(1, 2\)"):
         await guarded.publish([message(2, expected=0)])
@@ -60,11 +43,11 @@ async def test_a_newer_document_and_another_one_of_the_same_version_are_not_over
         await guarded.publish([message(5, b"[]", expected=0)])
 
 
-async def test_a_message_that_is_no_document_is_replaced(client: Client) -> None:
-    await client.jetstream().publish(ANY, b"x")
-    assert await GuardedPublisher(lambda: client, "POLICY").publish([message(1, expected=0)]) == {ANY: 2}
+async def test_a_message_that_is_no_document_is_replaced(policy_client: Client) -> None:
+    await policy_client.jetstream().publish(ANY, b"x")
+    assert await GuardedPublisher(lambda: policy_client, "POLICY").publish([message(1, expected=0)]) == {ANY: 2}
 
 
-async def test_a_stream_that_does_not_exist_is_reported(client: Client) -> None:
+async def test_a_stream_that_does_not_exist_is_reported(policy_client: Client) -> None:
     with pytest.raises(NotStoredError):
-        await GuardedPublisher(lambda: client, "ABSENT").versions(">")
+        await GuardedPublisher(lambda: policy_client, "ABSENT").versions(">")

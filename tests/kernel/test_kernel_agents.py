@@ -20,6 +20,7 @@ from warren_lab.xfrm import kernel_sas
 from warren_testkit.agent.control import Control
 from warren_testkit.agent.process import GatewayAgent
 from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.intent import STAR
 from warren_testkit.lab.gateways import Gateway, ike_key
 from warren_testkit.lab.kernel import KernelFleet
 
@@ -27,7 +28,6 @@ pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.kernel]
 
 OUR_NUMBER = 9
 OUR_ID, OUR_INNER = "ours.warren.test", "10.9.0.1"
-STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 
 
 @pytest.fixture

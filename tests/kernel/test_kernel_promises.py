@@ -245,14 +245,7 @@ async def masquerade(rows: Rows) -> None:
 
 async def boot(rows: Rows) -> None:
     bed = rows.bed
-    await bed.stop()
-    await asyncio.gather(*(site.gateway.stop() for site in bed.sites))
-    for site in bed.sites:  # as after a boot: the kernel has no table, and the network comes up after the guard
-        site.namespace.run("ip", "link", "set", "wan", "down")
-        site.namespace.run("nft", "flush", "ruleset")
-        await site.guard.start()
-        site.namespace.run("ip", "link", "set", "wan", "up")
-    bed.route()
+    await bed.boot()
     async with bed.traffic() as traffic:
         await traffic.unanswered()
         await asyncio.gather(*(agent.start() for agent in bed.agents))

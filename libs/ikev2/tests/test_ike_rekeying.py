@@ -1,5 +1,7 @@
 """Rekeying, deletion and their collisions (RFC 7296, 2.8 and 2.25)."""
 
+from collections.abc import Callable
+
 import pytest
 
 from warren_ikev2.children import ChildUsage
@@ -116,18 +118,24 @@ def let_lead(pair: Pair, lead: str) -> None:
     )
 
 
+def collided(rekey: Callable[[Pair, Host], None], lead: str, attempt: int) -> Pair:
+    """A pair whose sides have both rekeyed at once, after `attempt` times one after the other."""
+    pair = make_pair().establish()
+    for _ in range(attempt):
+        rekey(pair, pair.moon)
+        pair.wire.run(1)
+    let_lead(pair, lead)
+    rekey(pair, pair.moon)
+    rekey(pair, pair.sun)
+    settled(pair)
+    return pair
+
+
 @pytest.mark.parametrize("lead", ["moon", "sun", "both"])
 @pytest.mark.parametrize("attempt", range(4))
 def test_both_rekey_the_same_child(lead: str, attempt: int) -> None:
     """The nonces, and so the winner, differ with each attempt."""
-    pair = make_pair().establish()
-    for _ in range(attempt):
-        rekey_child(pair, pair.moon)
-        pair.wire.run(1)
-    let_lead(pair, lead)
-    rekey_child(pair, pair.moon)
-    rekey_child(pair, pair.sun)
-    settled(pair)
+    pair = collided(rekey_child, lead, attempt)
     for host in (pair.moon, pair.sun):
         reasons = sorted(event.reason.value for event in host.all(ChildSaDeleted)[attempt:])
         assert "rekeyed" in reasons
@@ -137,14 +145,7 @@ def test_both_rekey_the_same_child(lead: str, attempt: int) -> None:
 @pytest.mark.parametrize("lead", ["moon", "sun", "both"])
 @pytest.mark.parametrize("attempt", range(4))
 def test_both_rekey_the_ike_sa(lead: str, attempt: int) -> None:
-    pair = make_pair().establish()
-    for _ in range(attempt):
-        rekey_ike(pair, pair.moon)
-        pair.wire.run(1)
-    let_lead(pair, lead)
-    rekey_ike(pair, pair.moon)
-    rekey_ike(pair, pair.sun)
-    settled(pair)
+    pair = collided(rekey_ike, lead, attempt)
     assert pair.moon.last(IkeSaRekeyed).spi_i == pair.sun.last(IkeSaRekeyed).spi_i
     assert not pair.moon.all(IkeSaDeleted)
     assert not pair.sun.all(IkeSaDeleted)

@@ -3,11 +3,13 @@
 from ipaddress import ip_network
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_contracts.peers import DriverCapabilities, PeerRecord
 from warren_contracts.policy import PublishedPolicy
+from warren_intent.candidates import Candidate
 from warren_intent.check import check_derived
 from warren_intent.derivation import Derivation
 from warren_intent.expand import explain
@@ -117,19 +119,25 @@ def test_tunnels_taken_over_from_an_earlier_set_are_those_of_deriving_everything
         assert plan_between(FleetTunnels(stated, peers, before), tunnels) == plan(stated, policies, peers)
 
 
-def test_one_changed_policy_derives_its_tunnels_only(monkeypatch: Any) -> None:
-    peers = directory(record("hub", 0, "hub"), *(record(f"s{n}", n + 1, "branch") for n in range(50)))
-    star = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
-    pair = published("pair", sites=["peer=s1", "peer=s2"])
-    before = FleetTunnels([star, pair], peers)
+def count_derivations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the tunnels that are derived from now on."""
     derived: list[str] = []
     derive = Derivation.derive
 
-    def counted(self: Any, candidate: Any, me: str, **options: Any) -> Any:
+    def counted(self: Derivation, candidate: Candidate, me: str, **options: Any) -> Any:
         derived.append(candidate.name)
         return derive(self, candidate, me, **options)
 
     monkeypatch.setattr(Derivation, "derive", counted)
+    return derived
+
+
+def test_one_changed_policy_derives_its_tunnels_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    peers = directory(record("hub", 0, "hub"), *(record(f"s{n}", n + 1, "branch") for n in range(50)))
+    star = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
+    pair = published("pair", sites=["peer=s1", "peer=s2"])
+    before = FleetTunnels([star, pair], peers)
+    derived = count_derivations(monkeypatch)
     other = published("pair", 2, sites=["peer=s1", "peer=s2"], crypto={"profile": "cnsa1"})
     peers = {peer: it.model_copy() for peer, it in peers.items()}
     after = FleetTunnels([star, other], peers, before)
@@ -138,19 +146,12 @@ def test_one_changed_policy_derives_its_tunnels_only(monkeypatch: Any) -> None:
     assert derived == ["s1+s2", "hub+s7"]
 
 
-def test_a_change_of_one_peer_derives_its_tunnel_only(monkeypatch: Any) -> None:
+def test_a_change_of_one_peer_derives_its_tunnel_only(monkeypatch: pytest.MonkeyPatch) -> None:
     peers = directory(record("hub", 0, "hub"), *(record(f"s{n}", n + 1, "branch") for n in range(300)))
     policies = [published("star", hubs=["tag=hub"], spokes=["tag=branch"])]
     expander = Expander("hub")
     expander.explain(policies, peers)
-    derived: list[str] = []
-    derive = Derivation.derive
-
-    def counted(self: Any, candidate: Any, me: str, **options: Any) -> Any:
-        derived.append(candidate.name)
-        return derive(self, candidate, me, **options)
-
-    monkeypatch.setattr(Derivation, "derive", counted)
+    derived = count_derivations(monkeypatch)
     for changed in (record("s7", 8, "branch", endpoints=()), record("s7", 900, "branch"), record("s7", 8, "hub")):
         peers = {**peers, "s7": changed}
         found = expander.explain(policies, peers)

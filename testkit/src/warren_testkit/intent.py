@@ -11,6 +11,13 @@ from warren_contracts.peers import DriverCapabilities, KeyUse, PeerKey, PeerReco
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.tunnel import Tunnel
 
+STAR: dict[str, Any] = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
+
+
+def star(**changes: object) -> Policy:
+    """The policy `star`: a tunnel from each peer with the tag `branch` to each one with the tag `hub`."""
+    return Policy.model_validate(STAR | changes)
+
 
 def public_key(peer: PeerId) -> str:
     """A well-formed key for a peer, without a private key."""

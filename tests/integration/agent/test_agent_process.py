@@ -9,26 +9,27 @@ from pathlib import Path
 import pytest
 
 from warren_agent.drivers.port import TAKEOVER_AFTER
-from warren_contracts.policy import Policy
 from warren_contracts.status import DriverState, ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
 from warren_lab.ping import Ping
 from warren_testkit.agent.control import Control
 from warren_testkit.agent.process import AgentPair, AgentProcess
+from warren_testkit.intent import star
 from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
-STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 NAME = "hub+spoke"
-
-
-def star(**changes: object) -> Policy:
-    return Policy.model_validate(STAR | changes)
 
 
 async def up(control: Control, peer: str, since: int = 0) -> TunnelChange:
     return await control.received(TunnelChange, peer, lambda it: it.status.state is TunnelState.UP, since)
+
+
+async def establish(control: Control) -> None:
+    """Publish the policy, and wait until both ends report its tunnel as up."""
+    await control.publish(star())
+    await asyncio.gather(up(control, "spoke"), up(control, "hub"))
 
 
 async def test_policy_becomes_a_tunnel_that_carries_packets_and_is_reported(
@@ -53,8 +54,7 @@ async def test_edit_is_applied_without_a_gap_and_withdrawal_removes_everything(
     fleet: AgentPair,
 ) -> None:
     control, hub, spoke = fleet
-    await control.publish(star())
-    await asyncio.gather(up(control, "spoke"), up(control, "hub"))
+    await establish(control)
     since = control.count
     await control.publish(star(options={"ike": {"dpd_delay": 41}}, crypto={"esp": ["chacha20poly1305-x25519"]}))
     changed = await control.received(
@@ -134,8 +134,7 @@ async def test_both_ends_that_restart_together_come_to_one_ike_sa(
     fleet: AgentPair,
 ) -> None:
     control, hub, spoke = fleet
-    await control.publish(star())
-    await asyncio.gather(up(control, "spoke"), up(control, "hub"))
+    await establish(control)
     since = control.count
     for end in (hub, spoke):
         await end.gateway.stop()
@@ -147,8 +146,7 @@ async def test_both_ends_that_restart_together_come_to_one_ike_sa(
 async def test_initiator_makes_new_sas_as_soon_as_the_directory_says_that_its_peer_crashed(fleet: AgentPair) -> None:
     """DPD would notice after 30 s at the earliest, and the spoke is the tunnel's initiator."""
     control, hub, spoke = fleet
-    await control.publish(star())
-    await asyncio.gather(up(control, "spoke"), up(control, "hub"))
+    await establish(control)
     (before,) = await spoke.gateway.ike_sas()
     since = control.count
     await hub.gateway.crash()
@@ -169,8 +167,7 @@ async def test_crash_of_the_hubs_charon_is_shown_at_the_spoke_at_once_and_over_a
 ) -> None:
     """A spoke without an address: nobody could call it, and retransmissions would take minutes."""
     control, hub, spoke = roaming_fleet
-    await control.publish(star())
-    await asyncio.gather(up(control, "spoke"), up(control, "hub"))
+    await establish(control)
     assert control.records["spoke"].endpoints == ()
     since, began = control.count, time.monotonic()
     await hub.gateway.crash()
@@ -191,8 +188,7 @@ async def test_crash_of_the_hubs_charon_is_shown_at_the_spoke_at_once_and_over_a
 async def test_agents_that_start_again_change_no_tunnel_and_announce_nothing_new(fleet: AgentPair) -> None:
     control, *agents = fleet
     hub, spoke = agents
-    await control.publish(star())
-    await asyncio.gather(up(control, "spoke"), up(control, "hub"))
+    await establish(control)
     since = control.count
     for peer in ("hub", "spoke"):
         await control.received(Report, peer, lambda it: bool(it.tunnels), since)  # what was announced has come to both
@@ -221,8 +217,7 @@ async def test_agents_that_start_again_change_no_tunnel_and_announce_nothing_new
 @pytest.mark.parametrize("bus", ["stopped", "hanging"])
 async def test_agent_keeps_its_tunnel_without_any_server_and_reports_it_later(fleet: AgentPair, bus: str) -> None:
     control, hub, spoke = fleet
-    await control.publish(star())
-    await asyncio.gather(up(control, "spoke"), up(control, "hub"))
+    await establish(control)
     since = control.count
     if bus == "stopped":
         await control.server.stop()
@@ -244,8 +239,7 @@ async def test_agent_keeps_its_tunnel_without_any_server_and_reports_it_later(fl
 
 async def test_clean_stop_says_goodbye_and_keeps_the_tunnel(fleet: AgentPair) -> None:
     control, hub, spoke = fleet
-    await control.publish(star())
-    await asyncio.gather(up(control, "spoke"), up(control, "hub"))
+    await establish(control)
     await spoke.stop()
     assert spoke.exit_code == 0
     await control.received(Presence, "spoke", lambda it: it.state == "stopping")
@@ -256,8 +250,7 @@ async def test_nothing_heavy_is_imported_and_no_secret_is_logged(
     fleet: AgentPair,
 ) -> None:
     control, _hub, spoke = fleet
-    await control.publish(star())
-    await asyncio.gather(up(control, "spoke"), up(control, "hub"))
+    await establish(control)
     await spoke.stop()
     modules = spoke.modules()
     heavy = (
@@ -301,8 +294,7 @@ async def test_other_end_takes_over_after_thirty_seconds_and_the_initiator_that_
     fleet: AgentPair,
 ) -> None:
     control, hub, spoke = fleet
-    await control.publish(star())
-    await asyncio.gather(up(control, "spoke"), up(control, "hub"))
+    await establish(control)
     await spoke.stop()
     since, before = control.count, asyncio.get_running_loop().time()
     await spoke.gateway.close_ike_sas()

@@ -27,13 +27,13 @@ from warren_stack.tls.commands import app
 from warren_stack.tls.folder import TlsFolder
 from warren_stack.tls.rotation import FOLLOW, CaRotation
 from warren_testkit.agent.process import AgentProcess
+from warren_testkit.intent import STAR
 from warren_testkit.waiting import eventually
 from warren_trust.certificates import issue, read_authority
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.promises, pytest.mark.timeout(300)]
 
 LIMIT_S = 120.0
-STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import TunnelChange
 from warren_lab.lab import Lab
 from warren_lab.ping import Ping
+from warren_testkit.intent import STAR
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway, ike_key
 from warren_testkit.lab.nameserver import NameServer
@@ -26,7 +27,6 @@ from warren_testkit.waiting import eventually
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 LIMIT = 60.0  # s
-STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 NO_HOSTS = Path("/nonexistent")
 
 

@@ -12,6 +12,7 @@ from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import Report, TunnelChange
 from warren_lab.lab import Lab
+from warren_testkit.intent import STAR
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway
 from warren_testkit.waiting import eventually
@@ -19,7 +20,6 @@ from warren_testkit.waiting import eventually
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 HOLD_DOWN = 2.0  # s
-STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 
 
 def set_link(gateway: Gateway, device: str, state: str) -> None:

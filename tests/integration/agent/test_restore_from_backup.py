@@ -31,6 +31,7 @@ from warren_lab.runtime import make_runtime_folder
 from warren_stack.demo.api import Api
 from warren_stack.stack import Stack, StackOptions
 from warren_testkit.agent.process import AgentProcess
+from warren_testkit.intent import STAR
 from warren_testkit.waiting import eventually
 from warren_trust.errors import WrongEpochError
 from warren_trust.signing import Verifier, parse_signed
@@ -38,7 +39,6 @@ from warren_trust.signing import Verifier, parse_signed
 pytestmark = pytest.mark.timeout(240)
 
 WARREN = Path(sys.executable).with_name("warren")
-STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 PARTNER = {
     "identity": "partner",
     "public_key": "A" * 43 + "=",

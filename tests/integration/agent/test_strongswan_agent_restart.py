@@ -2,7 +2,6 @@
 
 import asyncio
 from functools import partial
-from typing import Any
 
 import pytest
 
@@ -12,6 +11,7 @@ from warren_agent.drivers.strongswan.vici_codec import build_message as encoded
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import TunnelState
 from warren_testkit.agent.process import AgentPair
+from warren_testkit.intent import STAR
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.drift import NAME
 from warren_testkit.lab.gateways import Gateway
@@ -21,7 +21,6 @@ from warren_testkit.waiting import eventually
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 LIMIT = 60.0  # s: half of what such a tunnel took to be right before
-STAR: dict[str, Any] = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 
 
 async def carries(agent: LocalAgent, local: str, remote: str) -> bool:

@@ -18,6 +18,7 @@ from warren_contracts.status import EvidenceKind, ReasonCode, TunnelState, Tunne
 from warren_contracts.telemetry import Report, TunnelChange
 from warren_lab.lab import Lab
 from warren_lab.ping import Ping
+from warren_testkit.intent import STAR
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway
 from warren_testkit.lab.vici_control import Vici
@@ -27,7 +28,6 @@ pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 NAME = "hub+spoke"
 LIMIT = 60.0  # s
-STAR: dict[str, Any] = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from warren_contracts.addresses import Endpoint
 from warren_contracts.peers import PeerRecord
 from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import TunnelChange
-from warren_testkit.intent import record
+from warren_testkit.intent import STAR, record
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway
 from warren_testkit.waiting import eventually
@@ -19,7 +19,6 @@ from warren_testkit.waiting import eventually
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 DEAD = 16
-STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 
 
 def dead_hub(number: int) -> PeerRecord:

@@ -13,6 +13,7 @@ from warren_agent.errors import ConfigRefusedError, UnknownTunnelError
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import AttemptFailure
 from warren_lab.ping import Ping
+from warren_testkit.intent import STAR
 from warren_testkit.lab.agents import LocalAgent, agents_of
 from warren_testkit.lab.drift import NAME, drift_of, put
 from warren_testkit.lab.gateways import Ends, Gateway, Watched
@@ -22,7 +23,6 @@ from warren_testkit.waiting import eventually
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
 
 LIMIT = 60.0  # s
-STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 
 
 def foreign(me: Gateway, peer: Gateway) -> dict[str, object]:

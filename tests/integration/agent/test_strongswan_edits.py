@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from warren_contracts.status import ReasonCode, TunnelState
+from warren_testkit.intent import STAR
 from warren_testkit.lab.agents import LocalAgent, agents_of
 from warren_testkit.lab.gateways import Gateway
 from warren_testkit.waiting import eventually
@@ -20,7 +21,6 @@ pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
 
 NAME = "hub+spoke"
 LIMIT = 60.0  # s; bench/ measures how long it takes
-STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 TWO_CHILDREN = [{"name": "tcp", "protocol": "tcp"}, {"name": "udp", "protocol": "udp"}]
 # What an edit can change: nothing that is negotiated, one CHILD_SA, the IKE_SA, both, and the number of children.
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -5,7 +5,6 @@ With MOBIKE (RFC 4555) the IKE_SA moves; without, charon makes a new one in its 
 
 import contextlib
 from ipaddress import IPv4Address
-from typing import Any
 
 import pytest
 
@@ -13,6 +12,7 @@ from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import TunnelChange
 from warren_lab.lab import Lab
 from warren_lab.ping import Ping
+from warren_testkit.intent import STAR
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway
 from warren_testkit.waiting import eventually
@@ -20,7 +20,6 @@ from warren_testkit.waiting import eventually
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 LIMIT = 60.0  # s
-STAR: dict[str, Any] = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 NAME = "hub+spoke"
 
 

@@ -12,6 +12,7 @@ import pytest
 from warren_agent.drivers.port import DaemonDown, DaemonUp
 from warren_contracts.status import DriverState, ReasonCode, TunnelState
 from warren_contracts.telemetry import Presence
+from warren_testkit.intent import STAR
 from warren_testkit.lab.agents import LocalAgent, agents_of
 from warren_testkit.lab.gateways import Gateway, Watched
 from warren_testkit.waiting import eventually
@@ -20,7 +21,6 @@ pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 NAME = "hub+spoke"
 LIMIT = 90.0  # s
-STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 CHACHA = {"crypto": {"esp": ["chacha20poly1305-x25519"]}}
 
 

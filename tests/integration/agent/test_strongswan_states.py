@@ -5,13 +5,13 @@ import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
 from ipaddress import ip_network
-from typing import Any
 
 import pytest
 
 from warren_contracts.peers import PeerRecord
 from warren_contracts.status import EvidenceKind, ReasonCode, TunnelState
 from warren_contracts.telemetry import Report, TunnelChange
+from warren_testkit.intent import STAR
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway
 from warren_testkit.waiting import eventually
@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 NAME = "hub+spoke"
 LIMIT = 60.0  # s
-STAR: dict[str, Any] = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 SECOND = "10.77.0.0/24"
 
 

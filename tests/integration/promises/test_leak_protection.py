@@ -9,15 +9,10 @@ from warren_contracts.guard import FindingCode, InspectRequest
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, TunnelChange
+from warren_testkit.intent import star
 from warren_testkit.lab.promises import PromiseBed
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(300)]
-
-STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
-
-
-def star(**changes: object) -> Policy:
-    return Policy.model_validate(STAR | changes)
 
 
 async def test_without_protection_the_same_traffic_is_seen_in_clear(bed: PromiseBed) -> None:
@@ -60,16 +55,8 @@ async def test_boot_without_bus_and_charon_protects_from_the_disk(bed: PromiseBe
     await bed.guarded()
     async with bed.traffic() as traffic:
         await traffic.answered()
-    await bed.stop()
-    await asyncio.gather(*(site.gateway.stop() for site in bed.sites))
     await bed.control.server.stop()
-    for site in bed.sites:  # as after a boot: the kernel has no table, and the network comes up after the guard
-        site.namespace.run("ip", "link", "set", "wan", "down")
-        site.namespace.run("nft", "flush", "ruleset")
-        assert site.guard.table() == ""
-        await site.guard.start()
-        site.namespace.run("ip", "link", "set", "wan", "up")
-    bed.route()
+    await bed.boot()
     async with bed.traffic() as traffic:
         await traffic.unanswered()
         await asyncio.gather(*(agent.start() for agent in bed.agents))

@@ -6,19 +6,13 @@ from functools import partial
 import pytest
 
 from warren_contracts.guard import HeldState
-from warren_contracts.policy import Policy
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import TunnelChange
+from warren_testkit.intent import star
 from warren_testkit.lab.promises import PromiseBed, Site
 from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(300)]
-
-STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
-
-
-def star(**changes: object) -> Policy:
-    return Policy.model_validate(STAR | changes)
 
 
 def _has_logged(site: Site, event: str) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, AttemptFailure
 from warren_lab.lab import Lab
+from warren_testkit.intent import STAR
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway
 from warren_testkit.waiting import eventually
@@ -17,7 +18,6 @@ from warren_testkit.waiting import eventually
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(180)]
 
 NAME = "hub+spoke"
-STAR: dict[str, Any] = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 NEW_ESP = "aes128-sha256-x25519"
 OTHER = {**STAR, "crypto": {"ike": [NEW_ESP], "esp": [NEW_ESP]}}
 ESP_ONLY = {**STAR, "crypto": {"esp": [NEW_ESP]}}

@@ -8,7 +8,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from ipaddress import IPv4Address
-from typing import Any
 
 from warren_agent.adapters.guard import GuardClient
 from warren_agent.protection import Protection
@@ -19,12 +18,12 @@ from warren_lab.capture import Capture
 from warren_lab.namespace import Namespace
 from warren_lab.ping import Ping
 from warren_testkit.agent.guard import GuardProcess
+from warren_testkit.intent import STAR
 from warren_testkit.lab.agents import LocalAgent
 from warren_testkit.lab.gateways import Gateway
 from warren_testkit.waiting import eventually
 
 HOLD_DOWN = 2.0  # s
-STAR: dict[str, Any] = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 
 
 class FailoverBed:

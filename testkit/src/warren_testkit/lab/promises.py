@@ -205,6 +205,18 @@ class PromiseBed:
         await asyncio.gather(*(agent.stop() for agent in self.agents))
         await asyncio.gather(*(site.guard.stop() for site in self.sites))
 
+    async def boot(self) -> None:
+        """As after a boot: the kernel has no table, the network comes up after the guard, and neither charon nor agent run yet."""
+        await self.stop()
+        await asyncio.gather(*(site.gateway.stop() for site in self.sites))
+        for site in self.sites:
+            site.namespace.run("ip", "link", "set", "wan", "down")
+            site.namespace.run("nft", "flush", "ruleset")
+            assert site.guard.table() == ""
+            await site.guard.start()
+            site.namespace.run("ip", "link", "set", "wan", "up")
+        self.route()
+
     def print_logs(self) -> None:
         """For the report of a test that failed."""
         for agent in self.agents:
