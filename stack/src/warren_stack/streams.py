@@ -5,6 +5,11 @@ that differs was changed by somebody who has its key or the server: it is logged
 back. It serves no request and reads nothing but the server's replies, so there is little to attack.
 """
 
+from warren_contracts.lean_start import without_pretty_tracebacks
+
+if __name__ == "__main__":
+    without_pretty_tracebacks()
+
 import asyncio
 import signal
 
