@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 from asyncio.sslproto import SSLProtocol
+from typing import NamedTuple
 
 import structlog
 
@@ -43,6 +44,7 @@ from warren_bus.client_subjects import inbox
 from warren_bus.connect_backoff import RETURN_SPREAD
 from warren_bus.connection import Connection
 from warren_bus.feed import Feed, FeedIdentity
+from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement, KeyUse, PeerKey
 from warren_trust.signing import verify_trust
 
@@ -74,7 +76,7 @@ def build_protection(settings: AgentSettings, addresses: BusAddresses, guard: Gu
 
 
 def build_announcement(settings: AgentSettings, store: StateStore) -> Announcement:
-    """What this host says of itself; what its daemon can do is added when the daemon has said it."""
+    """What this host announces; the capabilities of its daemons are added once they answer."""
     return Announcement(
         platform=platform(),
         agent_version=__version__,
@@ -129,7 +131,6 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
     store.nkey()  # an unusable key is an error at once, not at every attempt to connect
     keep_tls_small()
     bus = bus_settings(store, servers, cleartext=settings.cleartext)
-    clocks = Clocks()
     instance = os.urandom(8).hex()
     async with (
         Connection(
@@ -137,55 +138,69 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
         ) as connection,
         Feed(connection, FeedIdentity(peer, identity.root), trust, saved=saved) as feed,
     ):
-        guard = build_guard(settings, clocks)
-        drivers = build_drivers(settings, store, guard)
         addresses = BusAddresses(servers)
-        protection = build_protection(settings, addresses, guard)
         follower = BusFollower(store, identity, connection, addresses, servers=servers, fixed=bool(settings.servers))
         source = BusSource(feed, follower.note)
-        survey = HostSurvey(
-            settings.endpoints, clocks.monotonic, guard=protection.guard_facts, unconfirmed_s=source.unconfirmed_s
-        )
-        outlet = BusTelemetrySink(connection)
-        reporter = TelemetryReporter(
-            peer, __version__, outlet, clocks.now, spool_of(settings, store), survey, instance=instance
-        )
-        changes = ChangeControl(
-            clocks.monotonic, ChangesFile(store.folder / "changes.json"),
-            ConnectionLink(connection, BusAddresses(servers), protection.reach.taken),
-            settings.confirm_within, settings.roll_back_after,
-        )  # fmt: skip
-        agent = Agent(
-            peer,
-            drivers,
-            Intents(source, store),
-            Announcer(
-                BusRegistry(connection, peer), drivers, build_announcement(settings, store), clocks, own_addresses
-            ),
-            Supervisor(
-                drivers,
-                reporter,
-                clocks,
-                TunnelHealth(
-                    clocks,
-                    (*inspectors_of(settings, protection, clocks), changes),
-                    settings.one_way_after,
-                    probe_of(settings, clocks),
-                ),
-                PathManager(
-                    clocks.monotonic,
-                    hold_down=settings.path_hold_down,
-                    data_path=DataPath(clocks.monotonic, own_addresses, more=settings.probe)
-                    if settings.path_probe
-                    else None,
-                    memory=PathsFile(store.folder / "paths.json"),
-                ),
-            ),
-            Safeguards(protection, changes),
-            clocks,
+        agent, drivers = build_agent(
+            settings, store, AgentOnBus(peer, instance, connection, source, addresses, servers)
         )
         async with follower, ControlServer(store.folder, {"adopt": _adopt_with(drivers)}):
             await _until_stopped(agent, teardown)
+
+
+class AgentOnBus(NamedTuple):
+    """The peer of an agent, this run of it, and what it has of the bus."""
+
+    peer: PeerId
+    instance: str
+    connection: Connection
+    source: BusSource
+    addresses: BusAddresses
+    servers: tuple[str, ...]
+
+
+def build_agent(settings: AgentSettings, store: StateStore, bus: AgentOnBus) -> tuple[Agent, DriverSet]:
+    """The agent and its drivers, not started."""
+    clocks = Clocks()
+    guard = build_guard(settings, clocks)
+    drivers = build_drivers(settings, store, guard)
+    protection = build_protection(settings, bus.addresses, guard)
+    survey = HostSurvey(
+        settings.endpoints, clocks.monotonic, guard=protection.guard_facts, unconfirmed_s=bus.source.unconfirmed_s
+    )
+    reporter = TelemetryReporter(
+        bus.peer, __version__, BusTelemetrySink(bus.connection), clocks.now, spool_of(settings, store), survey,
+        instance=bus.instance,
+    )  # fmt: skip
+    changes = ChangeControl(
+        clocks.monotonic, ChangesFile(store.folder / "changes.json"),
+        ConnectionLink(bus.connection, BusAddresses(bus.servers), protection.reach.taken),
+        settings.confirm_within, settings.roll_back_after,
+    )  # fmt: skip
+    announcement = build_announcement(settings, store)
+    inspectors = (*inspectors_of(settings, protection, clocks), changes)
+    health = TunnelHealth(clocks, inspectors, settings.one_way_after, probe_of(settings, clocks))
+    agent = Agent(
+        bus.peer,
+        drivers,
+        Intents(bus.source, store),
+        Announcer(BusRegistry(bus.connection, bus.peer), drivers, announcement, clocks, own_addresses),
+        Supervisor(drivers, reporter, clocks, health, build_paths(settings, store, clocks)),
+        Safeguards(protection, changes),
+        clocks,
+    )
+    return agent, drivers
+
+
+def build_paths(settings: AgentSettings, store: StateStore, clocks: Clocks) -> PathManager:
+    """What chooses between the ways to a peer's networks; by echoes through the tunnels too, unless the settings forbid it."""
+    data_path = DataPath(clocks.monotonic, own_addresses, more=settings.probe) if settings.path_probe else None
+    return PathManager(
+        clocks.monotonic,
+        hold_down=settings.path_hold_down,
+        data_path=data_path,
+        memory=PathsFile(store.folder / "paths.json"),
+    )
 
 
 def _adopt_with(drivers: DriverSet) -> Verb:
