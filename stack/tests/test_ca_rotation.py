@@ -12,14 +12,14 @@ from warren_stack.folders import DataFolder
 from warren_stack.tls import rotation as module
 from warren_stack.tls.check import handshake_error
 from warren_stack.tls.commands import app
-from warren_stack.tls.folder import Listener, TlsFolder
+from warren_stack.tls.folder import TlsFolder, TlsListener
 from warren_stack.tls.keeper import TRUST, CertificateKeeper, OwnCertificate
-from warren_stack.tls.rotation import FOLLOW, SETTLE, CaRotation, Phase
+from warren_stack.tls.rotation import FOLLOW, SETTLE, CaRotation, RotationPhase
 from warren_trust.certificates import certificate_pem, fingerprint, issue, make_authority
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
-BUS = Listener("nats", ("127.0.0.1",))
+BUS = TlsListener("nats", ("127.0.0.1",))
 
 
 class Clock:
@@ -61,7 +61,7 @@ def test_a_client_that_follows_trusts_the_listener_at_each_step(
 ) -> None:
     former = folder.trusted.read_bytes()
     rotation = CaRotation(folder)
-    assert rotation.status().phase is Phase.STEADY
+    assert rotation.status().phase is RotationPhase.STEADY
     rotation.begin(clock.now, DAY)
     both = folder.trusted.read_bytes()
     assert folder.services_trust.read_bytes() == both
@@ -70,13 +70,13 @@ def test_a_client_that_follows_trusts_the_listener_at_each_step(
     assert keeper.check() == frozenset()
     clock.now += DAY
     assert keeper.check() == {"nats", TRUST}
-    assert rotation.status().phase is Phase.SWITCHED
+    assert rotation.status().phase is RotationPhase.SWITCHED
     assert accepted_by(folder, both)
     assert not accepted_by(folder, former)
     assert pinned(folder) == list(reversed([fingerprint(it) for it in x509.load_pem_x509_certificates(both)]))
     clock.now += SETTLE
     assert keeper.check() == {TRUST}
-    assert rotation.status().phase is Phase.STEADY
+    assert rotation.status().phase is RotationPhase.STEADY
     assert accepted_by(folder, folder.trusted.read_bytes())
     assert former not in folder.trusted.read_bytes()
     assert sorted(path.name for path in folder.path.iterdir()) == [

@@ -10,7 +10,7 @@ from warren_vpn.host import dns
 from warren_vpn.host.changes import LinkChange, Original, ResolvconfChange, ResolvConfFileChange, ResolvedChange
 from warren_vpn.host.errors import ClientRunningError, HostError, JournalError
 from warren_vpn.host.host import Host
-from warren_vpn.host.journal import Journal, Record, boot_id, with_changes, without
+from warren_vpn.host.journal import Journal, JournalContent, boot_id, with_changes, without
 from warren_vpn.host.resolv_conf import DnsFacts, build_resolv_conf, choose_mode, domain_arguments
 
 SERVERS = (ip_address("10.50.0.1"), ip_address("fd50::1"))
@@ -18,7 +18,7 @@ SERVERS = (ip_address("10.50.0.1"), ip_address("fd50::1"))
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     with Journal(tmp_path / "state") as journal:
-        record = Record(
+        record = JournalContent(
             boot_id=boot_id(), profile="office", servers={"vpn.example": SERVERS}, changes=(LinkChange(device="t0"),)
         )
         journal.write(record)
@@ -52,7 +52,7 @@ def test_a_damaged_journal_is_refused_with_what_to_check(tmp_path: Path, content
 
 
 def test_a_newer_change_replaces_the_one_of_its_place() -> None:
-    record = Record(boot_id="b", profile="p")
+    record = JournalContent(boot_id="b", profile="p")
     first = ResolvedChange(device="t0", servers=SERVERS)
     record = with_changes(record, [LinkChange(device="t0"), first])
     record = with_changes(record, [first.model_copy(update={"search": ("a.example",)})])
@@ -208,7 +208,7 @@ async def test_after_a_restart_of_the_kernel_only_files_are_put_back(tmp_path: P
     change = file_change(path)
     await dns.apply_dns(change)
     with Journal(tmp_path / "state") as journal:
-        journal.write(Record(boot_id="another run", profile="p", changes=(LinkChange(device="lo"), change)))
+        journal.write(JournalContent(boot_id="another run", profile="p", changes=(LinkChange(device="lo"), change)))
         host = Host(journal)
         assert await host.restore(kill_switch=True) == []  # deleting the link of this name would be refused
         assert host.record.changes == ()

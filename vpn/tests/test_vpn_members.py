@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from warren_vpn.server.errors import ServerSettingError
 from warren_vpn.server.folder import make_folder, public_text, read_keys
-from warren_vpn.server.members import Members
+from warren_vpn.server.members import ServerMembers
 from warren_vpn.server.settings import listed_keys, read_settings
 from warren_vpn.users.edits import Options, add, change, remove
 from warren_vpn.users.store import UserFile
@@ -29,7 +29,7 @@ class World:
             add(self.users, name, None, False, Options(public_key=key))
         self.write()
         settings = read_settings(self.path)
-        self.members = Members(self.path, settings, read_keys(folder, settings))
+        self.members = ServerMembers(self.path, settings, read_keys(folder, settings))
 
     def write(self, *names: str, more: str = "") -> None:
         """Replace server.toml; without names both are in it."""
@@ -126,7 +126,7 @@ def test_a_user_who_contradicts_the_rest_does_not_keep_others_from_being_removed
     assert reason in problem
     assert world.admitted == {"alice", "dave"}
     with pytest.raises(ServerSettingError, match=reason):  # a start refuses it
-        Members(world.path, world.members.settings, world.members.keys)
+        ServerMembers(world.path, world.members.settings, world.members.keys)
 
 
 def test_unusable_keys_leave_the_former_ones_in_use(world: World) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from warren_ikev2.dataplane.links import Link, Links
-from warren_ikev2.dataplane.policer import MIN_BURST, Policer, Policers, TokenBucket
+from warren_ikev2.dataplane.policer import MIN_BURST, ByteBucket, Policer, Policers
 from warren_ikev2.dataplane.vnet import NO_OFFLOAD
 from warren_ikev2.esp.drops import DropReason
 from warren_testkit.ikev2.dataplane import (
@@ -31,7 +31,7 @@ class Clock:
 
 def test_a_bucket_passes_its_burst_then_its_rate() -> None:
     clock = Clock()
-    bucket = TokenBucket(RATE, clock)
+    bucket = ByteBucket(RATE, clock)
     assert bucket.take(MIN_BURST)
     assert not bucket.take(1)
     clock.now += 0.125
@@ -43,7 +43,7 @@ def test_a_bucket_passes_its_burst_then_its_rate() -> None:
 
 
 def test_a_high_rate_has_a_burst_of_its_own() -> None:
-    bucket = TokenBucket(1_000_000_000, Clock())
+    bucket = ByteBucket(1_000_000_000, Clock())
     assert bucket.take(250_000_000)
     assert not bucket.take(1)
 

@@ -29,10 +29,10 @@ from warren_ikev2.probe import (
     MODERN,
     POST_QUANTUM,
     PRF,
-    Question,
+    ProbeRequest,
     unaccepted_types,
 )
-from warren_ikev2.probe_answer import Verdict
+from warren_ikev2.probe_answer import ProbeVerdict
 from warren_ikev2.wire.header import Header
 
 PATH = Path(SocketAddress(ip_address("192.0.2.1"), 500), SocketAddress(ip_address("192.0.2.2"), 500))
@@ -50,7 +50,7 @@ FRAMES = [
 
 
 def request() -> bytes:
-    return Question.complete(MODERN.all(), KeGroup.X25519, os.urandom).build(PATH, os.urandom)
+    return ProbeRequest.complete(MODERN.all(), KeGroup.X25519, os.urandom).build(PATH, os.urandom)
 
 
 @pytest.mark.parametrize("writer", [PcapWriter, PcapNgWriter])
@@ -127,19 +127,19 @@ def test_a_key_line_that_cannot_be_used_is_named_and_the_others_are_used(line: s
 
 @pytest.mark.parametrize("keyword", [*ENCRYPTION, *PRF, *INTEGRITY, *GROUPS, *POST_QUANTUM])
 def test_each_algorithm_can_be_probed_by_itself(keyword: str) -> None:
-    question = Question.stateless(MODERN.single(keyword), os.urandom)
+    question = ProbeRequest.stateless(MODERN.single(keyword), os.urandom)
     assert all(keyword in str(proposal).replace("ke1_", "").split("-") for proposal in question.proposals)
     assert question.build(PATH, os.urandom)
 
 
 @given(st.binary(max_size=200))
 def test_no_answer_breaks_the_probe(junk: bytes) -> None:
-    question = Question.complete(MODERN.all(), KeGroup.X25519, os.urandom)
+    question = ProbeRequest.complete(MODERN.all(), KeGroup.X25519, os.urandom)
     echo = question.build(PATH, os.urandom)  # a request is no answer
     for data in (junk, echo, echo[:100] + junk):
         found = question.read(data, PATH)
         assert found is not None
-        assert found.verdict is Verdict.MALFORMED
+        assert found.verdict is ProbeVerdict.MALFORMED
 
 
 def test_reasons_name_the_types_without_a_common_algorithm() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy
-from warren_intent.route import Route, Verdict, route
+from warren_intent.route import Route, RouteVerdict, route
 from warren_testkit.intent import directory, published, record
 
 STAR = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
@@ -25,7 +25,7 @@ def found(
 
 def test_a_network_of_another_peer_takes_its_tunnel() -> None:
     answer = found("10.0.7.7")
-    assert (answer.verdict, answer.tunnel, answer.to) == (Verdict.TUNNEL, "hub+office", "hub")
+    assert (answer.verdict, answer.tunnel, answer.to) == (RouteVerdict.TUNNEL, "hub+office", "hub")
     assert answer.detail == "10.0.0.0/16 is behind hub, by policy star"
     assert [str(it) for it in answer.sources] == ["10.1.1.0/24"]
 
@@ -33,19 +33,19 @@ def test_a_network_of_another_peer_takes_its_tunnel() -> None:
 @pytest.mark.parametrize(
     ("address", "me", "verdict", "says"),
     [
-        ("10.1.1.9", "office", Verdict.LOCAL, "10.1.1.0/24 is behind office"),
-        ("10.1.2.1", "office", Verdict.NONE, "no policy joins office with lonely (10.1.2.0/24)"),
-        ("192.0.2.1", "office", Verdict.NONE, "no peer protects a network that contains 192.0.2.1"),
+        ("10.1.1.9", "office", RouteVerdict.LOCAL, "10.1.1.0/24 is behind office"),
+        ("10.1.2.1", "office", RouteVerdict.NONE, "no policy joins office with lonely (10.1.2.0/24)"),
+        ("192.0.2.1", "office", RouteVerdict.NONE, "no peer protects a network that contains 192.0.2.1"),
         (
             "10.0.0.1",
             "keyless",
-            Verdict.NONE,
+            RouteVerdict.NONE,
             "policy star requests hub+keyless, but keyless has announced no IKE public key",
         ),
-        ("10.0.0.1", "nobody", Verdict.NONE, "nobody has not announced itself"),
+        ("10.0.0.1", "nobody", RouteVerdict.NONE, "nobody has not announced itself"),
     ],
 )
-def test_where_no_tunnel_is_taken_the_cause_is_named(address: str, me: str, verdict: Verdict, says: str) -> None:
+def test_where_no_tunnel_is_taken_the_cause_is_named(address: str, me: str, verdict: RouteVerdict, says: str) -> None:
     answer = found(address, me=me)
     assert (answer.verdict, answer.tunnel) == (verdict, None)
     assert says in answer.detail

@@ -224,7 +224,7 @@ async def test_tunnel_that_does_not_come_up_is_rolled_back_to_what_worked(bed: B
 
 def _is_held(bed: Bed) -> bool:
     found = ChangesFile(bed.folder / "changes.json").read()
-    return [it.phase for it in found] == [rules.Phase.HELD]
+    return [it.phase for it in found] == [rules.ChangePhase.HELD]
 
 
 async def test_peer_that_died_meanwhile_leaves_the_new_configuration(bed: Bed) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from warren_agent.drivers.strongswan.connections import HandleName, Levels
-from warren_agent.drivers.strongswan.ledger import ChildEntry, Entry, Ledger, next_entry
+from warren_agent.drivers.strongswan.ledger import ChildEntry, Ledger, LedgerEntry, next_entry
 from warren_agent.errors import BadStateError, NotEnrolledError
 from warren_agent.state.store import StateStore
 from warren_bus.feed.state import FeedState
@@ -99,8 +99,10 @@ def test_entry_changes_with_its_level_only() -> None:
     assert (ike.connection, ike.children["net"].generation) == (2, 2)
 
 
-def entry(connection: int, ike: str, generation: int, child: str) -> Entry:
-    return Entry(connection=connection, ike=ike, children={"net": ChildEntry(generation=generation, fingerprint=child)})
+def entry(connection: int, ike: str, generation: int, child: str) -> LedgerEntry:
+    return LedgerEntry(
+        connection=connection, ike=ike, children={"net": ChildEntry(generation=generation, fingerprint=child)}
+    )
 
 
 def test_child_of_a_connection_that_was_loaded_again_gets_a_connection_of_its_own() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from warren_agent.bypass import HostSurroundings, LocalReach
 from warren_agent.domain.surroundings import (
+    MainRoute,
     Needs,
-    Route,
     Surroundings,
     needs,
     parse_resolvers,
@@ -80,7 +80,7 @@ def texts(found: Needs) -> tuple[set[str], set[str]]:
 def test_routes_of_links_are_read_and_what_is_no_link_is_left_out() -> None:
     assert [str(it) for it in AROUND.networks] == ["10.0.1.0/24", "192.0.2.0/24", "fd00:1::/64"]
     assert [str(it) for it in AROUND.gateways] == ["192.0.2.254", "fd00:2::fe"]
-    assert Route(ip_network("198.11.100.0/24"), "wan", ip_address("192.0.2.1")) in AROUND.routes
+    assert MainRoute(ip_network("198.11.100.0/24"), "wan", ip_address("192.0.2.1")) in AROUND.routes
 
 
 def test_name_servers_are_read_from_resolv_conf() -> None:
@@ -199,7 +199,7 @@ async def test_this_host_can_be_looked_at() -> None:
     around = await HostSurroundings(servers)()
     assert around.servers == (BUS,)
     assert not any(it.is_loopback for it in around.own)
-    assert all(isinstance(it, Route) for it in around.routes)
+    assert all(isinstance(it, MainRoute) for it in around.routes)
 
 
 async def test_shunts_are_children_that_pass() -> None:
@@ -223,7 +223,7 @@ class Bed:
     """An agent of the spoke `s1`, whose hub has the network 10.0.1.0/24, next to networks that the test gives."""
 
     def __init__(self, folder: Path, guard: FakeGuard | None) -> None:
-        self.around = Surroundings(routes=(Route(ip_network("10.0.1.0/24"), "lan", None),), servers=(BUS,))
+        self.around = Surroundings(routes=(MainRoute(ip_network("10.0.1.0/24"), "lan", None),), servers=(BUS,))
         self.run = Running(folder, guard=guard, reach=LocalReach(self.look))
 
     async def look(self) -> Surroundings:
@@ -259,7 +259,7 @@ async def test_network_that_appears_is_kept_in_reach_at_the_event_of_the_guard(b
         request = [it for it in guard.requests if isinstance(it, ProtectRequest)][-1]
         return [str(it.network) for it in request.networks]
 
-    route = Route(ip_network("10.0.1.128/25"), "wan", None)
+    route = MainRoute(ip_network("10.0.1.128/25"), "wan", None)
     bed.around = Surroundings(routes=(*bed.around.routes, route), servers=(BUS,))
     guard.send(GuardEvent(event=EventKind.ADDRESSES_CHANGED))
     await eventually(lambda: networks() == ["10.0.1.0/24", "10.0.1.128/25"])

@@ -9,7 +9,12 @@ from typing import NamedTuple
 
 import pytest
 
-from warren_agent.drivers.strongswan.error_notify import REASONS, NotifyType, build_notification, parse_notification
+from warren_agent.drivers.strongswan.error_notify import (
+    REASONS,
+    ErrorNotifyType,
+    build_notification,
+    parse_notification,
+)
 from warren_agent.drivers.strongswan.reasons import may_have_reason, parse_log_line
 from warren_contracts.explanation import Cause, Explanation
 from warren_contracts.peers import PeerSummary, PresenceState
@@ -27,7 +32,7 @@ class Said(NamedTuple):
     """What an end's charon says: a line of its log, or the type and text of an error-notify record. `also`: of its host."""
 
     line: str = ""
-    record: NotifyType | None = None
+    record: ErrorNotifyType | None = None
     state: TunnelState = TunnelState.ERROR
 
     @property
@@ -44,7 +49,7 @@ class Said(NamedTuple):
 
 
 QUIET = Said(state=TunnelState.DOWN)
-N = NotifyType
+N = ErrorNotifyType
 
 
 def explained(
@@ -133,8 +138,8 @@ def test_an_offer_of_another_group_is_no_failure() -> None:
     assert parse_log_line("peer didn't accept DH group ECP_256, it requested CURVE_25519") is None
 
 
-@pytest.mark.parametrize("kind", list(NotifyType))
-def test_every_record_of_a_failure_has_a_sentence_of_its_own(kind: NotifyType) -> None:
+@pytest.mark.parametrize("kind", list(ErrorNotifyType))
+def test_every_record_of_a_failure_has_a_sentence_of_its_own(kind: ErrorNotifyType) -> None:
     if kind not in REASONS:
         assert Said("", kind).reason[0] is ReasonCode.NONE  # no reason for a tunnel to be down
         return

@@ -13,7 +13,7 @@ import pytest
 from warren_agent.doctor.bus import check_agent, check_servers
 from warren_agent.doctor.daemon import check_charon, check_guard
 from warren_agent.doctor.examine import examine
-from warren_agent.doctor.finding import Check, DoctorReport, Verdict, as_text
+from warren_agent.doctor.finding import Check, CheckVerdict, DoctorReport, as_text
 from warren_agent.doctor.host import check_addresses, check_mtu, check_state_folder
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.host import HostSurvey, forwards_ipv4, ike_sockets, path_mtu
@@ -40,10 +40,10 @@ async def test_daemon_that_answers_is_ok_and_lacking_plugins_are_named(charon: F
     charon.connections = {"hub+spoke~1": {}, "berlin": {}}
     checks, remotes = await check_charon(StrongswanPaths(charon.vici))
     found = by_name(checks)
-    assert found["charon"].verdict is Verdict.OK
+    assert found["charon"].verdict is CheckVerdict.OK
     assert found["connections"].detail == "1 with a generation, 1 others"
-    assert (found["plugins"].verdict, "curve25519" in found["plugins"].detail) == (Verdict.FAILED, True)
-    assert (found["reasons"].verdict, "error-notify" in found["reasons"].remedy) == (Verdict.WARNING, True)
+    assert (found["plugins"].verdict, "curve25519" in found["plugins"].detail) == (CheckVerdict.FAILED, True)
+    assert (found["reasons"].verdict, "error-notify" in found["reasons"].remedy) == (CheckVerdict.WARNING, True)
     assert remotes == []
 
 
@@ -51,7 +51,7 @@ async def test_daemon_that_is_not_there_and_a_file_in_its_place_have_different_r
     (missing,), _ = await check_charon(StrongswanPaths(tmp_path / "none"))
     (tmp_path / "file").touch()
     (odd,), _ = await check_charon(StrongswanPaths(tmp_path / "file"))
-    assert missing.verdict is odd.verdict is Verdict.FAILED
+    assert missing.verdict is odd.verdict is CheckVerdict.FAILED
     assert "start strongSwan" in missing.remedy
     assert "not a socket" in odd.detail
 
@@ -71,14 +71,14 @@ async def greet(greeting: bytes) -> asyncio.Server:
 @pytest.mark.parametrize(
     ("greeting", "verdict", "detail"),
     [
-        (b'INFO {"version":"2.15.0","tls_required":true}\r\n', Verdict.OK, "NATS 2.15.0"),
-        (b'INFO {"version":"2.15.0"}\r\n', Verdict.OK, "no TLS"),  # on this machine
-        (b"HTTP/1.1 400 Bad Request\r\n", Verdict.FAILED, "not a NATS server"),
-        (b"INFO {\r\n", Verdict.FAILED, "cannot be read"),
-        (b"", Verdict.FAILED, "not a NATS server"),
+        (b'INFO {"version":"2.15.0","tls_required":true}\r\n', CheckVerdict.OK, "NATS 2.15.0"),
+        (b'INFO {"version":"2.15.0"}\r\n', CheckVerdict.OK, "no TLS"),  # on this machine
+        (b"HTTP/1.1 400 Bad Request\r\n", CheckVerdict.FAILED, "not a NATS server"),
+        (b"INFO {\r\n", CheckVerdict.FAILED, "cannot be read"),
+        (b"", CheckVerdict.FAILED, "not a NATS server"),
     ],
 )
-async def test_server_is_recognized_by_its_greeting(greeting: bytes, verdict: Verdict, detail: str) -> None:
+async def test_server_is_recognized_by_its_greeting(greeting: bytes, verdict: CheckVerdict, detail: str) -> None:
     async with await greet(greeting) as server:
         port = server.sockets[0].getsockname()[1]
         (check,) = await check_servers((f"nats://127.0.0.1:{port}",), NO_CA)
@@ -89,8 +89,8 @@ async def test_server_that_is_not_reachable_and_no_server_at_all_are_failures() 
     async with await greet(b"") as server:
         port = server.sockets[0].getsockname()[1]
     (check,) = await check_servers((f"nats://127.0.0.1:{port}",), NO_CA)
-    assert check.verdict is Verdict.FAILED
-    assert [it.verdict for it in await check_servers((), NO_CA)] == [Verdict.FAILED]
+    assert check.verdict is CheckVerdict.FAILED
+    assert [it.verdict for it in await check_servers((), NO_CA)] == [CheckVerdict.FAILED]
 
 
 async def test_the_step_of_tls_that_fails_is_named(tmp_path: Path) -> None:
@@ -111,12 +111,12 @@ async def test_the_step_of_tls_that_fails_is_named(tmp_path: Path) -> None:
             (check,) = await check_servers((server.url,), ca_file)
             assert detail in check.detail
             assert remedy in check.remedy
-            assert check.verdict is (Verdict.FAILED if remedy else Verdict.OK)
+            assert check.verdict is (CheckVerdict.FAILED if remedy else CheckVerdict.OK)
 
 
 async def test_guard_is_asked_and_its_findings_are_shown(tmp_path: Path) -> None:
     (missing,) = await check_guard(tmp_path / "none")
-    assert missing.verdict is Verdict.WARNING
+    assert missing.verdict is CheckVerdict.WARNING
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert json.loads(await reader.readline()) == {"request": "inspect"}
@@ -130,7 +130,7 @@ async def test_guard_is_asked_and_its_findings_are_shown(tmp_path: Path) -> None
 
     async with await asyncio.start_unix_server(serve, str(tmp_path / "guard.sock")):
         found = by_name(await check_guard(tmp_path / "guard.sock"))
-    assert found["guard"].verdict is Verdict.OK
+    assert found["guard"].verdict is CheckVerdict.OK
     assert found["guard masquerade"].detail == "oifname wan masquerade"
     assert "guard rp-filter" not in found
 
@@ -140,25 +140,25 @@ def test_state_folder_that_is_open_to_others_or_not_enrolled_is_named(tmp_path: 
     assert [it.name for it in check_state_folder(store)] == ["state"]  # there is none
     store.prepare()
     found = by_name(list(check_state_folder(store)))
-    assert (found["state"].verdict, found["enrolment"].verdict) == (Verdict.OK, Verdict.FAILED)
+    assert (found["state"].verdict, found["enrolment"].verdict) == (CheckVerdict.OK, CheckVerdict.FAILED)
     assert "enrol" in found["enrolment"].remedy
-    assert found["disk"].verdict is Verdict.OK
+    assert found["disk"].verdict is CheckVerdict.OK
     store.nkey_file.chmod(0o644)
     assert "nkey.seed" in by_name(list(check_state_folder(store)))["state"].detail
-    assert check_agent(store.folder).verdict is Verdict.WARNING
+    assert check_agent(store.folder).verdict is CheckVerdict.WARNING
     store.lock()
-    assert (check_agent(store.folder).verdict, check_agent(store.folder).detail) == (Verdict.OK, "runs")
+    assert (check_agent(store.folder).verdict, check_agent(store.folder).detail) == (CheckVerdict.OK, "runs")
 
 
 def test_endpoints_that_are_not_of_this_host_are_a_nat_or_a_mistake() -> None:
-    assert [it.verdict for it in check_addresses(check_settings({"endpoints": "127.0.0.1"}))] == [Verdict.OK]
+    assert [it.verdict for it in check_addresses(check_settings({"endpoints": "127.0.0.1"}))] == [CheckVerdict.OK]
     (foreign,) = check_addresses(check_settings({"endpoints": "192.0.2.77"}))
-    assert (foreign.verdict, "NAT" in foreign.remedy) == (Verdict.WARNING, True)
+    assert (foreign.verdict, "NAT" in foreign.remedy) == (CheckVerdict.WARNING, True)
 
 
 def test_path_mtu_is_the_kernels() -> None:
     assert path_mtu(ip_address("127.0.0.1")) == min(65_535, int(Path("/sys/class/net/lo/mtu").read_text()))
-    assert [it.verdict for it in check_mtu(["127.0.0.1", "127.0.0.1", "odd"])] == [Verdict.OK]
+    assert [it.verdict for it in check_mtu(["127.0.0.1", "127.0.0.1", "odd"])] == [CheckVerdict.OK]
     assert forwards_ipv4() in (True, False)
 
 
@@ -185,7 +185,7 @@ async def test_report_of_a_host_that_is_not_enrolled_names_what_to_do(tmp_path: 
     assert "failed   enrolment" in text
     assert "-> warren-agent enrol --token-file FILE" in text
     assert DoctorReport.model_validate_json(report.model_dump_json()) == report
-    odd = report.model_copy(update={"checks": (Check(name="x", verdict=Verdict.OK, detail="\x1b[31mred"),)})
+    odd = report.model_copy(update={"checks": (Check(name="x", verdict=CheckVerdict.OK, detail="\x1b[31mred"),)})
     assert "\x1b" not in as_text(odd)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from warren_agent.drivers.strongswan.adoption import differences
 from warren_agent.drivers.strongswan.connections import HandleName, is_marked, level_mark
-from warren_agent.drivers.strongswan.drift import Drift, Expected, Held, compare, digest, rivals
+from warren_agent.drivers.strongswan.drift import CharonHoldings, Drift, Expected, compare, digest, rivals
 from warren_agent.drivers.strongswan.plugins import missing_for_key, plugins_for
 from warren_agent.drivers.strongswan.vici_codec import Section
 
@@ -31,8 +31,10 @@ def listed(*, mark: bool = True, child: str = "a+b.net~4", level: str = "", **ch
     return {**section, **changes}  # type: ignore[dict-item]
 
 
-def held(connections: dict[str, Section], keys: Collection[str] = ("k1",), pools: frozenset[str] = POOLS) -> Held:
-    return Held(connections, frozenset(keys), pools)
+def held(
+    connections: dict[str, Section], keys: Collection[str] = ("k1",), pools: frozenset[str] = POOLS
+) -> CharonHoldings:
+    return CharonHoldings(connections, frozenset(keys), pools)
 
 
 def test_charon_that_holds_everything_has_no_drift() -> None:
@@ -50,7 +52,9 @@ def test_charon_that_holds_everything_has_no_drift() -> None:
     ],
     ids=["load-all", "load-conns", "load-creds", "other child", "without the marker"],
 )
-def test_what_is_missing_or_altered_is_named_with_its_probable_cause(found: Held, drift: Drift, words: str) -> None:
+def test_what_is_missing_or_altered_is_named_with_its_probable_cause(
+    found: CharonHoldings, drift: Drift, words: str
+) -> None:
     assert compare(EXPECTED, found) == drift
     assert words in drift.of_tunnel("a+b")
 

@@ -8,7 +8,7 @@ import pytest
 
 from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, TunnelChanged
 from warren_agent.drivers.strongswan.driver import StrongswanDriver
-from warren_agent.drivers.strongswan.error_notify import NotifyType, build_notification
+from warren_agent.drivers.strongswan.error_notify import ErrorNotifyType, build_notification
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.errors import ConfigRefusedError
@@ -115,7 +115,7 @@ async def test_reasons_go_on_when_the_plugin_closes_its_socket_and_vici_stays(
     charon.drop_listeners()
     await charon.until(lambda: charon.listeners)
     name = next(iter(charon.connections))
-    charon.notify_all(build_notification(NotifyType.PROPOSAL_MISMATCH_IKE, "no", name, "hub", "192.0.2.1[500]"))
+    charon.notify_all(build_notification(ErrorNotifyType.PROPOSAL_MISMATCH_IKE, "no", name, "hub", "192.0.2.1[500]"))
     event = await log.next(lambda event: isinstance(event, AttemptFailed))
     assert isinstance(event, AttemptFailed)
     assert event.code is ReasonCode.PROPOSAL_MISMATCH_IKE

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from warren_agent.drivers.strongswan.error_notify import (
     RECORD_SIZE,
+    ErrorNotifyType,
     NotificationReader,
-    NotifyType,
     build_notification,
     parse_alert,
     parse_notification,
@@ -24,7 +24,7 @@ def test_record_is_read_up_to_each_nul() -> None:
     record = build_notification(8, "no match", "hub+spoke~1", "spoke", "192.0.2.1[500]")
     read = parse_notification(record)
     assert (read.type, read.connection, read.address) == (
-        NotifyType.PROPOSAL_MISMATCH_IKE,
+        ErrorNotifyType.PROPOSAL_MISMATCH_IKE,
         "hub+spoke~1",
         "192.0.2.1[500]",
     )
@@ -41,28 +41,30 @@ def test_reader_cuts_records_however_they_arrive(codes: list[int], data: st.Data
     cut = data.draw(st.integers(0, len(stream)))
     reader = NotificationReader()
     received = reader.feed(stream[:cut]) + reader.feed(stream[cut:])
-    assert [record.type for record in received] == [NotifyType(c) if 1 <= c <= 32 else None for c in codes]
+    assert [record.type for record in received] == [ErrorNotifyType(c) if 1 <= c <= 32 else None for c in codes]
 
 
 def test_unknown_type_is_a_reason_of_its_own() -> None:
     assert parse_notification(build_notification(99, "new", "", "", "")).reason is ReasonCode.OTHER
 
 
-@pytest.mark.parametrize("kind", [NotifyType.RETRANSMIT_SEND_CLEARED, NotifyType.TS_NARROWED, NotifyType.UNIQUE_KEEP])
-def test_what_ends_no_tunnel_is_no_reason(kind: NotifyType) -> None:
+@pytest.mark.parametrize(
+    "kind", [ErrorNotifyType.RETRANSMIT_SEND_CLEARED, ErrorNotifyType.TS_NARROWED, ErrorNotifyType.UNIQUE_KEEP]
+)
+def test_what_ends_no_tunnel_is_no_reason(kind: ErrorNotifyType) -> None:
     assert parse_notification(build_notification(kind, "", "", "", "")).reason is ReasonCode.NONE
 
 
 @pytest.mark.parametrize(
     ("word", "kind"),
     [
-        ("proposal-mismatch-child", NotifyType.PROPOSAL_MISMATCH_CHILD),
-        ("cert-no-issuer", NotifyType.NO_ISSUER_CERT),
-        ("cert-untrusted-root", NotifyType.UNTRUSTED_ROOT_CERT),
+        ("proposal-mismatch-child", ErrorNotifyType.PROPOSAL_MISMATCH_CHILD),
+        ("cert-no-issuer", ErrorNotifyType.NO_ISSUER_CERT),
+        ("cert-untrusted-root", ErrorNotifyType.UNTRUSTED_ROOT_CERT),
         ("tomorrows-word", None),
     ],
 )
-def test_alert_of_newer_strongswan_says_the_same(word: str, kind: NotifyType | None) -> None:
+def test_alert_of_newer_strongswan_says_the_same(word: str, kind: ErrorNotifyType | None) -> None:
     message: Message = {"type": word, "ike-sa": {"hub+spoke~2": {"remote-id": "spoke", "remote-host": "192.0.2.1"}}}
     read = parse_alert(parse_message(build_message(message)))
     assert (read.type, read.connection, read.identity) == (kind, "hub+spoke~2", "spoke")

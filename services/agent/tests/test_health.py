@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from warren_agent.domain.health import (
     REKEYING_LIMIT,
-    Finding,
+    Contradiction,
     advance,
     assessed,
     begin_flow,
@@ -119,7 +119,7 @@ def test_traffic_in_both_directions_is_never_one_way(steps: list[tuple[int, int]
 
 
 def test_first_finding_is_the_reason_and_names_the_others() -> None:
-    findings = [Finding(ReasonCode.DUPLICATE_SAS, "two"), Finding(ReasonCode.NARROWED, "x" * 600)]
+    findings = [Contradiction(ReasonCode.DUPLICATE_SAS, "two"), Contradiction(ReasonCode.NARROWED, "x" * 600)]
     found = assessed(status(), findings)
     assert (found.state, found.reason) == (TunnelState.DEGRADED, ReasonCode.NARROWED)
     assert found.detail.endswith("; also duplicate-sas")

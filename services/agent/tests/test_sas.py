@@ -7,7 +7,7 @@ from warren_agent.drivers.strongswan.connections import HandleName
 from warren_agent.drivers.strongswan.convergence import DesiredHandles
 from warren_agent.drivers.strongswan.reasons import may_have_reason, parse_log_line
 from warren_agent.drivers.strongswan.sas import parse_ike_sas
-from warren_agent.drivers.strongswan.tunnel_record import Counters, TunnelRecord
+from warren_agent.drivers.strongswan.tunnel_record import SaCounters, TunnelRecord
 from warren_agent.drivers.strongswan.vici_codec import Message, Section, build_message, parse_message
 from warren_contracts.status import ReasonCode, TunnelState
 
@@ -77,7 +77,7 @@ def test_event_with_nothing_in_it_is_read_without_error() -> None:
 
 
 def test_counters_survive_rekeying() -> None:
-    counters = Counters()
+    counters = SaCounters()
     counters.observe(parse_ike_sas(event(child_section(10, "INSTALLED", 100))))
     counters.observe(parse_ike_sas(event(child_section(10, "REKEYED", 150), child_section(11, "INSTALLED", 5))))
     assert counters.total.bytes_in == 155

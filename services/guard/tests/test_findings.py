@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from warren_contracts.guard import FindingCode, HostFinding
-from warren_guard.domain.findings import HostFacts, find
+from warren_guard.domain.findings import HostReadings, find
 
 MASQUERADE = {"masquerade": None}
 TO_WAN = {"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "wan"}}
@@ -28,7 +28,7 @@ def found(*ruleset: dict[str, Any], keep_sources: bool = False, **changes: Any) 
         "ruleset": ruleset, "forwarding": {4: True, 6: True}, "networks": {4}, "devices": ("ipsec0",),
         "strict_rp_filter": (), "has_xfrm": True,
     }  # fmt: skip
-    return find(HostFacts(**(facts | changes)), keep_sources=keep_sources)
+    return find(HostReadings(**(facts | changes)), keep_sources=keep_sources)
 
 
 NAT = chain("nat", "postrouting")

@@ -21,7 +21,7 @@ from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.flood import NEW_BURST, NEW_RATE
 from warren_metrics.ingest import Ingest, Raw
 from warren_metrics.memory import StateWriter
-from warren_metrics.ports import FleetStore, Rows
+from warren_metrics.ports import FleetStore, RowChanges
 from warren_testkit.metrics import START, MemoryEvents, MemoryFleet, place, sample_of, samples_of, status, text_of
 from warren_testkit.postgres import PostgresServer
 from warren_testkit.waiting import eventually
@@ -317,7 +317,7 @@ async def test_counters_alone_are_written_some_at_a_time_and_all_of_them_at_the_
         saved: list[int] = []
         save = store.save
 
-        async def counted(rows: Rows) -> None:
+        async def counted(rows: RowChanges) -> None:
             saved.append(len(rows.tunnels))
             await save(rows)
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from warren_policy.domain.audit import GENESIS, AuditEntry, AuditHead, AuditRow, append, entry_hash, verify
+from warren_policy.domain.audit import GENESIS, AuditHead, AuditRow, PolicyAuditRecord, append, entry_hash, verify
 from warren_policy.errors import AuditChainBrokenError
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
-def entry(seq: int) -> AuditEntry:
-    return AuditEntry(seq, START + timedelta(seconds=seq), "op", "apply", 1, seq, "a" * 32, '{"created":{}}')
+def entry(seq: int) -> PolicyAuditRecord:
+    return PolicyAuditRecord(seq, START + timedelta(seconds=seq), "op", "apply", 1, seq, "a" * 32, '{"created":{}}')
 
 
 def chain(count: int) -> tuple[list[AuditRow], AuditHead]:

@@ -7,7 +7,7 @@ from warren_contracts.commands import ApplyPolicies
 from warren_contracts.policy import MAX_POLICY_SET, Policy, PolicySet
 from warren_contracts.problems import InvalidInputError
 from warren_policy.domain.batches import cut
-from warren_policy.domain.revisions import Change, PolicySnapshot, plan_apply, plan_delete
+from warren_policy.domain.revisions import PolicySnapshot, RevisionChange, plan_apply, plan_delete
 from warren_policy.domain.sets import ReaderSet, reader_sets
 
 
@@ -25,16 +25,16 @@ def members(stated: Policy) -> frozenset[str]:
 EMPTY = PolicySnapshot(1, 0, MappingProxyType({}), MappingProxyType({}))
 
 
-def after(change: Change) -> PolicySnapshot:
+def after(change: RevisionChange) -> PolicySnapshot:
     versions = {id_: published.policy.version for id_, published in change.after.items()}
     return PolicySnapshot(1, change.revision, change.after, MappingProxyType(versions))
 
 
-def applied(state: PolicySnapshot, *policies: Policy) -> Change:
+def applied(state: PolicySnapshot, *policies: Policy) -> RevisionChange:
     return plan_apply(state, ApplyPolicies(policies=policies))
 
 
-def sets_of(change: Change) -> dict[str, PolicySet]:
+def sets_of(change: RevisionChange) -> dict[str, PolicySet]:
     return {item.reader: PolicySet.model_validate_json(item.payload) for item in reader_sets(change, 1, members)}
 
 

@@ -15,7 +15,7 @@ from warren_contracts.policy import Policy
 from warren_policy.adapters.postgres import PostgresOutbox, PostgresPolicies, make_store
 from warren_policy.domain import audit
 from warren_policy.domain.audit import document_hash
-from warren_policy.domain.revisions import Change, PolicySnapshot, plan_apply, plan_delete
+from warren_policy.domain.revisions import PolicySnapshot, RevisionChange, plan_apply, plan_delete
 from warren_policy.errors import AuditChainBrokenError, OutboxBusyError, RevisionMovedError
 from warren_policy.ports import Commit, Outbox, OutboxQueue, OutboxSet, PolicyStore, RevisionEvent
 from warren_store import PostgresUnavailableError
@@ -59,7 +59,7 @@ def policy(id_: str, **fields: Any) -> Policy:
     return Policy.model_validate(given)
 
 
-def commit_of(state: PolicySnapshot, change: Change, actor: str = "op") -> Commit:
+def commit_of(state: PolicySnapshot, change: RevisionChange, actor: str = "op") -> Commit:
     sets = (OutboxSet("tag=hub", str(uuid4()), b'{"revision":%d}' % change.revision),)
     events = tuple(RevisionEvent(f"subject.{id_}", "type", str(uuid4()), b"{}") for id_ in change.changed)
     at = START + timedelta(seconds=change.revision)
@@ -233,7 +233,7 @@ async def test_in_a_new_epoch_waiting_sets_are_void_and_their_events_are_not(sto
     state = await stores.policies.snapshot()
     sets = (OutboxSet("tag=hub", "new", b"{}"),)
     outbox = Outbox(7, 3, START, "", sets, ())
-    unchanged = Change(3, state.policies, state.policies)
+    unchanged = RevisionChange(3, state.policies, state.policies)
     with pytest.raises(RevisionMovedError):
         await stores.policies.commit(Commit((1, 1), "epoch", "op", "", unchanged, outbox))
     await stores.policies.commit(Commit((1, 2), "epoch", "op", "", unchanged, outbox))

@@ -16,7 +16,7 @@ from warren_metrics.domain.changes import Changes, TunnelKey
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.parse import MessageSource, Observation, parse
 from warren_metrics.domain.peers import PeerView, TunnelView
-from warren_metrics.ports import KnownState, OutgoingEvent, Rows
+from warren_metrics.ports import KnownState, OutgoingEvent, RowChanges
 from warren_store import PostgresUnavailableError
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -34,7 +34,7 @@ class MemoryFleet:
         self._check()
         return KnownState(dict(self.peers), dict(self.tunnels))
 
-    async def save(self, rows: Rows) -> None:
+    async def save(self, rows: RowChanges) -> None:
         self._check()
         for peer, view in rows.peers.items():
             if view is None:

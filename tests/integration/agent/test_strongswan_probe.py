@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from warren_agent.clocks import Clocks
-from warren_agent.domain.health import Finding
+from warren_agent.domain.health import Contradiction
 from warren_agent.path_probe import PROBE_INTERVAL, PathProbe
 from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.tunnel import Tunnel
@@ -31,7 +31,7 @@ class Prober:
     def _open(self, version: int) -> socket.socket:
         return self._end.gateway.echo_socket(version)
 
-    async def look(self) -> tuple[TunnelStatus, list[Finding]]:
+    async def look(self) -> tuple[TunnelStatus, list[Contradiction]]:
         """One report: the status, and what the probe finds. Each look is a report interval later than the last."""
         status = await self._end.driver.tunnel_status(NAME)
         found = list(self.probe.findings(self._config, status))

@@ -19,10 +19,10 @@ from warren_ikev2.probe import (
     MODERN,
     POST_QUANTUM,
     Catalogue,
-    Question,
+    ProbeRequest,
     unaccepted_types,
 )
-from warren_ikev2.probe_answer import Answer, Verdict
+from warren_ikev2.probe_answer import Answer, ProbeVerdict
 from warren_ikev2.suites import Proposal, group_name
 
 TRIES = 3
@@ -52,7 +52,7 @@ def resolve(host: str, ports: Sequence[int]) -> list[ProbeTarget]:
     return list(dict.fromkeys(ProbeTarget(family, address) for family, _, _, _, address in found))
 
 
-class Prober:
+class ProbeSocket:
     """One UDP socket to the gateway."""
 
     def __init__(self, target: ProbeTarget, timeout: float) -> None:
@@ -73,16 +73,16 @@ class Prober:
         """Close the socket."""
         self._socket.close()
 
-    def ask(self, make: Callable[[KeGroup | None], Question]) -> Answer | None:
+    def ask(self, make: Callable[[KeGroup | None], ProbeRequest]) -> Answer | None:
         """The final answer: cookies are returned, and with `make` another group is tried if the peer requests it."""
         question = make(None)
         answer = None
         for _ in range(MAX_ROUNDS):
             answer = self._exchange(question)
-            if answer is not None and answer.verdict is Verdict.COOKIE:
+            if answer is not None and answer.verdict is ProbeVerdict.COOKIE:
                 self.saw_cookie = True
                 question = question.with_cookie(answer.cookie)
-            elif answer is not None and answer.verdict is Verdict.WANTS_GROUP and answer.group in set(KeGroup):
+            elif answer is not None and answer.verdict is ProbeVerdict.WANTS_GROUP and answer.group in set(KeGroup):
                 following = make(KeGroup(answer.group))
                 if following.group == question.group:
                     return answer
@@ -91,19 +91,19 @@ class Prober:
                 return answer
         return answer
 
-    def _exchange(self, question: Question) -> Answer | None:
+    def _exchange(self, question: ProbeRequest) -> Answer | None:
         message = self._marker + question.build(self.path, os.urandom)
         for _ in range(TRIES):
             try:
                 self._socket.send(message)
                 answer = self._wait(question)
             except ConnectionRefusedError:
-                return Answer(Verdict.CLOSED, reason=f"UDP port {self.path.remote.port} is closed (ICMP)")
+                return Answer(ProbeVerdict.CLOSED, reason=f"UDP port {self.path.remote.port} is closed (ICMP)")
             if answer is not None:
                 return answer
         return None
 
-    def _wait(self, question: Question) -> Answer | None:
+    def _wait(self, question: ProbeRequest) -> Answer | None:
         """Return the first answer of IKEv2, else the first other datagram, so forged junk does not hide the gateway."""
         end = time.monotonic() + self._timeout
         junk: Answer | None = None
@@ -112,13 +112,13 @@ class Prober:
                 received = self._socket.recv(65535).removeprefix(self._marker)
                 answer = question.read(received, self.path)
                 if answer is not None and answer.verdict.value not in NOT_IKEV2:
-                    if answer.verdict is Verdict.ACCEPTED:
+                    if answer.verdict is ProbeVerdict.ACCEPTED:
                         self._leave(question, received)
                     return answer
                 junk = junk or answer
         return junk
 
-    def _leave(self, question: Question, response: bytes) -> None:
+    def _leave(self, question: ProbeRequest, response: bytes) -> None:
         """End the half-open IKE_SA that an accepted question has left at the gateway; what it answers is not of interest."""
         request = question.closing(response, os.urandom)
         if request is not None:
@@ -172,7 +172,7 @@ def _probe_address(
     timeout: float,
     catalogue: Catalogue,
 ) -> ProbeReport:
-    asker = Prober(target, timeout)
+    asker = ProbeSocket(target, timeout)
     try:
         report = ProbeReport(host, asker.path.remote.port, str(asker.path.remote))
         _ask_first(asker, report, catalogue)
@@ -187,17 +187,17 @@ def _probe_address(
         asker.close()
 
 
-def _complete(proposals: tuple[Proposal, ...]) -> Callable[[KeGroup | None], Question]:
+def _complete(proposals: tuple[Proposal, ...]) -> Callable[[KeGroup | None], ProbeRequest]:
     first = proposals[0].groups[0]
-    return lambda group: Question.complete(proposals, group or first, os.urandom)
+    return lambda group: ProbeRequest.complete(proposals, group or first, os.urandom)
 
 
-def _stateless(proposals: tuple[Proposal, ...]) -> Callable[[KeGroup | None], Question]:
-    question = Question.stateless(proposals, os.urandom)
+def _stateless(proposals: tuple[Proposal, ...]) -> Callable[[KeGroup | None], ProbeRequest]:
+    question = ProbeRequest.stateless(proposals, os.urandom)
     return lambda _: question
 
 
-def _ask_first(asker: Prober, report: ProbeReport, catalogue: Catalogue) -> None:
+def _ask_first(asker: ProbeSocket, report: ProbeReport, catalogue: Catalogue) -> None:
     begin = time.monotonic()
     answer = asker.ask(_complete(catalogue.all()))
     if answer is None:
@@ -213,7 +213,7 @@ def _ask_first(asker: Prober, report: ProbeReport, catalogue: Catalogue) -> None
         report.requested_group = RequestedGroup(answer.group, group_name(answer.group))
     if answer.features.intermediate:
         report.post_quantum = "IKE_INTERMEDIATE is supported; --all asks for ML-KEM"
-    elif answer.verdict is Verdict.ACCEPTED:
+    elif answer.verdict is ProbeVerdict.ACCEPTED:
         report.post_quantum = "not ready: no IKE_INTERMEDIATE (RFC 9242)"
 
 
@@ -228,11 +228,11 @@ def _reason(answer: Answer) -> str:
     return notify_name(answer.notify)
 
 
-_SAYS = {Verdict.ACCEPTED: True, Verdict.WANTS_GROUP: True, Verdict.REFUSED: False}
+_SAYS = {ProbeVerdict.ACCEPTED: True, ProbeVerdict.WANTS_GROUP: True, ProbeVerdict.REFUSED: False}
 """Whether a verdict shows that the only algorithm offered is accepted; the other verdicts show nothing."""
 
 
-def _ask_each(asker: Prober, report: ProbeReport, catalogue: Catalogue) -> None:
+def _ask_each(asker: ProbeSocket, report: ProbeReport, catalogue: Catalogue) -> None:
     report.accepted = {}
     unclear: dict[str, list[str]] = {}
     kinds = {
@@ -271,17 +271,17 @@ def _describe(answer: Answer | None) -> str:
     return "without an answer" if answer is None else f"{answer.verdict.value} {_reason(answer)}".rstrip()
 
 
-def _compare(asker: Prober, report: ProbeReport, requested: RequestedProposals, catalogue: Catalogue) -> None:
+def _compare(asker: ProbeSocket, report: ProbeReport, requested: RequestedProposals, catalogue: Catalogue) -> None:
     report.notes += [f"{text}: not supported by this program" for text in requested.unknown]
     if not requested.proposals:
         report.comparison = f"{requested.source}: no supported proposal"
         return
     answer = asker.ask(_complete(requested.proposals))
-    if answer is not None and answer.verdict is Verdict.ACCEPTED:
+    if answer is not None and answer.verdict is ProbeVerdict.ACCEPTED:
         report.comparison = f"{requested.source}: would negotiate {answer.proposal}"
         return
     report.would_fail = True
-    if answer is None or answer.verdict is not Verdict.REFUSED:
+    if answer is None or answer.verdict is not ProbeVerdict.REFUSED:
         report.comparison = f"{requested.source}: would fail, {_describe(answer)}"
         return
     if report.accepted is None:

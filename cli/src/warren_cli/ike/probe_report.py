@@ -4,11 +4,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from warren_ikev2.probe import vendor_name
-from warren_ikev2.probe_answer import Features, Verdict
+from warren_ikev2.probe_answer import Features, ProbeVerdict
 
 NO_ANSWER = "no-answer"
-_NOT_ANSWERED = (NO_ANSWER, Verdict.CLOSED.value)
-_BROKEN = (Verdict.INVALID_CHOICE.value, Verdict.MALFORMED.value, Verdict.OTHER_VERSION.value)
+_NOT_ANSWERED = (NO_ANSWER, ProbeVerdict.CLOSED.value)
+_BROKEN = (ProbeVerdict.INVALID_CHOICE.value, ProbeVerdict.MALFORMED.value, ProbeVerdict.OTHER_VERSION.value)
 NOT_IKEV2 = _BROKEN[1:]
 
 

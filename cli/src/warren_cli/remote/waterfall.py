@@ -17,7 +17,7 @@ BAR = 32  # columns
 MIN_SPAN_MS = 1.0
 
 
-class Step(Document):
+class WaterfallStep(Document):
     """One line: what happened where, from the moment at which the revision was stored (ms)."""
 
     where: str
@@ -33,7 +33,7 @@ class Waterfall(Document):
     revision: int
     at: datetime
     trace_id: str
-    steps: tuple[Step, ...]
+    steps: tuple[WaterfallStep, ...]
 
 
 class _Arrived(NamedTuple):
@@ -66,24 +66,26 @@ def waterfall(events: Iterable[Mapping[str, Any]], revision: int) -> Waterfall |
     )
 
 
-def _step(it: _Arrived, revision: int, trace_id: str, begin: datetime) -> Step | None:
+def _step(it: _Arrived, revision: int, trace_id: str, begin: datetime) -> WaterfallStep | None:
     match it.event:
         case PolicyChanged() as change if change.revision == revision:
-            return Step(where="policy", what=f"{change.policy} {change.action} by {change.actor}", start_ms=0.0)
+            return WaterfallStep(
+                where="policy", what=f"{change.policy} {change.action} by {change.actor}", start_ms=0.0
+            )
         case PolicyApplied() as applied if applied.revision == revision and (it.trace_id == trace_id or not trace_id):
             received, done = applied.delivered_at or applied.at, applied.applied_at or applied.at
-            return Step(
+            return WaterfallStep(
                 where=applied.peer, what="applied" if applied.ok else f"not applied: {applied.error}",
                 start_ms=_since(begin, received), took_ms=max(0.0, _ms(done - received)), ok=applied.ok,
             )  # fmt: skip
         case TunnelChanged(first_packet_at=datetime() as passed) as seen if trace_id and it.trace_id == trace_id:
-            return Step(where=seen.peer, what=f"{seen.tunnel}: first packet", start_ms=_since(begin, passed))
+            return WaterfallStep(where=seen.peer, what=f"{seen.tunnel}: first packet", start_ms=_since(begin, passed))
         case TunnelChanged() as changed if trace_id and it.trace_id == trace_id:
             state = "removed" if changed.removed else changed.state.value
             before = f"{changed.previous.value} to " if changed.previous is not None else ""
             is_rekeyed = changed.previous is changed.state and not changed.removed
             what = f"{changed.tunnel}: " + (f"{state}, new SAs" if is_rekeyed else f"{before}{state}")
-            return Step(where=changed.peer, what=what, start_ms=_since(begin, changed.at))
+            return WaterfallStep(where=changed.peer, what=what, start_ms=_since(begin, changed.at))
     return None
 
 
@@ -95,7 +97,7 @@ def _ms(length: timedelta) -> float:
     return round(length / timedelta(milliseconds=1), 1)
 
 
-def bars(steps: Sequence[Step]) -> list[str]:
+def bars(steps: Sequence[WaterfallStep]) -> list[str]:
     """A bar for each step, all on one scale: `·····███·····`."""
     end = max((step.start_ms + (step.took_ms or 0.0) for step in steps), default=0.0)
     scale = (BAR - 1) / max(end, MIN_SPAN_MS)

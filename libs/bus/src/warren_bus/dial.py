@@ -34,7 +34,7 @@ PING_INTERVAL = 20  # s: a server that hangs is detected within a minute
 MAX_PINGS = 2
 
 
-class Arrival(NamedTuple):
+class ArrivedMessage(NamedTuple):
     """A message as it arrives. Its subject need not match the subscription: a consumer delivers a message with its own subject on
     the subscription of its delivery subject."""
 
@@ -45,7 +45,7 @@ class Arrival(NamedTuple):
     headers: bytes  # the raw block
 
 
-Gate = Callable[[Arrival], Awaitable[bool]]
+Gate = Callable[[ArrivedMessage], Awaitable[bool]]
 PING = b"PING\r\n"
 _SPACE = " \t\n\r\x0b\x0c"  # what bytes.strip removes
 
@@ -65,7 +65,7 @@ class PatchedClient(Client):
         """Drop what the gate does not admit, before it is queued: later its cost would be paid already."""
         subscription = self._subs.get(sid)
         if subscription is not None and self.gate is not None:
-            arrived = Arrival(subscription.subject, subject.decode(), reply.decode(), len(data), headers or b"")
+            arrived = ArrivedMessage(subscription.subject, subject.decode(), reply.decode(), len(data), headers or b"")
             if not await self.gate(arrived):
                 return
         await super()._process_msg(sid, subject, reply, data, headers)

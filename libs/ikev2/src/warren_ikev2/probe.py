@@ -75,7 +75,7 @@ _VENDORS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ProbeRequest:
     """One IKE_SA_INIT request."""
 
     proposals: tuple[Proposal, ...]
@@ -88,19 +88,19 @@ class Question:
     cookie: bytes = b""
 
     @classmethod
-    def complete(cls, proposals: Sequence[Proposal], group: KeGroup, random_bytes: RandomBytes) -> "Question":
+    def complete(cls, proposals: Sequence[Proposal], group: KeGroup, random_bytes: RandomBytes) -> "ProbeRequest":
         """With a real value of `group`, one that the proposals should name."""
         exchange = groups.start(group)
         return cls(tuple(proposals), random_bytes(8), random_bytes(NONCE_SIZE), group, exchange.public, exchange)
 
     @classmethod
-    def stateless(cls, proposals: Sequence[Proposal], random_bytes: RandomBytes) -> "Question":
+    def stateless(cls, proposals: Sequence[Proposal], random_bytes: RandomBytes) -> "ProbeRequest":
         """With a value of a group that none of our proposals names, and that no implementation computes with."""
         return cls(
             tuple(proposals), random_bytes(8), random_bytes(NONCE_SIZE), _UNNAMED_GROUP, random_bytes(_UNNAMED_SIZE)
         )
 
-    def with_cookie(self, cookie: bytes) -> "Question":
+    def with_cookie(self, cookie: bytes) -> "ProbeRequest":
         """Return the same request with the peer's cookie."""
         return replace(self, cookie=cookie)
 

@@ -28,7 +28,7 @@ from warren_ikev2.wire.message import Message, Payloads, parse_message
 from warren_ikev2.wire.payloads import CertReqPayload, KePayload, NotifyPayload, SaPayload, VendorPayload
 
 
-class Verdict(Enum):
+class ProbeVerdict(Enum):
     """The result of a probe."""
 
     ACCEPTED = "accepted"
@@ -76,7 +76,7 @@ class Features:
 class Answer:
     """A peer's answer to one question."""
 
-    verdict: Verdict
+    verdict: ProbeVerdict
     proposal: Proposal | None = None
     """With ACCEPTED: the chosen algorithms."""
     group: int | None = None
@@ -115,33 +115,33 @@ def read_answer(data: bytes, asked: Asked, path: Path) -> Answer | None:
             raise MalformedMessageError("not a response of IKE_SA_INIT")
         return _read(message, asked, path)
     except UnsupportedVersionError:
-        return Answer(Verdict.OTHER_VERSION, reason=f"the peer responds in version {header.version >> 4} of IKE")
+        return Answer(ProbeVerdict.OTHER_VERSION, reason=f"the peer responds in version {header.version >> 4} of IKE")
     except NegotiationError as error:
-        return Answer(Verdict.INVALID_CHOICE, reason=str(error))
+        return Answer(ProbeVerdict.INVALID_CHOICE, reason=str(error))
     except ProtocolError as error:
-        return Answer(Verdict.MALFORMED, reason=str(error))
+        return Answer(ProbeVerdict.MALFORMED, reason=str(error))
 
 
 def _read(message: Message, asked: Asked, path: Path) -> Answer:
     payloads = message.payloads
     features = _features(payloads, message.header.spi_i, message.header.spi_r, path)
     if payloads.first(SaPayload) is not None:
-        return Answer(Verdict.ACCEPTED, proposal=_confirm(message, asked), features=features)
+        return Answer(ProbeVerdict.ACCEPTED, proposal=_confirm(message, asked), features=features)
     if (cookie := payloads.notify(NotifyType.COOKIE)) is not None:
         if not 1 <= len(cookie.data) <= MAX_COOKIE:
             raise MalformedMessageError(f"a cookie of {len(cookie.data)} bytes")
-        return Answer(Verdict.COOKIE, cookie=cookie.data)
+        return Answer(ProbeVerdict.COOKIE, cookie=cookie.data)
     if (invalid_ke := payloads.notify(NotifyType.INVALID_KE_PAYLOAD)) is not None:
         group = confirm_group(invalid_ke.data, asked.proposals, asked.group)
-        return Answer(Verdict.WANTS_GROUP, group=group, features=features)
+        return Answer(ProbeVerdict.WANTS_GROUP, group=group, features=features)
     if (redirect := payloads.notify(NotifyType.REDIRECT)) is not None:
-        return Answer(Verdict.REDIRECTED, gateway=_gateway(redirect.data, asked), features=features)
+        return Answer(ProbeVerdict.REDIRECTED, gateway=_gateway(redirect.data, asked), features=features)
     errors = [notify.notify for notify in payloads.errors()]
     if NotifyType.NO_PROPOSAL_CHOSEN in errors:
-        return Answer(Verdict.REFUSED, notify=NotifyType.NO_PROPOSAL_CHOSEN, features=features)
+        return Answer(ProbeVerdict.REFUSED, notify=NotifyType.NO_PROPOSAL_CHOSEN, features=features)
     if not errors:
         raise MalformedMessageError("neither a proposal nor an error")
-    return Answer(Verdict.ERROR, notify=errors[0], features=features)
+    return Answer(ProbeVerdict.ERROR, notify=errors[0], features=features)
 
 
 def _confirm(message: Message, asked: Asked) -> Proposal:

@@ -58,7 +58,7 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class ResolvedEnd:
     """One resolved end: the peer's record, overridden by the policy."""
 
     peer: PeerId | None
@@ -85,7 +85,7 @@ class Derivation:
         self._transit = Transit(fleet)
         self._proposal_filter = ProposalFilter()
         self._settings = LinkSettings()
-        self._bare: dict[PeerId, End] = {}  # ends that policies name by id only
+        self._bare: dict[PeerId, ResolvedEnd] = {}  # ends that policies name by id only
 
     def claimant(self, candidate: Candidate, tunnel: Tunnel, me: PeerId) -> Claimant:
         """What the derived tunnel claims: the networks of its two ends.
@@ -163,7 +163,7 @@ class Derivation:
         return common_ike, *of_children
 
     def _children(
-        self, candidate: Candidate, first: End, second: End, esp: tuple[Proposals, ...], is_first: bool
+        self, candidate: Candidate, first: ResolvedEnd, second: ResolvedEnd, esp: tuple[Proposals, ...], is_first: bool
     ) -> tuple[ChildSettings, ...]:
         """The CHILD_SAs as the first end sees them, or mirrored."""
         settings = []
@@ -174,7 +174,7 @@ class Derivation:
             settings.append(self._settings.child(child.name, options, proposals, local, remote))
         return tuple(settings)
 
-    def _resolve(self, candidate: Candidate, transit: bool) -> tuple[End, End] | Skipped:
+    def _resolve(self, candidate: Candidate, transit: bool) -> tuple[ResolvedEnd, ResolvedEnd] | Skipped:
         """Resolve both ends of a candidate, or return what is missing."""
         first = self._end(candidate, 0, candidate.first)
         if isinstance(first, Skipped):
@@ -194,7 +194,9 @@ class Derivation:
                 return skip(candidate, where, SkipCode.NO_SUBNETS, message, end.peer)
         return self._with_transit(candidate, first, second) if transit else (first, second)
 
-    def _with_transit(self, candidate: Candidate, first: End, second: End) -> tuple[End, End] | Skipped:
+    def _with_transit(
+        self, candidate: Candidate, first: ResolvedEnd, second: ResolvedEnd
+    ) -> tuple[ResolvedEnd, ResolvedEnd] | Skipped:
         """Add the networks beyond a transit hub to the first end."""
         subnets = self._transit.hub_subnets(candidate, first.subnets, second.subnets)
         if len(subnets) > MAX_SELECTORS or len(second.subnets) > MAX_SELECTORS:
@@ -203,18 +205,18 @@ class Derivation:
             return first, second
         return replace(first, subnets=subnets, selectors=selectors_of(subnets)), second
 
-    def _end(self, candidate: Candidate, position: int, end: TunnelEnd) -> End | Skipped:
+    def _end(self, candidate: Candidate, position: int, end: TunnelEnd) -> ResolvedEnd | Skipped:
         if candidate.path != "topology" or end.peer is None:
             return _resolve_end(candidate, position, end, self.fleet)
         if end.peer in self._bare:
             return self._bare[end.peer]
         resolved = _resolve_end(candidate, position, end, self.fleet)
-        if isinstance(resolved, End):
+        if isinstance(resolved, ResolvedEnd):
             self._bare[end.peer] = resolved
         return resolved
 
 
-def _resolve_end(candidate: Candidate, position: int, end: TunnelEnd, fleet: Fleet) -> End | Skipped:
+def _resolve_end(candidate: Candidate, position: int, end: TunnelEnd, fleet: Fleet) -> ResolvedEnd | Skipped:
     record = fleet.records.get(end.peer) if end.peer is not None else None
     where = f"/ends/{position}" if candidate.path != "topology" else ""
     if end.peer is not None and record is None:
@@ -227,13 +229,15 @@ def _resolve_end(candidate: Candidate, position: int, end: TunnelEnd, fleet: Fle
         return skip(candidate, where, SkipCode.NO_PUBLIC_KEY, f"{name} has announced no IKE public key", end.peer)
     endpoints = end.addresses or (record.endpoints if record else ())
     subnets = tuple(sorted(set(subnets), key=_network_order))
-    return End(
+    return ResolvedEnd(
         end.peer, endpoints, _auth(identity, public_key), subnets, selectors_of(subnets), end.xfrm or NO_XFRM,
         end.vips, end.pools, record.priority if record else None,
     )  # fmt: skip
 
 
-def _with_virtual_addresses(candidate: Candidate, first: End, second: End) -> tuple[End, End]:
+def _with_virtual_addresses(
+    candidate: Candidate, first: ResolvedEnd, second: ResolvedEnd
+) -> tuple[ResolvedEnd, ResolvedEnd]:
     """Give an end without subnets a virtual address where the other end, or the topology's hub, assigns one."""
     topology = candidate.policy.topology
     if (
@@ -252,14 +256,14 @@ def _with_virtual_addresses(candidate: Candidate, first: End, second: End) -> tu
     return first, second
 
 
-def _deciding(first: End, second: End) -> End | None:
+def _deciding(first: ResolvedEnd, second: ResolvedEnd) -> ResolvedEnd | None:
     """The end that decides whether the tunnel is used, where the other end is a redundant gateway. None: neither does."""
     if first.peer is None or second.peer is None or (first.priority is None) == (second.priority is None):
         return None
     return first if first.priority is None else second
 
 
-def _cannot_initiate(first: End, second: End) -> str:
+def _cannot_initiate(first: ResolvedEnd, second: ResolvedEnd) -> str:
     deciding = _deciding(first, second)
     if deciding is None:
         return "neither end has a fixed address, so none can initiate"
@@ -270,7 +274,7 @@ def _cannot_initiate(first: End, second: End) -> str:
     )
 
 
-def initiator(first: End, second: End, spoke: PeerId | None) -> End | None:
+def initiator(first: ResolvedEnd, second: ResolvedEnd, spoke: PeerId | None) -> ResolvedEnd | None:
     """The end that initiates; it must know an address of the other end. None if neither does."""
     if (deciding := _deciding(first, second)) is not None:
         return deciding if (second if deciding is first else first).endpoints else None

@@ -15,7 +15,7 @@ from warren_intent.derivation import SkipCode, Skipped
 from warren_intent.expand import Expansion, explain
 
 
-class Verdict(StrEnum):
+class RouteVerdict(StrEnum):
     """What becomes of packets to a destination."""
 
     TUNNEL = "tunnel"
@@ -29,7 +29,7 @@ class Route:
 
     peer: PeerId
     address: IPAddress
-    verdict: Verdict
+    verdict: RouteVerdict
     detail: str
     tunnel: TunnelName | None = None
     to: str = ""  # the other end: a peer, or the identity of a foreign gateway
@@ -54,14 +54,14 @@ def route(
     records = apply_claims(PolicyClaims(stated), directory)[0]
     record = records.get(me)
     if record is None:
-        return Route(me, address, Verdict.NONE, f"{me} has not announced itself")
+        return Route(me, address, RouteVerdict.NONE, f"{me} has not announced itself")
     if own := _containing(record.subnets, address):
-        return Route(me, address, Verdict.LOCAL, f"{own} is behind {me}")
+        return Route(me, address, RouteVerdict.LOCAL, f"{own} is behind {me}")
     expansion = explain(stated, records, me)
     matches = [match for tunnel in expansion.tunnels if (match := _match(tunnel, address))]
     if matches:
         return _chosen(me, address, matches)
-    return Route(me, address, Verdict.NONE, _why_none(me, address, expansion, records))
+    return Route(me, address, RouteVerdict.NONE, _why_none(me, address, expansion, records))
 
 
 def _chosen(me: PeerId, address: IPAddress, matches: list[_Match]) -> Route:
@@ -74,7 +74,7 @@ def _chosen(me: PeerId, address: IPAddress, matches: list[_Match]) -> Route:
     standbys = tuple(it.tunnel.name for it in ranked[1:] if first.tunnel.name in it.tunnel.standby_of)
     to = first.tunnel.peer or str(first.tunnel.link.remote_auth.identity)
     return Route(
-        me, address, Verdict.TUNNEL, f"{first.prefix} is behind {to}, by policy {first.tunnel.policy}", first.tunnel.name, to,
+        me, address, RouteVerdict.TUNNEL, f"{first.prefix} is behind {to}, by policy {first.tunnel.policy}", first.tunnel.name, to,
         first.sources, standbys,
     )  # fmt: skip
 

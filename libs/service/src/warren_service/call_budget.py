@@ -51,7 +51,7 @@ def parse_source(subject: str, operator: str = "") -> CallSource | None:
     return None
 
 
-class Refusal(NamedTuple):
+class CallRefusal(NamedTuple):
     """Why a call is refused; `answered`: with a reply, as far as replies of refusals are within their own limit."""
 
     reason: str
@@ -78,7 +78,7 @@ class CallBudget:
     def __init__(self) -> None:
         self._callers: dict[tuple[str, str], _Caller] = {}
 
-    def refuse(self, source: CallSource, size: int, now: float) -> Refusal | None:
+    def refuse(self, source: CallSource, size: int, now: float) -> CallRefusal | None:
         """Charge a call; None if it is within the limits."""
         caller = self._caller(source)
         limit = LIMITS.get((source.kind, source.verb), _SMALL)
@@ -90,7 +90,7 @@ class CallBudget:
         if not reason:
             return None
         caller.refused += 1
-        return Refusal(reason, caller.replies.take(now))
+        return CallRefusal(reason, caller.replies.take(now))
 
     def _caller(self, source: CallSource) -> _Caller:
         key = (source.kind, source.name)

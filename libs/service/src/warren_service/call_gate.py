@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from warren_bus.dial import Arrival, PatchedClient
+from warren_bus.dial import ArrivedMessage, PatchedClient
 from warren_bus.errors import NotConnectedError
 from warren_contracts import subjects
 from warren_contracts.problems import CONTENT_TYPE, ForbiddenError, WarrenError
@@ -51,7 +51,7 @@ class CallGate:
         self._misplaced = LimitedLog(log.warning, "rpc.refused")
         self._exceeded = LimitedLog(log.warning, "rpc.limit_exceeded")
 
-    async def admits(self, arrived: Arrival) -> bool:
+    async def admits(self, arrived: ArrivedMessage) -> bool:
         """Whether a message is queued for its handler."""
         if not is_call(arrived.subscription):
             return True
@@ -70,7 +70,7 @@ class CallGate:
             await self._answer(arrived.reply, refusal.reason)
         return False
 
-    async def _operator(self, arrived: Arrival) -> str:
+    async def _operator(self, arrived: ArrivedMessage) -> str:
         """The operator that the server names; empty for a caller that cannot be verified, who shares one budget with all such."""
         try:
             return require_operator(await self._client._process_headers(arrived.headers))

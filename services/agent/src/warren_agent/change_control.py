@@ -10,8 +10,8 @@ from typing import Protocol
 import structlog
 
 from warren_agent.domain import changes as rules
-from warren_agent.domain.changes import Change, Occurrence, Phase, Verdict, Versions, Window
-from warren_agent.domain.health import Finding
+from warren_agent.domain.changes import ChangePhase, ChangeVerdict, Occurrence, PendingChange, Versions, Window
+from warren_agent.domain.health import Contradiction
 from warren_agent.ports import Intent
 from warren_agent.reconciler import ApplyResult
 from warren_agent.state.changes_file import ChangesFile
@@ -59,17 +59,17 @@ class ChangeControl:
         self._link = link or NoLink()
         self._confirm_within = confirm_within
         self._roll_back_after = roll_back_after
-        self._changes: dict[str, Change] = {}
+        self._changes: dict[str, PendingChange] = {}
         self._in_force: dict[str, Tunnel] = {}
         self._deadlines: dict[str, float] = {}  # of changes that are tried
         self._window: Window | None = None
         self._window_before: Window | None = None  # the round under way
         self._up_since: dict[str, float] = {}  # converged tunnels
         self._asked_at = float("-inf")
-        self._fresh: dict[str, Change | None] = {}  # of the round under way, with the changes before
+        self._fresh: dict[str, PendingChange | None] = {}  # of the round under way, with the changes before
         self._derived: dict[str, Tunnel] = {}
         self._versions = Versions(0, 0, {})
-        self._saved: list[Change] = []
+        self._saved: list[PendingChange] = []
         self._more = asyncio.Event()
         self._rolled_back: Callable[[str, str], None] = lambda name, detail: None
         self._wake: Callable[[], None] = lambda: None
@@ -95,7 +95,7 @@ class ChangeControl:
         for change in self._saved:
             if change.phase in rules.TIMED:
                 self._deadlines[change.name] = now + self._roll_back_after
-        if any(change.phase is not Phase.HELD for change in self._saved) and self._confirm_within:
+        if any(change.phase is not ChangePhase.HELD for change in self._saved) and self._confirm_within:
             self._window = Window(now + self._confirm_within)
         self._more.set()
 
@@ -161,12 +161,16 @@ class ChangeControl:
             self._up_since.pop(name, None)
             return
         self._up_since.setdefault(name, self._monotonic())
-        if self._phase(name) is Phase.FINAL:
+        if self._phase(name) is ChangePhase.FINAL:
             self._advance(name, Occurrence.CONVERGED)
 
     def attempt_failed(self, name: str, code: ReasonCode) -> None:
         """A negotiation failed: a reason of the other end may be that it has got the new configuration by now."""
-        if code in rules.DIFFERENT and self._phase(name) is Phase.HELD and self._advance(name, Occurrence.PEER_DIFFERS):
+        if (
+            code in rules.DIFFERENT
+            and self._phase(name) is ChangePhase.HELD
+            and self._advance(name, Occurrence.PEER_DIFFERS)
+        ):
             log.info("tunnel.tried_again", tunnel=name, cause="the peer negotiates another configuration")
             self._wake()
 
@@ -211,8 +215,8 @@ class ChangeControl:
             was = self._phase(name)
             limit = f"{self._roll_back_after:g} s"
             detail = f"did not come up within {limit} of a change, and the former configuration had worked: rolled back to it"
-            self._advance(name, Occurrence.EXPIRED, detail if was is Phase.TRIAL else "")
-            if was is Phase.TRIAL:
+            self._advance(name, Occurrence.EXPIRED, detail if was is ChangePhase.TRIAL else "")
+            if was is ChangePhase.TRIAL:
                 log.error("tunnel.rolled_back", tunnel=name, cause=f"not up within {limit}")
                 self._rolled_back(name, detail)
             else:
@@ -223,17 +227,17 @@ class ChangeControl:
 
     async def _judge(self, window: Window, now: float) -> None:
         found = rules.verdict(window, now)
-        if found is Verdict.OPEN:
+        if found is ChangeVerdict.OPEN:
             return
         self._window = None
-        if found is Verdict.CONFIRMED:
+        if found is ChangeVerdict.CONFIRMED:
             self._confirm()
             self._save()
             return
         detail = (
             f"the bus was lost within {self._confirm_within:g} s of a change: rolled back to the former configuration"
         )
-        cut_off = [name for name, change in self._changes.items() if change.phase is not Phase.HELD]
+        cut_off = [name for name, change in self._changes.items() if change.phase is not ChangePhase.HELD]
         log.error("intent.rolled_back", revision=self._versions.revision, tunnels=len(cut_off))
         for name in cut_off:
             self._advance(name, Occurrence.CUT_OFF, detail)
@@ -268,11 +272,11 @@ class ChangeControl:
             and (tunnel := self._derived.get(name)) is not None
         }  # fmt: skip
 
-    def findings(self, config: Tunnel, status: TunnelStatus) -> Iterable[Finding]:
+    def findings(self, config: Tunnel, status: TunnelStatus) -> Iterable[Contradiction]:
         """That a tunnel has its former configuration (an Inspector of `warren_agent.health`)."""
         change = self._changes.get(config.name)
         if change is not None and change.phase in rules.ROLLED_BACK:
-            yield Finding(ReasonCode.ROLLED_BACK, change.detail)
+            yield Contradiction(ReasonCode.ROLLED_BACK, change.detail)
 
     def former(self) -> tuple[Tunnel, ...]:
         """The former configurations that are in force in place of what was rolled back."""
@@ -281,7 +285,7 @@ class ChangeControl:
 
     # the table of changes
 
-    def _phase(self, name: str) -> Phase | None:
+    def _phase(self, name: str) -> ChangePhase | None:
         change = self._changes.get(name)
         return None if change is None else change.phase
 
@@ -292,13 +296,13 @@ class ChangeControl:
             return False
         after = rules.advance(change, occurrence, detail)
         self._deadlines.pop(name, None)
-        if after is not None and after.phase is Phase.APPLIED and self._window is None:
+        if after is not None and after.phase is ChangePhase.APPLIED and self._window is None:
             after = None  # nothing is missing
         self._put(name, after)
         self._save()
         return after != change
 
-    def _put(self, name: str, change: Change | None) -> None:
+    def _put(self, name: str, change: PendingChange | None) -> None:
         if change is None:
             self._changes.pop(name, None)
             self._deadlines.pop(name, None)

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from warren_agent.clocks import Clocks
 from warren_agent.domain.health import (
-    Finding,
-    Flow,
+    Contradiction,
+    PacketFlow,
     advance,
     assessed,
     begin_flow,
@@ -24,7 +24,7 @@ ONE_WAY_AFTER = 60.0  # s
 class Inspector(Protocol):
     """Looks at something outside of the driver that a tunnel depends on."""
 
-    def findings(self, config: Tunnel, status: TunnelStatus) -> Iterable[Finding]:
+    def findings(self, config: Tunnel, status: TunnelStatus) -> Iterable[Contradiction]:
         """What contradicts that packets pass this tunnel; nothing where it is not known."""
 
 
@@ -50,7 +50,7 @@ class TunnelHealth:
         self._probe = probe
         self._one_way_after = one_way_after
         self.configs: dict[str, Tunnel] = {}  # of the applied tunnels, by name
-        self._flows: dict[str, Flow] = {}
+        self._flows: dict[str, PacketFlow] = {}
 
     def watch(self, config: Tunnel) -> None:
         """Compare the tunnel's status with this configuration from now on."""
@@ -82,7 +82,7 @@ class TunnelHealth:
             return status
         return status.model_copy(update={"evidence": Evidence(kind=EvidenceKind.PROBE, at=at)})
 
-    def _count(self, status: TunnelStatus) -> Flow:
+    def _count(self, status: TunnelStatus) -> PacketFlow:
         """A tunnel that is not up has no flow: it starts again when it is."""
         clock, before = self._clocks.monotonic(), self._flows.get(status.name)
         if before is None or status.state not in (TunnelState.UP, TunnelState.DEGRADED):

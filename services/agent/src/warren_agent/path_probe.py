@@ -16,7 +16,7 @@ from ipaddress import ip_address
 import structlog
 
 from warren_agent.clocks import Clocks
-from warren_agent.domain.health import Finding
+from warren_agent.domain.health import Contradiction
 from warren_agent.paths.echo import build_echo, open_echo_socket, parse_echo_reply, prepare_echo_socket
 from warren_contracts.addresses import IPAddress
 from warren_contracts.status import ReasonCode, TunnelStatus
@@ -64,7 +64,7 @@ class PathProbe:
         self._sequence = 0
         self._sent_at = dict.fromkeys((target.address for target in self._targets), float("-inf"))
 
-    def findings(self, config: Tunnel, status: TunnelStatus) -> Iterable[Finding]:
+    def findings(self, config: Tunnel, status: TunnelStatus) -> Iterable[Contradiction]:
         """Read the answers, report what they contradict, and send the next echo if it is due."""
         targets = self._targets_of(config)
         if not targets:
@@ -160,10 +160,10 @@ def _count_sizes(target: _Target) -> None:
     target.answered_sizes.clear()
 
 
-def _judge(target: _Target) -> Iterable[Finding]:
+def _judge(target: _Target) -> Iterable[Contradiction]:
     if target.unanswered >= UNANSWERED_LIMIT:
         since = f"{target.silent_since:%Y-%m-%d %H:%M:%S} UTC" if target.silent_since else "the start"
-        yield Finding(
+        yield Contradiction(
             ReasonCode.PATH_PROBE_FAILED,
             f"{target.unanswered} echoes to {target.address} were not answered since {since}",
         )
@@ -171,7 +171,7 @@ def _judge(target: _Target) -> Iterable[Finding]:
     lost = [size for size, rounds in target.missed.items() if rounds >= MISSED_LIMIT]
     if lost:
         passes = next((size for size in SIZES if size < min(lost)), SIZES[-1])
-        yield Finding(
+        yield Contradiction(
             ReasonCode.PATH_MTU,
             f"packets of {min(lost)} bytes to {target.address} get lost, and {passes} pass: clamp TCP's MSS to"
             f" {passes - TCP_IP_HEADERS}",

@@ -6,7 +6,7 @@ from typing import Protocol
 import structlog
 
 from warren_agent.bypass import LocalReach
-from warren_agent.domain.health import Finding
+from warren_agent.domain.health import Contradiction
 from warren_agent.errors import GuardError, GuardRefusedError
 from warren_bus.feed.state import FeedState
 from warren_contracts.guard import (
@@ -194,8 +194,8 @@ class Protection:
             log.warning("host.finding", code=finding.code.value, detail=finding.detail, fixed=finding.fixed)
         self._findings = found
 
-    def findings(self, config: Tunnel, status: TunnelStatus) -> Iterable[Finding]:
+    def findings(self, config: Tunnel, status: TunnelStatus) -> Iterable[Contradiction]:
         """What contradicts that packets pass this tunnel, as last seen (an Inspector of `warren_agent.health`)."""
         for finding in self._findings:
             if not finding.fixed:
-                yield Finding(ReasonCode(finding.code.value), finding.detail)
+                yield Contradiction(ReasonCode(finding.code.value), finding.detail)

@@ -7,7 +7,7 @@ import structlog
 
 from warren_agent.clocks import Clocks
 from warren_agent.domain import watchdog
-from warren_agent.domain.health import Finding, assessed
+from warren_agent.domain.health import Contradiction, assessed
 from warren_agent.domain.orders import ordered_sas
 from warren_agent.domain.peer_runs import with_peer_daemon_lost
 from warren_agent.domain.slots import schedule
@@ -27,7 +27,7 @@ log = structlog.get_logger("warren_agent")
 
 
 REPORTED_AT_ONCE = 16  # tunnels of one change of the directory; the others are in the next report
-ECHOES_LOST = Finding(
+ECHOES_LOST = Contradiction(
     ReasonCode.PATH_PROBE_FAILED,
     "echoes between the gateways through the tunnel are not answered any more: look for a filter of ESP or UDP 4500",
 )

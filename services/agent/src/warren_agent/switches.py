@@ -6,7 +6,7 @@ What packet filters and source NAT do cannot be read without CAP_NET_ADMIN; the 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from warren_agent.domain.health import Finding
+from warren_agent.domain.health import Contradiction
 from warren_agent.host import forwards_ipv4
 from warren_contracts.status import ReasonCode, TunnelStatus
 from warren_contracts.tunnel import Tunnel
@@ -31,16 +31,16 @@ class HostSwitches:
         self._not_forwarding: frozenset[int] = frozenset()  # IP versions
         self._strict: tuple[str, ...] = ()
 
-    def findings(self, config: Tunnel, status: TunnelStatus) -> Iterable[Finding]:
+    def findings(self, config: Tunnel, status: TunnelStatus) -> Iterable[Contradiction]:
         """What contradicts that packets pass this tunnel, by the last reading."""
         if self._clock() - self._read_at >= READ_INTERVAL:
             self._read_at = self._clock()
             self._read()
         for version in sorted(self._not_forwarding & _forwarded(config)):
             detail = f"{_NAMES[version]} is 0, so no packet of a protected network is forwarded: set it to 1"
-            yield Finding(ReasonCode.FORWARDING_OFF, detail)
+            yield Contradiction(ReasonCode.FORWARDING_OFF, detail)
         for device in self._strict:
-            yield Finding(
+            yield Contradiction(
                 ReasonCode.RP_FILTER,
                 f"net.ipv4.conf.{device}.rp_filter is 1 (strict): packets from a tunnel are dropped unless the route back uses"
                 f" {device}; set it to 2",

@@ -15,7 +15,7 @@ from warren_api import responses
 from warren_api.auth import Authenticator
 from warren_api.health import HealthProbe
 from warren_api.middleware import RequestMiddleware
-from warren_api.page import Page
+from warren_api.page import PageFiles
 from warren_api.page import routes as page_routes
 from warren_api.ports import Bus
 from warren_api.routes import audit, epoch, history, live, peers, policies, revisions, session, system, trust, tunnels
@@ -49,7 +49,7 @@ def build_app(
     bus: Bus,
     *,
     hsts_seconds: int = 0,
-    page: Page | None = None,
+    page: PageFiles | None = None,
     sessions: SessionStore | None = None,
     tracer: Tracer | None = None,
 ) -> FastAPI:

@@ -51,7 +51,7 @@ class Asset:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PageFiles:
     """The files of the page by their paths (`index.html`, `assets/main-1a2b.js`), and a tag that names this build."""
 
     files: Mapping[str, Asset]
@@ -63,14 +63,14 @@ def page_folder() -> Path:
     return Path(sys.prefix) / "share" / "warren" / "page"
 
 
-def load_page(folder: Path) -> Page | None:
+def load_page(folder: Path) -> PageFiles | None:
     """Read the page; None: it was not built."""
     index = folder / INDEX
     if not index.is_file():
         return None
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".gz"]
     files = {path.relative_to(folder).as_posix(): _asset(path) for path in paths}
-    return Page(files, f'"{sha256(index.read_bytes()).hexdigest()[:16]}"')
+    return PageFiles(files, f'"{sha256(index.read_bytes()).hexdigest()[:16]}"')
 
 
 def _asset(path: Path) -> Asset:
@@ -79,7 +79,7 @@ def _asset(path: Path) -> Asset:
     return Asset(path.read_bytes(), packed.read_bytes() if packed.is_file() else None, media_type)
 
 
-def routes(page: Page | None) -> list[Route]:
+def routes(page: PageFiles | None) -> list[Route]:
     """The routes of the page; without one, `/` says how to get it."""
 
     async def index(request: Request) -> Response:

@@ -16,7 +16,7 @@ from warren_bus.cancellation import keep_cancellation
 from warren_contracts.problems import UnavailableError
 from warren_metrics.domain.changes import Changes, TunnelKey
 from warren_metrics.domain.fleet import FleetTelemetry
-from warren_metrics.ports import FleetStore, Rows
+from warren_metrics.ports import FleetStore, RowChanges
 
 FLUSH_INTERVAL = 1.0  # s: the largest age of the stored state
 COUNTERS_INTERVAL = 60.0  # s: the largest age of stored counters, about
@@ -105,7 +105,7 @@ class StateWriter:
         for key in due:
             del self._counters[key]
         tunnels.update(due)
-        rows = Rows(
+        rows = RowChanges(
             {peer: self._fleet.peers.get(peer) for peer in peers}, {key: self._fleet.tunnel(key) for key in tunnels}
         )
         try:

@@ -17,7 +17,7 @@ class KnownState:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RowChanges:
     """Rows to write; None removes one."""
 
     peers: Mapping[str, PeerView | None]
@@ -33,7 +33,7 @@ class FleetStore(Protocol):
     async def load(self) -> KnownState:
         """Read all rows."""
 
-    async def save(self, rows: Rows) -> None:
+    async def save(self, rows: RowChanges) -> None:
         """Write the rows in one transaction."""
 
 

@@ -17,7 +17,7 @@ from warren_contracts.names import PublicKey
 from warren_contracts.problems import ConflictError, ForbiddenError, UnavailableError
 from warren_contracts.subjects import Audience
 from warren_intent.relations import readers
-from warren_policy.domain.revisions import Change, PolicySnapshot
+from warren_policy.domain.revisions import PolicySnapshot, RevisionChange
 from warren_policy.domain.sets import every_set
 from warren_policy.errors import RevisionMovedError
 from warren_policy.ports import CallContext, Commit, Outbox, OutboxQueue, OutboxSet, PolicyStore
@@ -102,6 +102,6 @@ class EpochFollower:
             epoch, revision, self._now(), caller.traceparent,
             tuple(OutboxSet(item.reader, self._new_id(), item.payload) for item in sets), (),
         )  # fmt: skip
-        unchanged = Change(revision, snapshot.policies, snapshot.policies)
+        unchanged = RevisionChange(revision, snapshot.policies, snapshot.policies)
         base = (snapshot.epoch, snapshot.revision)
         return Commit(base, "epoch", caller.actor, caller.trace_id, unchanged, outbox)

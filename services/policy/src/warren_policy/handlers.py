@@ -13,7 +13,7 @@ from warren_contracts.tokens import operator_of
 from warren_contracts.tunnel_history import PoliciesAtQuery
 from warren_policy.epochs import EpochFollower
 from warren_policy.planner import Planner
-from warren_policy.ports import CallContext, Published
+from warren_policy.ports import CallContext, PublishedStreams
 from warren_policy.records import PolicyRecords
 from warren_policy.service import PolicyService
 from warren_service.broker import reply
@@ -73,7 +73,7 @@ def register_records(verbs: VerbServer, records: PolicyRecords) -> None:
         return reply(await records.verify_audit())
 
 
-def register_published(verbs: VerbServer, published: Published) -> None:
+def register_published(verbs: VerbServer, published: PublishedStreams) -> None:
     """Subscribe what operators and other systems read of the streams."""
 
     @verbs.verb("published_set")

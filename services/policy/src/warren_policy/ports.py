@@ -14,7 +14,7 @@ from warren_contracts.policy_history import PolicyVersion
 from warren_contracts.subjects import Audience
 from warren_contracts.tunnel_history import PoliciesDesired
 from warren_policy.domain.audit import AuditHead, AuditRow
-from warren_policy.domain.revisions import Change, PolicySnapshot
+from warren_policy.domain.revisions import PolicySnapshot, RevisionChange
 from warren_trust.signing import Version
 
 
@@ -69,7 +69,7 @@ class Commit:
     action: str
     actor: str
     trace_id: str
-    change: Change
+    change: RevisionChange
     outbox: Outbox
 
 
@@ -164,7 +164,7 @@ class FleetRecords:
     tags: frozenset[str]
 
 
-class Published(Protocol):
+class PublishedStreams(Protocol):
     """What the streams hold. Raises UnavailableError while they cannot be read."""
 
     async def policy_set(self, reader: Audience) -> SignedDocument | None:

@@ -25,7 +25,7 @@ from warren_policy.domain.derived import DerivedSets
 from warren_policy.domain.effects import effects_of
 from warren_policy.domain.planned import make_plan, require_revision, require_same
 from warren_policy.domain.proof import prove
-from warren_policy.domain.revisions import Change, PolicySnapshot, plan_apply, plan_delete
+from warren_policy.domain.revisions import PolicySnapshot, RevisionChange, plan_apply, plan_delete
 from warren_policy.domain.sets import ReaderSet, reader_sets
 from warren_policy.errors import RevisionMovedError
 from warren_policy.ports import CallContext, Commit, Directory, Outbox, OutboxSet, PolicyStore, RevisionEvent
@@ -34,7 +34,7 @@ from warren_service.restore_guard import RestoreGuard
 LAST_REVISION = 2**63 - 1  # of PostgreSQL's bigint
 MAX_RACES = 8  # tries of one change against other instances of this service; each lost try means that another won
 
-Planned = tuple[Change, tuple[InvalidField, ...]]  # what changes, and the warnings
+Planned = tuple[RevisionChange, tuple[InvalidField, ...]]  # what changes, and the warnings
 Plan = Callable[[PolicySnapshot], Awaitable[Planned]]
 
 log = structlog.get_logger(__name__)
@@ -141,7 +141,12 @@ class PolicyService:
             raise RevisionMovedError(f"{MAX_RACES} other changes were stored meanwhile: repeat the call")
 
     def _commit_of(
-        self, action: str, snapshot: PolicySnapshot, change: Change, sets: tuple[ReaderSet, ...], caller: CallContext
+        self,
+        action: str,
+        snapshot: PolicySnapshot,
+        change: RevisionChange,
+        sets: tuple[ReaderSet, ...],
+        caller: CallContext,
     ) -> Commit:
         at = self._now()
         outbox = Outbox(
@@ -156,7 +161,7 @@ class PolicyService:
         return RevisionEvent(subject, event.TYPE, self._new_id(), event.model_dump_json().encode())
 
 
-def _events(change: Change, actor: str, at: datetime) -> tuple[PolicyChanged, ...]:
+def _events(change: RevisionChange, actor: str, at: datetime) -> tuple[PolicyChanged, ...]:
     return tuple(
         PolicyChanged(
             policy=id_, action=action, revision=change.revision, version=state[id_].policy.version, actor=actor, at=at

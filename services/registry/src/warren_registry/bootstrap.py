@@ -37,7 +37,7 @@ from warren_registry.peers.address_claims import PolicyClaimsCache
 from warren_registry.presence.kicks import Kicks
 from warren_registry.presence.remarks import remarks
 from warren_registry.presence.sweep import INTERVAL as SWEEP_INTERVAL
-from warren_registry.presence.sweep import Connections
+from warren_registry.presence.sweep import ConnectionSweep
 from warren_registry.presence.tracker import PresenceTracker
 from warren_registry.service import FollowedStreams, Registry
 from warren_registry.settings import RegistrySettings
@@ -163,7 +163,7 @@ class Runtime:
         self._relay = DirectoryRelay(database, stream, restore_guard)
         self._digests = Digests(database, self._reconciler, self._policies, stream, restore_guard)
         self.presence = PresenceTracker(database, utc_now, self._presence_changed)
-        self._connections = Connections(system, self.presence, lambda: self._reconciler.peers, self._operators)
+        self._connections = ConnectionSweep(system, self.presence, lambda: self._reconciler.peers, self._operators)
         self._events = OutboxRelay(database, lambda: bus.client)
         self._kicks = Kicks(database, system)
         self._heartbeats = Heartbeats(bus, self.presence.receive)

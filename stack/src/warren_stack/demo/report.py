@@ -10,7 +10,7 @@ from rich.text import Text
 
 
 @dataclass(frozen=True)
-class Check:
+class DemoCheck:
     """One claim and whether it held."""
 
     claim: str
@@ -70,7 +70,7 @@ class Timings:
 class DemoReport:
     """Filled while the demo goes on."""
 
-    checks: list[Check] = field(default_factory=list)
+    checks: list[DemoCheck] = field(default_factory=list)
     steps: list[tuple[str, float]] = field(default_factory=list)  # what was done, seconds it took
     tunnels: list[TunnelFact] = field(default_factory=list)
     pings: list[PingFact] = field(default_factory=list)
@@ -86,7 +86,7 @@ class DemoReport:
         return not self.error and not self.leftovers and bool(self.checks) and all(check.held for check in self.checks)
 
     def check(self, claim: str, held: bool, detail: str = "") -> None:
-        self.checks.append(Check(claim, held, detail))
+        self.checks.append(DemoCheck(claim, held, detail))
 
 
 def report_object(report: DemoReport) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def report_from_object(value: dict[str, Any]) -> DemoReport:
     """The report that `report_object` wrote; the sandbox adds its leftovers and prints it."""
     edit, timings = value["edit"], value["timings_ms"]
     report = DemoReport(
-        checks=[Check(**check) for check in value["checks"]],
+        checks=[DemoCheck(**check) for check in value["checks"]],
         steps=list(value["steps_s"].items()),
         tunnels=[TunnelFact(**{**tunnel, "peers": tuple(tunnel["peers"])}) for tunnel in value["tunnels"]],
         pings=[PingFact(tunnel, **counts) for tunnel, counts in value["pings_by_tunnel"].items()],

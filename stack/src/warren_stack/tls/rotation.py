@@ -33,7 +33,7 @@ SETTLE = timedelta(
 )  # for listeners to be served with the new certificates, before the former CA is withdrawn
 
 
-class Phase(StrEnum):
+class RotationPhase(StrEnum):
     """Where a rotation is."""
 
     STEADY = "steady"
@@ -54,7 +54,7 @@ class RotationTimes:
 class RotationStatus:
     """`trusted`: the CAs that clients pin, the one that signs first."""
 
-    phase: Phase
+    phase: RotationPhase
     trusted: tuple[x509.Certificate, ...]
     times: RotationTimes | None = None
 
@@ -76,7 +76,7 @@ class CaRotation:
     def begin(self, now: datetime, overlap: timedelta) -> RotationStatus:
         """Make the next CA, and have clients trust both. Raises LocalError where one is in progress, or the CA is not ours."""
         with self._locked():
-            if (phase := self._phase()) is not Phase.STEADY:
+            if (phase := self._phase()) is not RotationPhase.STEADY:
                 raise LocalError(f"a rotation is in progress ({phase.value}): `warren ca rotate --finish` ends it")
             authority = self._own_authority()
             made = make_authority(now)
@@ -91,7 +91,7 @@ class CaRotation:
         """End the overlap now, though not before hosts that are online have followed. Raises LocalError where there is none."""
         with self._locked():
             times = self._times()
-            if times is None or self._phase() is Phase.STEADY:
+            if times is None or self._phase() is RotationPhase.STEADY:
                 raise LocalError("no rotation is in progress: `warren ca rotate` begins one")
             switch_at = min(times.switch_at, max(now, times.began_at + FOLLOW))
             self._save_times(RotationTimes(times.began_at, switch_at, min(times.withdraw_at, switch_at + SETTLE)))
@@ -100,11 +100,11 @@ class CaRotation:
     def step(self, now: datetime) -> bool:
         """Take one step that is due; whether one was taken."""
         phase, times = self._phase(), self._times()
-        if phase is Phase.STEADY:
+        if phase is RotationPhase.STEADY:
             return False
-        steps = {Phase.ANNOUNCED: self._switch, Phase.SWITCHED: self._withdraw}
+        steps = {RotationPhase.ANNOUNCED: self._switch, RotationPhase.SWITCHED: self._withdraw}
         with self._locked():
-            due = times is None or now >= (times.switch_at if phase is Phase.ANNOUNCED else times.withdraw_at)
+            due = times is None or now >= (times.switch_at if phase is RotationPhase.ANNOUNCED else times.withdraw_at)
             if due:
                 steps[phase]()
             return due
@@ -126,10 +126,10 @@ class CaRotation:
         self._times_file.unlink(missing_ok=True)
         sync_folder(self._folder.path)
 
-    def _phase(self) -> Phase:
+    def _phase(self) -> RotationPhase:
         if self._next_certificate.exists():
-            return Phase.ANNOUNCED
-        return Phase.SWITCHED if self._former.exists() else Phase.STEADY
+            return RotationPhase.ANNOUNCED
+        return RotationPhase.SWITCHED if self._former.exists() else RotationPhase.STEADY
 
     def _own_authority(self) -> Authority:
         """Our CA, if it is the one that clients pin; LocalError else."""

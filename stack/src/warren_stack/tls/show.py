@@ -13,7 +13,7 @@ from warren_cli.remote.render import moment, print_fields, print_json, print_tab
 from warren_stack.folders import DataFolder
 from warren_stack.lock import is_held
 from warren_stack.tls.folder import TlsFolder
-from warren_stack.tls.rotation import FOLLOW, CaRotation, Phase, RotationStatus
+from warren_stack.tls.rotation import FOLLOW, CaRotation, RotationPhase, RotationStatus
 from warren_trust.certificates import fingerprint
 
 LISTENERS = ("nats", "api", "metrics", "postgres")
@@ -21,9 +21,9 @@ LONGEST = timedelta(days=90)
 POLL_S = 0.5
 
 _WORDS = {
-    Phase.STEADY: "none in progress",
-    Phase.ANNOUNCED: "both CAs are trusted, the former one signs",
-    Phase.SWITCHED: "both CAs are trusted, the new one signs",
+    RotationPhase.STEADY: "none in progress",
+    RotationPhase.ANNOUNCED: "both CAs are trusted, the former one signs",
+    RotationPhase.SWITCHED: "both CAs are trusted, the new one signs",
 }
 
 
@@ -53,7 +53,7 @@ class CaShown(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    phase: Phase
+    phase: RotationPhase
     authorities: tuple[CaState, ...]
     listeners: tuple[ListenerState, ...]
     began_at: datetime | None = None
@@ -66,7 +66,7 @@ def state_of(data: Path) -> CaShown:
     """The state of a data folder. Raises LocalError where there is no CA."""
     folder = TlsFolder(DataFolder(data).tls)
     status = CaRotation(folder).status()
-    times = status.times if status.phase is not Phase.STEADY else None
+    times = status.times if status.phase is not RotationPhase.STEADY else None
     return CaShown(
         phase=status.phase,
         authorities=_authorities(status),
@@ -93,13 +93,13 @@ def end(data: Path) -> None:
 
 def wait_until_steady(data: Path, report: Callable[[str], None]) -> None:
     """Until the rotation is complete; each step is reported. Raises CliError where nobody takes the steps."""
-    reported: Phase | None = None
+    reported: RotationPhase | None = None
     while True:
         state = state_of(data)
         if state.phase is not reported:
             report(_next_step(state))
             reported = state.phase
-        if state.phase is Phase.STEADY:
+        if state.phase is RotationPhase.STEADY:
             return
         if not state.kept:
             raise CliError("`warren up` does not run with this data folder: it takes the steps once it does")
@@ -122,15 +122,21 @@ def print_state(state: CaShown, as_json: bool) -> None:
 
 def _next_step(state: CaShown) -> str:
     words = _WORDS[state.phase]
-    if state.phase is Phase.ANNOUNCED:
+    if state.phase is RotationPhase.ANNOUNCED:
         return f"{words}; new certificates at {moment(state.switch_at)}"
-    if state.phase is Phase.SWITCHED:
+    if state.phase is RotationPhase.SWITCHED:
         return f"{words}; the former one is withdrawn at {moment(state.withdraw_at)}"
     return words
 
 
 def _authorities(status: RotationStatus) -> tuple[CaState, ...]:
-    other = "next" if status.phase is Phase.ANNOUNCED else "former" if status.phase is Phase.SWITCHED else "trusted"
+    other = (
+        "next"
+        if status.phase is RotationPhase.ANNOUNCED
+        else "former"
+        if status.phase is RotationPhase.SWITCHED
+        else "trusted"
+    )
     return tuple(
         CaState(use=other if at else "signs", sha256=fingerprint(it).hex(), not_after=it.not_valid_after_utc)
         for at, it in enumerate(status.trusted)

@@ -14,11 +14,12 @@ from warren_contracts.audit import AuditEntry
 from warren_contracts.documents import SignedDocument, SignerRole
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Scope, Tag
+from warren_contracts.networks import contains, overlap
 from warren_contracts.subjects import Audience
 from warren_registry.directory.model import PublishedState, RecordKey
 from warren_registry.enrolment.model import JoinTokenRow
 from warren_registry.operators.model import OperatorRow
-from warren_registry.peers.address_claims import AddressClaim, overlap, within
+from warren_registry.peers.address_claims import AddressClaim
 from warren_registry.peers.model import Peer
 from warren_registry.ports import (
     FleetState,
@@ -121,7 +122,7 @@ class FakePeers:
             for peer in self._members() if peer.id != other_than and peer.announcement is not None
             for endpoint in peer.announcement.endpoints if not isinstance(endpoint.host, str)
         )  # fmt: skip
-        found = (claim for claim in called if any(within(claim.subnet, subnet) for subnet in subnets))
+        found = (claim for claim in called if any(contains(subnet, claim.subnet) for subnet in subnets))
         return tuple(
             sorted(found, key=lambda claim: (claim.peer, claim.subnet.version, int(claim.subnet.network_address)))
         )

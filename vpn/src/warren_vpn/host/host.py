@@ -17,7 +17,7 @@ from warren_vpn.host.changes import (
 )
 from warren_vpn.host.dns import apply_dns, undo_dns
 from warren_vpn.host.errors import HostError
-from warren_vpn.host.journal import Journal, Record, boot_id, with_changes, without
+from warren_vpn.host.journal import Journal, JournalContent, boot_id, with_changes, without
 from warren_vpn.host.routing import Routing, open_routing
 
 
@@ -26,10 +26,10 @@ class Host:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._record = journal.read() or Record(boot_id=boot_id(), profile="")
+        self._record = journal.read() or JournalContent(boot_id=boot_id(), profile="")
 
     @property
-    def record(self) -> Record:
+    def record(self) -> JournalContent:
         """What is in force, as the journal has it."""
         return self._record
 

@@ -23,7 +23,7 @@ MAX_CHANGES = 4096
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Record(Input):
+class JournalContent(Input):
     """The content of the journal."""
 
     version: Literal[1] = 1
@@ -85,7 +85,7 @@ class Journal:
             os.close(self._lock)
             self._lock = None
 
-    def read(self) -> Record | None:
+    def read(self) -> JournalContent | None:
         """What a former process left; None if it left nothing. JournalError: the file is damaged."""
         try:
             with self.path.open("rb") as file:
@@ -97,13 +97,13 @@ class Journal:
         try:
             if len(data) > MAX_BYTES:
                 raise ValueError
-            return Record.model_validate_json(data)
+            return JournalContent.model_validate_json(data)
         except (ValidationError, ValueError):
             raise JournalError(
                 f"{self.path}: damaged; check `ip rule`, `nft list tables` and /etc/resolv.conf, then delete it"
             ) from None
 
-    def write(self, record: Record) -> None:
+    def write(self, record: JournalContent) -> None:
         """Replace the content; on the disk when this returns. JournalError."""
         temporary = self.path.with_suffix(".new")
         try:
@@ -129,13 +129,13 @@ class Journal:
             os.close(descriptor)
 
 
-def with_changes(record: Record, changes: Sequence[Change]) -> Record:
+def with_changes(record: JournalContent, changes: Sequence[Change]) -> JournalContent:
     """The record with these changes added; one of a known key replaces it in its place."""
     found = {change.key: change for change in (*record.changes, *changes)}
     return record.model_copy(update={"changes": tuple(found.values())})
 
 
-def without(record: Record, changes: Sequence[Change]) -> Record:
+def without(record: JournalContent, changes: Sequence[Change]) -> JournalContent:
     """The record without the changes of these keys."""
     keys = {change.key for change in changes}
     return record.model_copy(update={"changes": tuple(one for one in record.changes if one.key not in keys)})

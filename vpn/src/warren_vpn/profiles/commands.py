@@ -34,7 +34,7 @@ Example:
 """
 
 
-class Client(StrEnum):
+class ProfileClient(StrEnum):
     """The clients that profiles are made for."""
 
     WARREN = "warren"
@@ -79,7 +79,7 @@ def register(root: typer.Typer) -> None:
 @app.command("create", help=CREATE_HELP)
 def create_command(
     user: Annotated[str, typer.Argument(help="The user's name.")],
-    client: Annotated[Client, typer.Option("--for", help="The client.")] = Client.WARREN,
+    client: Annotated[ProfileClient, typer.Option("--for", help="The client.")] = ProfileClient.WARREN,
     server: Servers = None,
     name: Name = "vpn",
     search_domain: Domains = None,
@@ -96,9 +96,9 @@ def create_command(
     config: Config = DEFAULT_FOLDER / "server.toml",
 ) -> None:
     """The options of `warren vpn profile create`."""
-    from warren_vpn.profiles.create import Wanted, create
+    from warren_vpn.profiles.create import ProfileOptions, create
 
-    wanted = Wanted(
+    wanted = ProfileOptions(
         user=user,
         client=client.value,
         servers=tuple(server or ()),

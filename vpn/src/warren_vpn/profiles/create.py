@@ -36,7 +36,7 @@ from warren_vpn.validation import detail_of
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ProfileOptions:
     """The options of `warren vpn profile create`."""
 
     user: str
@@ -57,7 +57,7 @@ class Wanted:
     config: Path = field(default_factory=Path)
 
 
-def create(wanted: Wanted) -> Iterator[str]:
+def create(wanted: ProfileOptions) -> Iterator[str]:
     """Write the files of a profile; yields what to do with them. CliError: the user or the server does not suit the client."""
     _check_options(wanted)
     user = find(UserFile(wanted.users), wanted.user)
@@ -105,7 +105,7 @@ def show(path: Path, as_json: bool) -> None:
     )
 
 
-def _check_options(wanted: Wanted) -> None:
+def _check_options(wanted: ProfileOptions) -> None:
     if (wanted.qr or wanted.qr_file is not None) and wanted.client != "warren":
         raise UnsuitableProfileError(
             f"--qr: only for Warren's client; the profile of {wanted.client} is installed from its file"
@@ -122,7 +122,7 @@ def _check_options(wanted: Wanted) -> None:
         )
 
 
-def _facts(wanted: Wanted, settings: ServerSettings, user: User) -> ServerFacts:
+def _facts(wanted: ProfileOptions, settings: ServerSettings, user: User) -> ServerFacts:
     keys = read_keys(wanted.config.parent, settings)
     hosts = wanted.servers or (settings.identity,)
     authority = None
@@ -152,7 +152,7 @@ def _routes(settings: ServerSettings, user: User) -> tuple[IPv4Network | IPv6Net
     return found
 
 
-def _secrets(wanted: Wanted, facts: ServerFacts) -> Secrets:
+def _secrets(wanted: ProfileOptions, facts: ServerFacts) -> Secrets:
     """The key and certificate that are given; a passphrase is only read where a container needs one."""
     private = None
     if wanted.with_key and wanted.key is not None:
@@ -172,7 +172,7 @@ def _secrets(wanted: Wanted, facts: ServerFacts) -> Secrets:
 
 
 def _build(
-    wanted: Wanted, facts: ServerFacts, user: User, secrets: Secrets
+    wanted: ProfileOptions, facts: ServerFacts, user: User, secrets: Secrets
 ) -> tuple[BuiltProfile, ClientProfile | None]:
     if wanted.client == "warren":
         profile = warren.make_profile(facts, user, secrets, kill_switch=wanted.kill_switch)
@@ -181,7 +181,7 @@ def _build(
     return builders[wanted.client](facts, user, secrets), None
 
 
-def _write(wanted: Wanted, built: BuiltProfile) -> Iterator[str]:
+def _write(wanted: ProfileOptions, built: BuiltProfile) -> Iterator[str]:
     paths = [wanted.out / file.name for file in built.files]
     taken = [path for path in paths if path.exists()]
     if taken and not wanted.force:

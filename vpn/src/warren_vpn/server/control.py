@@ -106,10 +106,10 @@ class Reloaded(Document):
     users: int
 
 
-class Refused(Document):
+class ControlRefused(Document):
     """The server does not do it. `reason` says what to correct."""
 
     refused: str
 
 
-Reply = ServerStatus | Disconnected | Reloaded | Refused
+Reply = ServerStatus | Disconnected | Reloaded | ControlRefused

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from warren_vpn.server.control import MAX_REPLY, Refused, Request
+from warren_vpn.server.control import MAX_REPLY, ControlRefused, Request
 from warren_vpn.server.errors import ControlError, ServerError
 
 _LIMIT_S = 10.0
@@ -37,6 +37,6 @@ def ask(path: Path, request: Request, kind: type[Answer]) -> Answer:
     except ValidationError:
         pass
     try:
-        raise ServerError(Refused.model_validate_json(bytes(received)).refused)
+        raise ServerError(ControlRefused.model_validate_json(bytes(received)).refused)
     except ValidationError:
         raise ControlError(f"{path}: an unreadable reply: the server has another version") from None

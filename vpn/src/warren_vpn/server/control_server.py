@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from warren_contracts.problems import invalid_input
-from warren_vpn.server.control import MAX_REQUEST, REQUEST, Refused, Reply, Request
+from warren_vpn.server.control import MAX_REQUEST, REQUEST, ControlRefused, Reply, Request
 from warren_vpn.server.errors import ServerError
 
 _CREDENTIALS = struct.Struct("=iII")
@@ -73,9 +73,9 @@ class ControlServer:
         try:
             return self._answer(REQUEST.validate_json(line))
         except ValidationError as error:
-            return Refused(refused=invalid_input(error.errors(include_url=False)).detail)
+            return ControlRefused(refused=invalid_input(error.errors(include_url=False)).detail)
         except ServerError as error:
-            return Refused(refused=str(error))
+            return ControlRefused(refused=str(error))
 
 
 def _may_control(connection: socket.socket) -> bool:

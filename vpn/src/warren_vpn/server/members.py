@@ -24,7 +24,7 @@ from warren_vpn.users.model import Users
 from warren_vpn.users.store import FILE_NAME, UserFile
 
 
-class Members:
+class ServerMembers:
     """The users of one running server, as connections of its engine. Reads files; changes nothing."""
 
     def __init__(self, path: Path, settings: ServerSettings, keys: Keys) -> None:

@@ -41,7 +41,7 @@ from warren_vpn.server.control import (
 )
 from warren_vpn.server.errors import ServerError, ServerSettingError
 from warren_vpn.server.folder import Keys, read_keys
-from warren_vpn.server.members import Members
+from warren_vpn.server.members import ServerMembers
 from warren_vpn.server.settings import Network, ServerSettings, read_settings
 from warren_vpn.users.store import FILE_NAME, UserFile
 
@@ -69,7 +69,7 @@ class VpnServer:
         """`path` is that of server.toml. Starts the data process. Raises `OSError`, ServerSettingError."""
         loop = asyncio.get_running_loop()
         self._path = path
-        self.members = Members(path, settings, keys)
+        self.members = ServerMembers(path, settings, keys)
         self.since = datetime.now(UTC)
         configuration = EndpointConfiguration(
             self.members.connections.engine, settings.ike_port, settings.natt_port, limits=engine_limits(settings)
@@ -320,4 +320,4 @@ def _peer_of(event: Event) -> str:
 def check(path: Path) -> tuple[int, list[str]]:
     """Check everything that a start reads; returns the number of users, and what will soon be wrong. ServerError: the reason."""
     settings, keys = load(path)
-    return Members(path, settings, keys).connections.users, list(warnings_of(keys, datetime.now(UTC)))
+    return ServerMembers(path, settings, keys).connections.users, list(warnings_of(keys, datetime.now(UTC)))

@@ -21,7 +21,7 @@ _MAX_STATE = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SysctlChange:
     """One setting: what it was, and what the server needs."""
 
     setting: str
@@ -37,14 +37,14 @@ class Forwarding:
         self._state = state
         self._net = net
 
-    def enable(self, device: str, uplinks: Iterable[str], versions: Iterable[int]) -> tuple[Change, ...]:
+    def enable(self, device: str, uplinks: Iterable[str], versions: Iterable[int]) -> tuple[SysctlChange, ...]:
         """Let packets pass between the tunnel device and the uplinks. NetworkError: the kernel does not take it."""
         links = tuple(dict.fromkeys((device, *uplinks)))
-        changes: list[Change] = []
+        changes: list[SysctlChange] = []
         for version in versions:
             wanted = self._ipv4(links) if version == 4 else self._ipv6(links)
             changes += [
-                Change(setting, before, value)
+                SysctlChange(setting, before, value)
                 for setting, value in wanted
                 if (before := self._read(setting)) is not None and before != value
             ]
@@ -61,7 +61,7 @@ class Forwarding:
         """
         try:
             rows = json.loads(self._state.read_bytes()[:_MAX_STATE])
-            changes = [Change(*map(str, row)) for row in rows]
+            changes = [SysctlChange(*map(str, row)) for row in rows]
         except FileNotFoundError:
             return False
         except (OSError, ValueError, TypeError) as error:

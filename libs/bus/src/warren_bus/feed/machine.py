@@ -32,9 +32,9 @@ from warren_bus.feed.live_queue import MAX_QUEUED, LiveQueue, QueuedMessage
 from warren_bus.feed.release import Release
 from warren_bus.feed.schedule import Schedule
 from warren_bus.feed.sequence import Order, SequenceLog, parse_live
-from warren_bus.feed.state import Cause, FeedIdentity, FeedState
+from warren_bus.feed.state import FeedIdentity, FeedState, StateCause
 from warren_bus.feed.synchronisation import Synchronisation
-from warren_bus.feed.times import TRANSITIONS, FeedTimes, Phase, Timer, Transition
+from warren_bus.feed.times import TRANSITIONS, FeedPhase, FeedTimes, Timer, Transition
 from warren_bus.feed.verified_state import VerifiedState
 from warren_contracts.documents import TrustDocument
 from warren_trust.errors import DocumentRefusedError, OlderRevisionError
@@ -54,7 +54,7 @@ class FeedMachine:
         times: FeedTimes | None = None,
     ) -> None:
         self.verified = VerifiedState(identity, trust, saved)
-        self.phase = Phase.DISCONNECTED
+        self.phase = FeedPhase.DISCONNECTED
         self.counters: Counter[str] = Counter()
         self._intake = Intake(identity, self.verified)
         self._schedule = Schedule(times or FeedTimes(), rng)
@@ -84,7 +84,7 @@ class FeedMachine:
         return self._release.take()
 
     @property
-    def cause(self) -> Cause | None:
+    def cause(self) -> StateCause | None:
         """The live document that made the last state; None: a snapshot made it."""
         return self._release.cause
 
@@ -95,14 +95,14 @@ class FeedMachine:
     @property
     def synchronised(self) -> bool:
         """Whether the last synchronisation is complete and everything that it brought was handed out."""
-        return self.phase is Phase.FOLLOWING and self._schedule.idle and self._release.up_to_date
+        return self.phase is FeedPhase.FOLLOWING and self._schedule.idle and self._release.up_to_date
 
     def unconfirmed_s(self, now: float) -> float | None:
         """For how long no digest of some own reader has arrived, although the bus is connected; None while it is not.
 
         The registry signs one a minute for each reader. Without them a server that withholds messages would not be noticed.
         """
-        if self.phase is Phase.DISCONNECTED:
+        if self.phase is FeedPhase.DISCONNECTED:
             return None
         since = (max(self._digests_at.get(reader, 0.0), self._connected_at) for reader in self.verified.readers)
         return now - min(since, default=self._connected_at)
@@ -165,7 +165,7 @@ class FeedMachine:
                 if message.position.kind == "digest":
                     self._compare_digest(message.position.subject.rsplit(".", 1)[1], now)
             if self.verified.changes != changes:
-                self._release.caused_by(Cause(message.arrived_at, message.headers))
+                self._release.caused_by(StateCause(message.arrived_at, message.headers))
         self._update(now)
         return len(self._live) > 0
 
@@ -197,7 +197,7 @@ class FeedMachine:
 
     def request_resync(self, now: float) -> None:
         """Something may be missing: schedule a synchronisation, jittered, not more often than `resync_interval`."""
-        if self.phase is not Phase.DISCONNECTED:
+        if self.phase is not FeedPhase.DISCONNECTED:
             self._schedule.schedule_resync(now)
 
     # -- synchronisation ---------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ class FeedMachine:
     # -- states ------------------------------------------------------------------------------------------------------
 
     def _update(self, now: float) -> None:
-        self._release.update(now, connected=self.phase is not Phase.DISCONNECTED)
+        self._release.update(now, connected=self.phase is not FeedPhase.DISCONNECTED)
 
     def _request_missing(self, now: float) -> None:
         self._synchronisation.request_policies(self._release.missing())

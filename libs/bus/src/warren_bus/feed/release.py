@@ -7,7 +7,7 @@ policy that moves between two of our tags is never in neither.
 from collections.abc import Iterable
 
 from warren_bus.feed.schedule import Schedule
-from warren_bus.feed.state import Cause, FeedState
+from warren_bus.feed.state import FeedState, StateCause
 from warren_bus.feed.times import Timer
 from warren_bus.feed.verified_state import VerifiedState
 from warren_contracts.subjects import Audience
@@ -27,8 +27,8 @@ class Release:
         self._required_again: set[Audience] = set()  # own readers of which a set may have been missed
         self._released = 0 if saved else -1  # the verified state's count of changes at the last state handed out
         self._state: FeedState | None = None
-        self._accepted: Cause | None = None  # the newest live document that changed something since the last state
-        self.cause: Cause | None = None  # of the last state; None: a snapshot made it
+        self._accepted: StateCause | None = None  # the newest live document that changed something since the last state
+        self.cause: StateCause | None = None  # of the last state; None: a snapshot made it
 
     def take(self) -> FeedState | None:
         """The newest state, once, if it has changed since the last call."""
@@ -40,7 +40,7 @@ class Release:
         """Whether every change was handed out."""
         return self._verified.changes == self._released
 
-    def caused_by(self, cause: Cause) -> None:
+    def caused_by(self, cause: StateCause) -> None:
         """Remember the live document that made the newest change."""
         self._accepted = cause
 

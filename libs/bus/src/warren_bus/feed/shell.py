@@ -33,7 +33,7 @@ from warren_bus.feed.commands import (
     Unsubscribe,
 )
 from warren_bus.feed.machine import FeedMachine
-from warren_bus.feed.state import Cause, FeedIdentity, FeedState
+from warren_bus.feed.state import FeedIdentity, FeedState, StateCause
 from warren_bus.feed.times import FeedTimes
 from warren_bus.headers import header
 from warren_contracts import subjects
@@ -53,7 +53,7 @@ _REFUSED_SUBSCRIPTION = re.compile(r'permissions violation for subscription to "
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class DocumentArrival:
     """When a live document arrived, and the trace that it belongs to."""
 
     arrived_at: datetime
@@ -80,7 +80,7 @@ class Feed:
         self._identity = identity
         self.machine = FeedMachine(identity, trust, rng or SystemRandom(), saved, times)
         self.state = saved
-        self.latest: Arrival | None = None  # of the document that made `state`; None when a snapshot did
+        self.latest: DocumentArrival | None = None  # of the document that made `state`; None when a snapshot did
         self._client: Client | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._requests: set[asyncio.Task[None]] = set()
@@ -263,9 +263,9 @@ class Feed:
                 return await client.request(client_subjects.secret_get(peer), b"", timeout=GET_TIMEOUT)
 
 
-def _arrival(cause: Cause | None, now: float) -> Arrival | None:
+def _arrival(cause: StateCause | None, now: float) -> DocumentArrival | None:
     if cause is None:
         return None
-    return Arrival(
+    return DocumentArrival(
         datetime.now(UTC) - timedelta(seconds=now - cause.arrived_at), header(cause.headers, HEADER_TRACEPARENT)
     )

@@ -26,7 +26,7 @@ class FeedIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class StateCause:
     """The live document that made a state: when it arrived (the machine's clock), and its headers."""
 
     arrived_at: float

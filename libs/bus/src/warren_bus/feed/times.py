@@ -19,7 +19,7 @@ class FeedTimes:
     stale_retry: float = 1.0
 
 
-class Phase(Enum):
+class FeedPhase(Enum):
     DISCONNECTED = auto()
     IDENTIFYING = auto()
     FOLLOWING = auto()
@@ -35,16 +35,16 @@ class Transition(Enum):
 
 
 # A pair that is not listed is ignored.
-TRANSITIONS: dict[tuple[Phase, Transition], Phase] = {
-    (Phase.DISCONNECTED, Transition.CONNECTED): Phase.IDENTIFYING,
-    (Phase.IDENTIFYING, Transition.CONNECTED): Phase.IDENTIFYING,
-    (Phase.FOLLOWING, Transition.CONNECTED): Phase.IDENTIFYING,
-    (Phase.IDENTIFYING, Transition.SYNC_DUE): Phase.IDENTIFYING,
-    (Phase.FOLLOWING, Transition.SYNC_DUE): Phase.IDENTIFYING,
-    (Phase.IDENTIFYING, Transition.IDENTIFIED): Phase.FOLLOWING,
-    (Phase.DISCONNECTED, Transition.DISCONNECTED): Phase.DISCONNECTED,
-    (Phase.IDENTIFYING, Transition.DISCONNECTED): Phase.DISCONNECTED,
-    (Phase.FOLLOWING, Transition.DISCONNECTED): Phase.DISCONNECTED,
+TRANSITIONS: dict[tuple[FeedPhase, Transition], FeedPhase] = {
+    (FeedPhase.DISCONNECTED, Transition.CONNECTED): FeedPhase.IDENTIFYING,
+    (FeedPhase.IDENTIFYING, Transition.CONNECTED): FeedPhase.IDENTIFYING,
+    (FeedPhase.FOLLOWING, Transition.CONNECTED): FeedPhase.IDENTIFYING,
+    (FeedPhase.IDENTIFYING, Transition.SYNC_DUE): FeedPhase.IDENTIFYING,
+    (FeedPhase.FOLLOWING, Transition.SYNC_DUE): FeedPhase.IDENTIFYING,
+    (FeedPhase.IDENTIFYING, Transition.IDENTIFIED): FeedPhase.FOLLOWING,
+    (FeedPhase.DISCONNECTED, Transition.DISCONNECTED): FeedPhase.DISCONNECTED,
+    (FeedPhase.IDENTIFYING, Transition.DISCONNECTED): FeedPhase.DISCONNECTED,
+    (FeedPhase.FOLLOWING, Transition.DISCONNECTED): FeedPhase.DISCONNECTED,
 }
 
 

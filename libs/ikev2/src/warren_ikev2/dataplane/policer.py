@@ -14,7 +14,7 @@ MIN_BURST = 256 << 10
 """Bytes: four of the largest packets that the kernel hands over, each of which passes whole or is dropped."""
 
 
-class TokenBucket:
+class ByteBucket:
     """Bytes per second, with a burst. It starts full."""
 
     __slots__ = ("_at", "_burst", "_clock", "_rate", "_tokens")
@@ -44,8 +44,8 @@ class Policer:
 
     def __init__(self, rate: int, clock: Callable[[], float]) -> None:
         self.rate = rate
-        self.inbound = TokenBucket(rate, clock)
-        self.outbound = TokenBucket(rate, clock)
+        self.inbound = ByteBucket(rate, clock)
+        self.outbound = ByteBucket(rate, clock)
 
 
 class Policers:

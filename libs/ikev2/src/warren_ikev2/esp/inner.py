@@ -22,7 +22,7 @@ OPAQUE = -1
 """Ports that cannot be seen: a later fragment, or cut off (RFC 4301, 4.4.1.1)."""
 
 
-class Flow(NamedTuple):
+class SelectorFields(NamedTuple):
     """The selector fields of a packet (RFC 4301, 4.4.1.1). ICMP type and code stand in `source_port` as one number."""
 
     source: bytes
@@ -45,7 +45,7 @@ def packet_length(packet: bytes) -> int:
     return 0
 
 
-def parse_flow(packet: bytes) -> Flow | None:
+def parse_flow(packet: bytes) -> SelectorFields | None:
     """The selector fields of a packet with a sound header (see `packet_length`); `None` where there are none."""
     if packet[0] >> 4 == 4:
         offset = (packet[0] & 15) * 4
@@ -63,15 +63,15 @@ def parse_flow(packet: bytes) -> Flow | None:
     return None
 
 
-def _flow(packet: bytes, source: bytes, destination: bytes, protocol: int, offset: int) -> Flow:
+def _flow(packet: bytes, source: bytes, destination: bytes, protocol: int, offset: int) -> SelectorFields:
     head = packet[offset : offset + 4]
     if protocol in _PORTS and len(head) == 4:
-        return Flow(source, destination, protocol, head[0] << 8 | head[1], head[2] << 8 | head[3])
+        return SelectorFields(source, destination, protocol, head[0] << 8 | head[1], head[2] << 8 | head[3])
     if protocol in (PROTO_ICMP, PROTO_ICMPV6) and len(head) >= 2:
         # RFC 4301, 4.4.1.1: type and code in one 16-bit field, which IKE puts where the ports are
         both = head[0] << 8 | head[1]
-        return Flow(source, destination, protocol, both, both)
-    return Flow(source, destination, protocol, OPAQUE, OPAQUE)
+        return SelectorFields(source, destination, protocol, both, both)
+    return SelectorFields(source, destination, protocol, OPAQUE, OPAQUE)
 
 
 def checksum(data: bytes) -> int:

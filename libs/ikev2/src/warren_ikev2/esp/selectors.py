@@ -8,7 +8,7 @@ the decision on a pair of addresses is cached, and nothing else is parsed.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from warren_ikev2.esp.inner import OPAQUE, Flow, parse_flow
+from warren_ikev2.esp.inner import OPAQUE, SelectorFields, parse_flow
 from warren_ikev2.selectors import ANY_PROTOCOL, MAX_PORT, TrafficSelector
 
 _REMEMBERED = 4096
@@ -99,7 +99,7 @@ class SelectorCheck:
         return flow is not None and _ends_match(flow, self._source, self._destination)
 
 
-def _ends_match(flow: Flow, source: tuple[Selector, ...], destination: tuple[Selector, ...]) -> bool:
+def _ends_match(flow: SelectorFields, source: tuple[Selector, ...], destination: tuple[Selector, ...]) -> bool:
     return any(s.covers(flow.source, flow.protocol, flow.source_port) for s in source) and any(
         d.covers(flow.destination, flow.protocol, flow.destination_port) for d in destination
     )

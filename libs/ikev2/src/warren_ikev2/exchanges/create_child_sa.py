@@ -31,7 +31,7 @@ from warren_ikev2.exchanges.child_negotiation import (
     install,
 )
 from warren_ikev2.exchanges.established import report_child_failure
-from warren_ikev2.exchanges.followup import FollowupKe, Secrets, store_for_followup
+from warren_ikev2.exchanges.followup import FollowupKe, SharedSecrets, store_for_followup
 from warren_ikev2.exchanges.ike_sa_init import NONCE_SIZE
 from warren_ikev2.exchanges.informational import DeleteChild, remove_child
 from warren_ikev2.exchanges.reply import Reply
@@ -146,7 +146,7 @@ class CreateChild:
         shared = _finish_exchange(agreement, self._exchange, self._group, payloads)
         if agreement.suite.additional_groups:
             done = _Continuation(self, agreement)
-            secrets = Secrets(nonces, shared, agreement.suite.additional_groups)
+            secrets = SharedSecrets(nonces, shared, agreement.suite.additional_groups)
             sa.enqueue(FollowupKe(secrets, payloads, done), now)
             return
         self.finish(sa, agreement, nonces, shared, now)
@@ -226,7 +226,7 @@ def respond(sa: IkeSa, payloads: Payloads, now: float) -> Reply:
         _adopt(sa, agreement, nonces, all_shared, old, at)
 
     if agreement.suite.additional_groups:
-        secrets = Secrets(nonces, tuple(shared), agreement.suite.additional_groups)
+        secrets = SharedSecrets(nonces, tuple(shared), agreement.suite.additional_groups)
         answer.append(store_for_followup(sa, secrets, finish))
         return Reply(answer)
     finish(shared, now)

@@ -19,16 +19,16 @@ _LINK_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Secrets:
+class SharedSecrets:
     """The secrets agreed so far."""
 
     nonces: Nonces
     shared: tuple[bytes, ...] = field(repr=False)
     remaining: tuple[KeGroup, ...]
 
-    def plus(self, secret: bytes) -> "Secrets":
+    def plus(self, secret: bytes) -> "SharedSecrets":
         """Return the secrets after one more key exchange."""
-        return Secrets(self.nonces, (*self.shared, secret), self.remaining[1:])
+        return SharedSecrets(self.nonces, (*self.shared, secret), self.remaining[1:])
 
 
 class Done(Protocol):
@@ -47,7 +47,7 @@ class FollowupKe:
     exchange: ClassVar[ExchangeType] = ExchangeType.IKE_FOLLOWUP_KE
     exclusive: ClassVar[bool] = True
 
-    def __init__(self, secrets: Secrets, previous: Payloads, done: Done) -> None:
+    def __init__(self, secrets: SharedSecrets, previous: Payloads, done: Done) -> None:
         self._secrets = secrets
         self._previous = previous
         self._done = done
@@ -88,7 +88,7 @@ class FollowupKe:
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    secrets: Secrets
+    secrets: SharedSecrets
     finish: Callable[[Sequence[bytes], float], None]
 
     def advance(self, sa: IkeSa, payloads: Payloads, now: float) -> Sequence[Payload]:
@@ -107,7 +107,9 @@ class _Pending:
         return answer
 
 
-def store_for_followup(sa: IkeSa, secrets: Secrets, finish: Callable[[Sequence[bytes], float], None]) -> NotifyPayload:
+def store_for_followup(
+    sa: IkeSa, secrets: SharedSecrets, finish: Callable[[Sequence[bytes], float], None]
+) -> NotifyPayload:
     """Store a chain; returns the notify that links the next exchange to it."""
     link = sa.host.random_bytes(_LINK_SIZE)
     while len(sa.followups) >= MAX_PENDING:

@@ -14,7 +14,7 @@ from warren_ikev2.errors import IkeError, InvalidKePayloadError, ProtocolError, 
 from warren_ikev2.events import DeleteReason, IkeSaRekeyed, State
 from warren_ikev2.exchanges.create_child_sa import MAX_ATTEMPTS, CreateChild, repeat_later, requested_group
 from warren_ikev2.exchanges.established import start_lifetime
-from warren_ikev2.exchanges.followup import FollowupKe, Secrets, store_for_followup
+from warren_ikev2.exchanges.followup import FollowupKe, SharedSecrets, store_for_followup
 from warren_ikev2.exchanges.ike_sa_init import NONCE_SIZE
 from warren_ikev2.exchanges.informational import DeleteChild, DeleteIke
 from warren_ikev2.exchanges.negotiation import confirm, number, select
@@ -100,7 +100,7 @@ class RekeyIke:
         nonces = Nonces(self._nonce, payloads.require(NoncePayload).data)
         shared = (groups.finish(self._exchange, answer.data),)
         if self._suite.additional_groups:
-            sa.enqueue(FollowupKe(Secrets(nonces, shared, self._suite.additional_groups), payloads, self), now)
+            sa.enqueue(FollowupKe(SharedSecrets(nonces, shared, self._suite.additional_groups), payloads, self), now)
         else:
             self.finish(sa, nonces, shared, now)
 
@@ -148,7 +148,7 @@ def respond(sa: IkeSa, payloads: Payloads, now: float) -> Reply:
             task.rival = (successor, min(nonces.initiator, nonces.responder))
 
     if suite.additional_groups:
-        answer.append(store_for_followup(sa, Secrets(nonces, (secret,), suite.additional_groups), finish))
+        answer.append(store_for_followup(sa, SharedSecrets(nonces, (secret,), suite.additional_groups), finish))
         return Reply(answer)
     finish((secret,), now)
     return Reply(answer, lambda: activate_successor(sa, now))

@@ -218,32 +218,32 @@ def up(it: Situation) -> Diagnosis | None:
 Rule = Callable[[Situation], Diagnosis | None]
 
 
-class Step(NamedTuple):
+class DiagnosisStep(NamedTuple):
     """A rule and what it is about."""
 
     about: str
     rule: Rule
 
 
-RULES: tuple[Step, ...] = (
-    Step("state", agents_silent),
-    Step("state", up),
-    Step("state", standby),
-    Step("daemon", daemon_unreachable),
-    Step("intent", not_derived),
-    Step("intent", of_the_intent),
-    Step("path", path.peer_silent),
-    Step("negotiation", negotiation.clock_skew),
-    Step("negotiation", negotiation.certificate),
-    Step("negotiation", negotiation.authentication),
-    Step("negotiation", negotiation.proposals),
-    Step("negotiation", negotiation.install_failed),
-    Step("negotiation", negotiation.selectors),
-    Step("path", path.address_failed),
-    Step("path", path.lost),
-    Step("path", path.blocked),
-    Step("traffic", installed_but_dead),
-    Step("traffic", one_end_only),
-    Step("intent", no_initiator),
-    Step("state", anything_else),
+RULES: tuple[DiagnosisStep, ...] = (
+    DiagnosisStep("state", agents_silent),
+    DiagnosisStep("state", up),
+    DiagnosisStep("state", standby),
+    DiagnosisStep("daemon", daemon_unreachable),
+    DiagnosisStep("intent", not_derived),
+    DiagnosisStep("intent", of_the_intent),
+    DiagnosisStep("path", path.peer_silent),
+    DiagnosisStep("negotiation", negotiation.clock_skew),
+    DiagnosisStep("negotiation", negotiation.certificate),
+    DiagnosisStep("negotiation", negotiation.authentication),
+    DiagnosisStep("negotiation", negotiation.proposals),
+    DiagnosisStep("negotiation", negotiation.install_failed),
+    DiagnosisStep("negotiation", negotiation.selectors),
+    DiagnosisStep("path", path.address_failed),
+    DiagnosisStep("path", path.lost),
+    DiagnosisStep("path", path.blocked),
+    DiagnosisStep("traffic", installed_but_dead),
+    DiagnosisStep("traffic", one_end_only),
+    DiagnosisStep("intent", no_initiator),
+    DiagnosisStep("state", anything_else),
 )

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 
-class Verdict(StrEnum):
+class CheckVerdict(StrEnum):
     """What became of a check. `unknown`: it could not be looked at, and its detail says why."""
 
     OK = "ok"
@@ -22,7 +22,7 @@ class Check(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    verdict: Verdict
+    verdict: CheckVerdict
     detail: str
     remedy: str = ""
 
@@ -39,23 +39,23 @@ class DoctorReport(BaseModel):
 
     @property
     def failed(self) -> bool:
-        return any(check.verdict is Verdict.FAILED for check in self.checks)
+        return any(check.verdict is CheckVerdict.FAILED for check in self.checks)
 
 
 def ok(name: str, detail: str) -> Check:
-    return Check(name=name, verdict=Verdict.OK, detail=detail)
+    return Check(name=name, verdict=CheckVerdict.OK, detail=detail)
 
 
 def warning(name: str, detail: str, remedy: str) -> Check:
-    return Check(name=name, verdict=Verdict.WARNING, detail=detail, remedy=remedy)
+    return Check(name=name, verdict=CheckVerdict.WARNING, detail=detail, remedy=remedy)
 
 
 def failed(name: str, detail: str, remedy: str) -> Check:
-    return Check(name=name, verdict=Verdict.FAILED, detail=detail, remedy=remedy)
+    return Check(name=name, verdict=CheckVerdict.FAILED, detail=detail, remedy=remedy)
 
 
 def unknown(name: str, detail: str) -> Check:
-    return Check(name=name, verdict=Verdict.UNKNOWN, detail=detail)
+    return Check(name=name, verdict=CheckVerdict.UNKNOWN, detail=detail)
 
 
 def as_text(report: DoctorReport) -> str:

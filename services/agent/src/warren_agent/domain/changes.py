@@ -36,7 +36,7 @@ DIFFERENT = frozenset(
 )  # fmt: skip
 
 
-class Phase(StrEnum):
+class ChangePhase(StrEnum):
     """Phase of one change; the words are those of the file."""
 
     APPLIED = "applied"
@@ -57,25 +57,25 @@ class Occurrence(StrEnum):
 
 
 # A pair that is not listed changes nothing. None: the change is over.
-TRANSITIONS: dict[tuple[Phase, Occurrence], Phase | None] = {
-    (Phase.APPLIED, Occurrence.CONFIRMED): None,
-    (Phase.APPLIED, Occurrence.CUT_OFF): Phase.HELD,
-    (Phase.TRIAL, Occurrence.CONVERGED): Phase.APPLIED,
-    (Phase.TRIAL, Occurrence.EXPIRED): Phase.FALLBACK,
-    (Phase.TRIAL, Occurrence.CUT_OFF): Phase.HELD,
-    (Phase.FALLBACK, Occurrence.CONVERGED): Phase.HELD,
-    (Phase.FALLBACK, Occurrence.EXPIRED): Phase.FINAL,
-    (Phase.FALLBACK, Occurrence.CUT_OFF): Phase.HELD,
-    (Phase.HELD, Occurrence.PEER_DIFFERS): Phase.TRIAL,
-    (Phase.FINAL, Occurrence.CONVERGED): Phase.APPLIED,
-    (Phase.FINAL, Occurrence.CUT_OFF): Phase.HELD,
+TRANSITIONS: dict[tuple[ChangePhase, Occurrence], ChangePhase | None] = {
+    (ChangePhase.APPLIED, Occurrence.CONFIRMED): None,
+    (ChangePhase.APPLIED, Occurrence.CUT_OFF): ChangePhase.HELD,
+    (ChangePhase.TRIAL, Occurrence.CONVERGED): ChangePhase.APPLIED,
+    (ChangePhase.TRIAL, Occurrence.EXPIRED): ChangePhase.FALLBACK,
+    (ChangePhase.TRIAL, Occurrence.CUT_OFF): ChangePhase.HELD,
+    (ChangePhase.FALLBACK, Occurrence.CONVERGED): ChangePhase.HELD,
+    (ChangePhase.FALLBACK, Occurrence.EXPIRED): ChangePhase.FINAL,
+    (ChangePhase.FALLBACK, Occurrence.CUT_OFF): ChangePhase.HELD,
+    (ChangePhase.HELD, Occurrence.PEER_DIFFERS): ChangePhase.TRIAL,
+    (ChangePhase.FINAL, Occurrence.CONVERGED): ChangePhase.APPLIED,
+    (ChangePhase.FINAL, Occurrence.CUT_OFF): ChangePhase.HELD,
 }
-TIMED = frozenset({Phase.TRIAL, Phase.FALLBACK})
-ROLLED_BACK = frozenset({Phase.FALLBACK, Phase.HELD})
+TIMED = frozenset({ChangePhase.TRIAL, ChangePhase.FALLBACK})
+ROLLED_BACK = frozenset({ChangePhase.FALLBACK, ChangePhase.HELD})
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PendingChange:
     """One change. `refused` is the fingerprint of the new configuration, which `version` states: (epoch, revision of its policy,
     for a deletion of the intent)."""
 
@@ -83,12 +83,12 @@ class Change:
     former: Tunnel | None
     refused: str
     version: tuple[int, int]
-    phase: Phase
+    phase: ChangePhase
     retried: bool = False
     detail: str = ""
 
 
-def advance(change: Change, occurrence: Occurrence, detail: str = "") -> Change | None:
+def advance(change: PendingChange, occurrence: Occurrence, detail: str = "") -> PendingChange | None:
     """The change afterwards, None if it is over. `detail` is why it is rolled back."""
     if occurrence is Occurrence.PEER_DIFFERS and change.retried:
         return change
@@ -117,19 +117,20 @@ class Versions:
         return self.epoch, self.revision if tunnel is None else self.policies.get(tunnel.policy, self.revision)
 
 
-Changes = Mapping[str, Change]
+Changes = Mapping[str, PendingChange]
 
 
-def current(changes: Changes, derived: Mapping[str, Tunnel], versions: Versions) -> dict[str, Change]:
+def current(changes: Changes, derived: Mapping[str, Tunnel], versions: Versions) -> dict[str, PendingChange]:
     """The changes but those that were rolled back and are superseded: by other configuration, or a newer revision of the policy."""
     return {
         name: change
         for name, change in changes.items()
-        if change.phase in (Phase.APPLIED, Phase.TRIAL) or not _is_superseded(change, derived.get(name), versions)
+        if change.phase in (ChangePhase.APPLIED, ChangePhase.TRIAL)
+        or not _is_superseded(change, derived.get(name), versions)
     }
 
 
-def _is_superseded(change: Change, derived: Tunnel | None, versions: Versions) -> bool:
+def _is_superseded(change: PendingChange, derived: Tunnel | None, versions: Versions) -> bool:
     return fingerprint(derived) != change.refused or versions.of(derived) > change.version
 
 
@@ -161,7 +162,7 @@ def also_protected(protected: Sequence[ProtectedTraffic], former: Iterable[Tunne
 
 def begin(
     changes: Changes, before: Mapping[str, Tunnel], after: Mapping[str, Tunnel], versions: Versions, up: Iterable[str]
-) -> dict[str, Change]:
+) -> dict[str, PendingChange]:
     """All changes, with those that lead from the tunnels in force `before` to those `after`; `up` are tunnels that carry traffic.
 
     A change that is not confirmed yet keeps what it would be taken back to. A tunnel that nobody starts is not tried.
@@ -169,22 +170,24 @@ def begin(
     found, carrying = dict(changes), frozenset(up)
     for name in before.keys() | after.keys():
         old, new, known = before.get(name), after.get(name), changes.get(name)
-        if old == new or (known is not None and known.phase in (Phase.FALLBACK, Phase.HELD, Phase.FINAL)):
+        if old == new or (
+            known is not None and known.phase in (ChangePhase.FALLBACK, ChangePhase.HELD, ChangePhase.FINAL)
+        ):
             continue
         if known is not None and known.former == new:
             del found[name]  # it was taken back by the operator
             continue
         former = old if known is None else known.former
         is_tried = former is not None and new is not None and new.auto_start and name in carrying
-        still_tried = new is not None and known is not None and known.phase is Phase.TRIAL
-        phase = Phase.TRIAL if is_tried or still_tried else Phase.APPLIED
+        still_tried = new is not None and known is not None and known.phase is ChangePhase.TRIAL
+        phase = ChangePhase.TRIAL if is_tried or still_tried else ChangePhase.APPLIED
         refused = fingerprint(new)
         retried = known is not None and known.retried and known.refused == refused
-        found[name] = Change(name, former, refused, versions.of(new), phase, retried)
+        found[name] = PendingChange(name, former, refused, versions.of(new), phase, retried)
     return found
 
 
-class Verdict(StrEnum):
+class ChangeVerdict(StrEnum):
     """Whether a change of the intent is confirmed."""
 
     OPEN = "open"
@@ -207,10 +210,10 @@ def observe(window: Window, answers: bool, now: float) -> Window:
     return window if window.lost_since is not None else replace(window, lost_since=now)
 
 
-def verdict(window: Window, now: float) -> Verdict:
+def verdict(window: Window, now: float) -> ChangeVerdict:
     """What is known at this moment. A loss that just began is waited for LOSS_LIMIT."""
     if now < window.deadline:
-        return Verdict.OPEN
+        return ChangeVerdict.OPEN
     if window.lost_since is None:
-        return Verdict.CONFIRMED
-    return Verdict.CUT_OFF if now - window.lost_since >= LOSS_LIMIT else Verdict.OPEN
+        return ChangeVerdict.CONFIRMED
+    return ChangeVerdict.CUT_OFF if now - window.lost_since >= LOSS_LIMIT else ChangeVerdict.OPEN

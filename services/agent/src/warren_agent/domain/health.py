@@ -24,14 +24,14 @@ _PRECEDENCE = (
 )  # fmt: skip
 
 
-class Finding(NamedTuple):
+class Contradiction(NamedTuple):
     """One contradiction, with the remedy in its detail."""
 
     code: ReasonCode
     detail: str
 
 
-def assessed(status: TunnelStatus, findings: Iterable[Finding]) -> TunnelStatus:
+def assessed(status: TunnelStatus, findings: Iterable[Contradiction]) -> TunnelStatus:
     """The status with what was found: an `up` tunnel with a finding is degraded. Other states have reasons of their own."""
     found = sorted(findings, key=lambda it: _PRECEDENCE.index(it.code))
     if not found or status.state is not TunnelState.UP:
@@ -42,7 +42,7 @@ def assessed(status: TunnelStatus, findings: Iterable[Finding]) -> TunnelStatus:
     return status.model_copy(update={"state": TunnelState.DEGRADED, "reason": first.code, "detail": detail})
 
 
-def find_narrowed(config: Tunnel, status: TunnelStatus) -> Iterable[Finding]:
+def find_narrowed(config: Tunnel, status: TunnelStatus) -> Iterable[Contradiction]:
     """The selectors of the configuration that no CHILD_SA has."""
     missing: dict[str, list[TrafficSelector]] = {"local": [], "remote": []}
     for child in config.link.children:
@@ -53,7 +53,7 @@ def find_narrowed(config: Tunnel, status: TunnelStatus) -> Iterable[Finding]:
         missing["remote"] += uncovered(child.remote_ts, [it for sa in sas for it in sa.remote_ts])
     sides = [f"{side} {', '.join(map(str, found))}" for side, found in missing.items() if found]
     if sides:
-        yield Finding(
+        yield Contradiction(
             ReasonCode.NARROWED,
             f"the peer did not agree to {'; '.join(sides)}: give it the same networks",
         )
@@ -66,7 +66,7 @@ def uncovered(desired: Sequence[TrafficSelector], actual: Sequence[TrafficSelect
     return [it for it in desired if it.addresses is not None and not covered(it, actual)]
 
 
-def find_duplicates(status: TunnelStatus, now: datetime) -> Iterable[Finding]:
+def find_duplicates(status: TunnelStatus, now: datetime) -> Iterable[Contradiction]:
     """Children with several CHILD_SAs that are older than a rekeying takes."""
     limit = now - timedelta(seconds=REKEYING_LIMIT)
     count: dict[str, int] = {}
@@ -75,11 +75,11 @@ def find_duplicates(status: TunnelStatus, now: datetime) -> Iterable[Finding]:
             count[sa.child] = count.get(sa.child, 0) + 1
     several = [f"{number} of {child or status.name}" for child, number in sorted(count.items()) if number > 1]
     if several:
-        yield Finding(ReasonCode.DUPLICATE_SAS, f"more CHILD_SAs than children: {', '.join(several)}")
+        yield Contradiction(ReasonCode.DUPLICATE_SAS, f"more CHILD_SAs than children: {', '.join(several)}")
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class PacketFlow:
     """The packets of a tunnel over time (monotonic s): when each direction last advanced, and since when it does so alone."""
 
     packets_in: int
@@ -90,12 +90,12 @@ class Flow:
     out_alone_since: float | None = None
 
 
-def begin_flow(traffic: TrafficStats, clock: float) -> Flow:
+def begin_flow(traffic: TrafficStats, clock: float) -> PacketFlow:
     """The first reading."""
-    return Flow(traffic.packets_in, traffic.packets_out, clock, clock)
+    return PacketFlow(traffic.packets_in, traffic.packets_out, clock, clock)
 
 
-def advance(flow: Flow, traffic: TrafficStats, clock: float) -> Flow:
+def advance(flow: PacketFlow, traffic: TrafficStats, clock: float) -> PacketFlow:
     """The flow after another reading of the counters."""
     came, went = traffic.packets_in > flow.packets_in, traffic.packets_out > flow.packets_out
     flow = replace(flow, packets_in=traffic.packets_in, packets_out=traffic.packets_out)
@@ -110,7 +110,7 @@ def advance(flow: Flow, traffic: TrafficStats, clock: float) -> Flow:
     return flow
 
 
-def find_one_way(flow: Flow, clock: float, limit: float) -> Iterable[Finding]:
+def find_one_way(flow: PacketFlow, clock: float, limit: float) -> Iterable[Contradiction]:
     """Packets in one direction only, for `limit` seconds (0: never looked for). It ends when none were sent for that long."""
     if limit <= 0:
         return
@@ -119,7 +119,7 @@ def find_one_way(flow: Flow, clock: float, limit: float) -> Iterable[Finding]:
         (flow.in_alone_since, flow.in_at, "packets arrive and none leave"),
     ):
         if alone_since is not None and last_at - alone_since >= limit and clock - last_at < limit:
-            yield Finding(
+            yield Contradiction(
                 ReasonCode.ONE_WAY_TRAFFIC,
                 f"{words} for {last_at - alone_since:.0f} s: look for a filter, a missing route or forwarding at either end",
             )

@@ -17,7 +17,7 @@ FRESH_PATIENCE = 0.5  # s without an answer before an attempt is given up for a 
 SILENT_PATIENCE = 5.0  # s before it is given up for one that did: charon's first retransmission comes after 4 s
 
 
-class Schedule(NamedTuple):
+class SlotSchedule(NamedTuple):
     """What to do now, in this order, and the seconds until there may be more; None: not before an event."""
 
     give_up: tuple[str, ...]
@@ -57,7 +57,7 @@ class _Slots:
         return 0.0
 
 
-def schedule(watches: Mapping[str, Watch], now: float) -> Schedule:
+def schedule(watches: Mapping[str, Watch], now: float) -> SlotSchedule:
     """Choose among these tunnels, whose daemons answer."""
     slots = _Slots(watches, now)
     due = {name: at for name, watch in watches.items() if (at := due_at(watch)) is not None}
@@ -70,4 +70,4 @@ def schedule(watches: Mapping[str, Watch], now: float) -> Schedule:
         start.append(name)
         slots.held[name] = started(watches[name], now)
     waits += [attempt_limit(it) - slots.age(it) for it in slots.held.values()]
-    return Schedule(tuple(slots.given_up), tuple(start), max(0.0, min(waits)) if waits else None)
+    return SlotSchedule(tuple(slots.given_up), tuple(start), max(0.0, min(waits)) if waits else None)

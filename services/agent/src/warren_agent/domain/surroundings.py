@@ -24,7 +24,7 @@ MAX_NETWORKS = 64  # of the host's own
 _GATEWAY, _REJECT, _LOCAL, _ANYCAST = 0x2, 0x200, 0x80000000, 0x00100000
 
 
-class Route(NamedTuple):
+class MainRoute(NamedTuple):
     """One route of the main table. `gateway` is None for a network of a link."""
 
     network: IPNetwork
@@ -36,7 +36,7 @@ class Route(NamedTuple):
 class Surroundings:
     """The routes of links that are no tunnels, this host's addresses, and the services that it needs."""
 
-    routes: tuple[Route, ...] = ()
+    routes: tuple[MainRoute, ...] = ()
     own: tuple[IPAddress, ...] = ()
     resolvers: tuple[IPAddress, ...] = ()
     servers: tuple[Bypass, ...] = ()
@@ -132,7 +132,7 @@ def _is_unrouted(address: IPAddress) -> bool:
 # the kernel's listings
 
 
-def parse_routes(text: str, is_link: Callable[[str], bool]) -> list[Route]:
+def parse_routes(text: str, is_link: Callable[[str], bool]) -> list[MainRoute]:
     """The IPv4 routes of /proc/net/route, which lists the main table. Lines that cannot be read are left out."""
     found = []
     for line in text.splitlines()[1:]:
@@ -144,11 +144,11 @@ def parse_routes(text: str, is_link: Callable[[str], bool]) -> list[Route]:
         except (ValueError, OverflowError):
             continue
         if is_link(device) and not number & _REJECT:
-            found.append(Route(network, device, via if number & _GATEWAY else None))
+            found.append(MainRoute(network, device, via if number & _GATEWAY else None))
     return found
 
 
-def parse_routes6(text: str, is_link: Callable[[str], bool]) -> list[Route]:
+def parse_routes6(text: str, is_link: Callable[[str], bool]) -> list[MainRoute]:
     """The IPv6 routes of /proc/net/ipv6_route, without those of the host itself. Lines that cannot be read are left out."""
     found = []
     for line in text.splitlines():
@@ -159,7 +159,7 @@ def parse_routes6(text: str, is_link: Callable[[str], bool]) -> list[Route]:
         except ValueError:
             continue
         if is_link(device) and not number & (_REJECT | _LOCAL | _ANYCAST):
-            found.append(Route(network, device, via if number & _GATEWAY else None))
+            found.append(MainRoute(network, device, via if number & _GATEWAY else None))
     return found
 
 

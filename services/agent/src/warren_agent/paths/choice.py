@@ -44,7 +44,7 @@ class Failure(Enum):
 
 
 @dataclass
-class Health:
+class WayHealth:
     """What probes found of one way."""
 
     answering_since: float | None = None
@@ -74,7 +74,7 @@ class PathChoice:
     since: float  # when the way in use was chosen, or its tunnel was lost
     began: float
     current: Way
-    health: dict[Way, Health] = field(default_factory=dict)
+    health: dict[Way, WayHealth] = field(default_factory=dict)
     up: frozenset[str] = frozenset()  # converged tunnels
     is_echo_expected: bool = False  # the target of the last echo has answered before
 
@@ -83,12 +83,12 @@ class PathChoice:
         cls, ways: tuple[Way, ...], now: float, hold_down: float = HOLD_DOWN, in_use: Way | None = None
     ) -> "PathChoice":
         """Begin with the preferred way, or the one that an earlier run of the agent used."""
-        return cls(ways, hold_down, now, now, in_use or ways[0], {way: Health() for way in ways})
+        return cls(ways, hold_down, now, now, in_use or ways[0], {way: WayHealth() for way in ways})
 
     def replace_ways(self, ways: tuple[Way, ...], now: float) -> None:
         """Take other addresses or tunnels; what is known of the remaining ones stays."""
         self.ways = ways
-        self.health = {way: self.health.get(way, Health()) for way in ways}
+        self.health = {way: self.health.get(way, WayHealth()) for way in ways}
         if self.current not in ways:
             same_tunnel = [way for way in ways if way.tunnel == self.current.tunnel]
             self.current, self.since = (same_tunnel or list(ways))[0], now
@@ -188,7 +188,7 @@ class PathChoice:
                 return way
         return None
 
-    def _hold_down_of(self, health: Health) -> float:
+    def _hold_down_of(self, health: WayHealth) -> float:
         if not health.losses:
             return self.hold_down
         first, limit = max(self.hold_down, 1.0), max(LONGEST_HOLD_DOWN, self.hold_down)

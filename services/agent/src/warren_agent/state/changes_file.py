@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from warren_agent.domain.changes import Change, Phase
+from warren_agent.domain.changes import ChangePhase, PendingChange
 from warren_agent.state.files import read_private, write_private
 from warren_contracts.tunnel import Tunnel
 
@@ -19,7 +19,7 @@ class StoredChange(BaseModel, defer_build=True):
     former: dict[str, Any] | None
     refused: str
     version: tuple[int, int]
-    phase: Phase
+    phase: ChangePhase
     retried: bool = False
     detail: str = ""
 
@@ -30,7 +30,7 @@ class ChangesFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self) -> list[Change]:
+    def read(self) -> list[PendingChange]:
         """The changes; none if there is no file.
 
         Raises:
@@ -41,7 +41,7 @@ class ChangesFile:
         try:
             stored = [] if data is None else TypeAdapter(list[StoredChange]).validate_json(data)
             return [
-                Change(
+                PendingChange(
                     it.name, None if it.former is None else Tunnel.model_validate(it.former), it.refused, it.version,
                     it.phase, it.retried, it.detail,
                 )
@@ -50,7 +50,7 @@ class ChangesFile:
         except ValidationError as error:
             raise ValueError(f"{self._path} is damaged: {error.error_count()} errors") from None
 
-    def write(self, changes: list[Change]) -> None:
+    def write(self, changes: list[PendingChange]) -> None:
         """Replace the file; without changes it is removed. OSError if the disk does not take it."""
         if not changes:
             self._path.unlink(missing_ok=True)

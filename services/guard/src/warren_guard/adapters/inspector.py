@@ -5,7 +5,7 @@ from pathlib import Path
 from warren_contracts.guard import HostFinding
 from warren_guard.adapters import ip, nft
 from warren_guard.domain import holdings
-from warren_guard.domain.findings import HostFacts, find
+from warren_guard.domain.findings import HostReadings, find
 from warren_guard.domain.holdings import Holdings
 from warren_guard.errors import IpError
 
@@ -25,7 +25,7 @@ class HostInspector:
             for network in selector.networks
             if network.prefixlen < network.max_prefixlen
         }
-        facts = HostFacts(
+        facts = HostReadings(
             ruleset=await nft.read_ruleset(),
             forwarding={4: _is_set("ipv4/ip_forward"), 6: _is_set("ipv6/conf/all/forwarding")},
             networks=networks,

@@ -15,7 +15,7 @@ from warren_contracts.atomic_file import sync_folder, write_draft
 from warren_contracts.base import Document
 from warren_contracts.guard import Bypass, HeldState, LocalNetwork
 from warren_contracts.protection import DeviceName, ProtectedTraffic
-from warren_guard.domain.holdings import Entry, Holdings
+from warren_guard.domain.holdings import Holding, Holdings
 from warren_guard.errors import BadStateError
 
 MAX_FILE = 32 * 1024 * 1024  # bytes
@@ -40,7 +40,7 @@ class StoredState(Document):
     def holdings(self, now: float) -> Holdings:
         """The entries, with deadlines of this process's clock: time spent switched off does not count."""
         return {
-            entry.traffic.key: Entry(entry.traffic, entry.state, None if entry.left_s is None else now + entry.left_s)
+            entry.traffic.key: Holding(entry.traffic, entry.state, None if entry.left_s is None else now + entry.left_s)
             for entry in self.entries
         }
 

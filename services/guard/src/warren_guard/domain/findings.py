@@ -15,7 +15,7 @@ Statements = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class HostFacts:
+class HostReadings:
     """What was read of a host. `forwarding` by family; `has_xfrm`: the kernel holds outbound IPsec policies.
 
     `networks` says for which families the gateway forwards other hosts' packets into tunnels.
@@ -29,7 +29,7 @@ class HostFacts:
     has_xfrm: bool
 
 
-def find(facts: HostFacts, *, keep_sources: bool) -> tuple[HostFinding, ...]:
+def find(facts: HostReadings, *, keep_sources: bool) -> tuple[HostFinding, ...]:
     """All findings, masquerading first."""
     return (
         *_masquerade(facts, keep_sources),
@@ -39,7 +39,7 @@ def find(facts: HostFacts, *, keep_sources: bool) -> tuple[HostFinding, ...]:
     )
 
 
-def _masquerade(facts: HostFacts, keep_sources: bool) -> Iterator[HostFinding]:
+def _masquerade(facts: HostReadings, keep_sources: bool) -> Iterator[HostFinding]:
     """Source NAT in front of a tunnel: with the new source address no XFRM policy matches the packet any more."""
     for chain, rule in _rules(facts.ruleset, kind="nat", hook="postrouting"):
         statements = _statements(rule)
@@ -56,7 +56,7 @@ def _masquerade(facts: HostFacts, keep_sources: bool) -> Iterator[HostFinding]:
         yield HostFinding(code=FindingCode.MASQUERADE, detail=f"{detail}: {remedy}"[:1_000], fixed=keep_sources)
 
 
-def _forwarding(facts: HostFacts) -> Iterator[HostFinding]:
+def _forwarding(facts: HostReadings) -> Iterator[HostFinding]:
     names = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
     for version in sorted(facts.networks):
         if not facts.forwarding.get(version, True):
@@ -64,7 +64,7 @@ def _forwarding(facts: HostFacts) -> Iterator[HostFinding]:
             yield HostFinding(code=FindingCode.FORWARDING_OFF, detail=detail)
 
 
-def _forward_drop(facts: HostFacts) -> Iterator[HostFinding]:
+def _forward_drop(facts: HostReadings) -> Iterator[HostFinding]:
     """Forward chains that drop by default and accept nothing but packets of known connections."""
     for chain in _chains(facts.ruleset, kind="filter", hook="forward"):
         if chain.get("policy") != "drop" or not facts.networks:
@@ -77,7 +77,7 @@ def _forward_drop(facts: HostFacts) -> Iterator[HostFinding]:
         yield HostFinding(code=FindingCode.FORWARD_DROP, detail=detail[:1_000])
 
 
-def _rp_filter(facts: HostFacts) -> Iterator[HostFinding]:
+def _rp_filter(facts: HostReadings) -> Iterator[HostFinding]:
     for device in sorted(set(facts.strict_rp_filter) & set(facts.devices)):
         detail = (
             f"net.ipv4.conf.{device}.rp_filter is 1 (strict): packets from a tunnel are dropped unless the route back uses"

@@ -18,7 +18,7 @@ DELETED = (HeldState.EXPIRING, HeldState.KEPT)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Holding:
     """One tunnel's traffic. `deadline` is set while it is expiring."""
 
     traffic: ProtectedTraffic
@@ -26,16 +26,16 @@ class Entry:
     deadline: float | None = None
 
 
-Holdings = Mapping[Key, Entry]
+Holdings = Mapping[Key, Holding]
 
 
-def protect(held: Holdings, request: ProtectRequest, now: float) -> dict[Key, Entry]:
+def protect(held: Holdings, request: ProtectRequest, now: float) -> dict[Key, Holding]:
     """The holdings after an agent stated its traffic. What it no longer names is deleted: see `_deleted`.
 
     Raises:
         TooManyElementsError: too many deleted tunnels were never released.
     """
-    found = {entry.key: Entry(entry) for entry in request.traffic}
+    found = {entry.key: Holding(entry) for entry in request.traffic}
     retained = set(request.retained)
     for key, entry in held.items():
         if key in found:
@@ -50,7 +50,7 @@ def protect(held: Holdings, request: ProtectRequest, now: float) -> dict[Key, En
     return found
 
 
-def _deleted(entry: Entry, now: float) -> Entry | None:
+def _deleted(entry: Holding, now: float) -> Holding | None:
     if entry.state in DELETED:
         return entry
     after = entry.traffic.after_delete
@@ -59,7 +59,7 @@ def _deleted(entry: Entry, now: float) -> Entry | None:
     return replace(entry, state=HeldState.EXPIRING, deadline=now + float(after)) if after else None
 
 
-def release(held: Holdings, policy: PolicyId | None) -> dict[Key, Entry]:
+def release(held: Holdings, policy: PolicyId | None) -> dict[Key, Holding]:
     """The holdings without what no agent derives any more, of one policy or of all."""
     return {
         key: entry
@@ -68,7 +68,7 @@ def release(held: Holdings, policy: PolicyId | None) -> dict[Key, Entry]:
     }
 
 
-def expire(held: Holdings, now: float) -> dict[Key, Entry]:
+def expire(held: Holdings, now: float) -> dict[Key, Holding]:
     """The holdings without what has expired."""
     return {key: entry for key, entry in held.items() if entry.deadline is None or entry.deadline > now}
 

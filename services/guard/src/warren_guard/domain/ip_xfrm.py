@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from ipaddress import ip_network
 
-from warren_guard.domain.leftovers import Policy, Ports, Route, State
+from warren_guard.domain.leftovers import Route, SelectorPorts, XfrmPolicy, XfrmState
 
 _STATE = re.compile(r"^src (?P<source>\S+) dst (?P<destination>\S+)\n\s+proto esp spi 0x(?P<spi>[0-9a-f]+)")
 _POLICY = re.compile(
@@ -20,16 +20,16 @@ _MARK = re.compile(r"^\s+mark (0x[0-9a-f]+|\d+)/(0x[0-9a-f]+|\d+)", re.MULTILINE
 _IF_ID = re.compile(r"\bif_id (0x[0-9a-f]+|\d+)")
 
 
-def parse_states(text: str) -> Iterator[State]:
+def parse_states(text: str) -> Iterator[XfrmState]:
     """The ESP SAs of `ip xfrm state list nokeys`."""
     for part in _parts(text):
         match = _STATE.match(part)
         if match is not None:
             mark, mask = _mark(part)
-            yield State(match["source"], match["destination"], match["spi"].rjust(8, "0"), mark, mask)
+            yield XfrmState(match["source"], match["destination"], match["spi"].rjust(8, "0"), mark, mask)
 
 
-def parse_policies(text: str) -> Iterator[Policy]:
+def parse_policies(text: str) -> Iterator[XfrmPolicy]:
     """The policies of `ip -stats xfrm policy list`; those without an ESP template have no outer addresses."""
     for part in _parts(text):
         match, template = _POLICY.match(part), _TEMPLATE.search(part)
@@ -37,7 +37,7 @@ def parse_policies(text: str) -> Iterator[Policy]:
             continue
         mark, mask = _mark(part)
         if_id = _IF_ID.search(part)
-        yield Policy(
+        yield XfrmPolicy(
             direction=match["direction"], source=ip_network(match["source"]), destination=ip_network(match["destination"]),
             ports=_ports(match["rest"]), index=int(match["index"]), outer_source=template["source"] if template else "",
             outer_destination=template["destination"] if template else "",
@@ -62,7 +62,7 @@ def _parts(text: str) -> list[str]:
     return re.split(r"^(?=src )", text, flags=re.MULTILINE)
 
 
-def _ports(rest: str) -> Ports:
+def _ports(rest: str) -> SelectorPorts:
     words = rest.split()
     found = {"proto": "", "sport": "", "dport": ""}
     more = []
@@ -71,7 +71,7 @@ def _ports(rest: str) -> Ports:
             found[name] = value
         elif name != "uid":
             more.append(f"{name} {value}")
-    return Ports(found["proto"], found["sport"], found["dport"], tuple(more))
+    return SelectorPorts(found["proto"], found["sport"], found["dport"], tuple(more))
 
 
 def _mark(part: str) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from warren_contracts.leftovers import Leftover, LeftoverKind, OwnedSa
 
 
 @dataclass(frozen=True)
-class Ports:
+class SelectorPorts:
     """The part of a policy's selector behind the addresses, as ip-xfrm(8) prints it."""
 
     protocol: str = ""
@@ -23,13 +23,13 @@ class Ports:
     rest: tuple[str, ...] = ()
 
     @property
-    def mirrored(self) -> "Ports":
+    def mirrored(self) -> "SelectorPorts":
         """For packets of the other direction."""
-        return Ports(self.protocol, self.destination, self.source, self.rest)
+        return SelectorPorts(self.protocol, self.destination, self.source, self.rest)
 
 
 @dataclass(frozen=True)
-class State:
+class XfrmState:
     """One ESP SA of the kernel."""
 
     source: str
@@ -40,13 +40,13 @@ class State:
 
 
 @dataclass(frozen=True)
-class Policy:
+class XfrmPolicy:
     """One policy. `outer_*` and `spi` are those of its ESP template: empty without one, 00000000 where it names no SPI."""
 
     direction: str
     source: IPNetwork
     destination: IPNetwork
-    ports: Ports
+    ports: SelectorPorts
     index: int
     outer_source: str
     outer_destination: str
@@ -68,8 +68,8 @@ class Route:
 class KernelIpsec:
     """What a kernel holds of IPsec."""
 
-    states: Sequence[State] = ()
-    policies: Sequence[Policy] = ()
+    states: Sequence[XfrmState] = ()
+    policies: Sequence[XfrmPolicy] = ()
     routes: Sequence[Route] = ()
 
 
@@ -111,14 +111,14 @@ def find(sas: Iterable[OwnedSa], kernel: KernelIpsec) -> tuple[Leftover, ...]:
     )
 
 
-def _policy(found: Policy) -> Leftover:
+def _policy(found: XfrmPolicy) -> Leftover:
     return Leftover(
         kind=LeftoverKind.POLICY, source=found.source, destination=found.destination, spi=found.spi,
         direction=found.direction, index=found.index, mark=found.mark, mark_mask=found.mark_mask, if_id=found.if_id,
     )  # fmt: skip
 
 
-def _state(found: State) -> Leftover:
+def _state(found: XfrmState) -> Leftover:
     return Leftover(
         kind=LeftoverKind.STATE, source=ip_network(found.source), destination=ip_network(found.destination), spi=found.spi,
         mark=found.mark, mark_mask=found.mark_mask,

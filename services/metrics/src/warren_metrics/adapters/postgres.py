@@ -4,7 +4,7 @@ import asyncio
 
 from warren_metrics.domain.changes import TunnelKey
 from warren_metrics.domain.peers import PeerView, TunnelView
-from warren_metrics.ports import KnownState, Rows
+from warren_metrics.ports import KnownState, RowChanges
 from warren_store import Store, load_migrations, load_queries
 
 SCHEMA = "metrics"
@@ -34,7 +34,7 @@ class PostgresFleetStore:
                 await asyncio.sleep(0)
         return KnownState({row["id"]: PeerView.model_validate_json(row["view"]) for row in peers}, known)
 
-    async def save(self, rows: Rows) -> None:
+    async def save(self, rows: RowChanges) -> None:
         peers = [(peer, view.model_dump_json()) for peer, view in rows.peers.items() if view is not None]
         tunnels = [(*key, view.to_stored()) for key, view in rows.tunnels.items() if view is not None]
         gone_peers = [peer for peer, view in rows.peers.items() if view is None]

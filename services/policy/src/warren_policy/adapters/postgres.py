@@ -13,7 +13,7 @@ from warren_contracts.policy_history import PolicyVersion
 from warren_contracts.subjects import Audience
 from warren_contracts.tunnel_history import PoliciesDesired, PolicyAt
 from warren_policy.domain import audit
-from warren_policy.domain.audit import AuditEntry, AuditHead, AuditRow
+from warren_policy.domain.audit import AuditHead, AuditRow, PolicyAuditRecord
 from warren_policy.domain.revisions import PolicySnapshot
 from warren_policy.errors import OutboxBusyError, RevisionMovedError
 from warren_policy.ports import Commit, Outbox, OutboxSet, RevisionEvent
@@ -239,10 +239,10 @@ class PostgresOutbox:
         )  # fmt: skip
 
 
-def audit_entry(commit: Commit, head: AuditHead) -> AuditEntry:
+def audit_entry(commit: Commit, head: AuditHead) -> PolicyAuditRecord:
     """The row that `commit` adds after `head`."""
     outbox = commit.outbox
-    return AuditEntry(
+    return PolicyAuditRecord(
         head.seq + 1, outbox.at, commit.actor, commit.action, outbox.epoch, outbox.revision, commit.trace_id,
         audit.detail_of(commit.change),
     )  # fmt: skip
@@ -259,4 +259,4 @@ def _stored(row: "Record") -> StoredPolicy:
 
 def _audit_row(row: "Record") -> AuditRow:
     fields = dict(row)
-    return AuditRow(hash=fields.pop("hash"), entry=AuditEntry(**fields))
+    return AuditRow(hash=fields.pop("hash"), entry=PolicyAuditRecord(**fields))

@@ -2,7 +2,7 @@
 
     hash(n) = SHA-256(hash(n-1) || canonical JSON of row n)        hash(0) = 32 zero bytes
 
-Canonical JSON is one array of the row's fields in the order of `AuditEntry`, UTF-8, no spaces. A holder of the last
+Canonical JSON is one array of the row's fields in the order of `PolicyAuditRecord`, UTF-8, no spaces. A holder of the last
 hash can prove that no row was changed, removed, added or moved; `verify` names the first row that does not fit.
 """
 
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from warren_contracts.policy import PublishedPolicy
-from warren_policy.domain.revisions import Change
+from warren_policy.domain.revisions import RevisionChange
 from warren_policy.errors import AuditChainBrokenError
 
 GENESIS = bytes(32)
 
 
 @dataclass(frozen=True, slots=True)
-class AuditEntry:
+class PolicyAuditRecord:
     """Who did what when. `detail` is JSON text: the policies with their versions and the SHA-256 of each document."""
 
     seq: int  # 1, 2, 3, ... without a gap
@@ -45,11 +45,11 @@ class AuditHead:
 class AuditRow:
     """A row as it is stored."""
 
-    entry: AuditEntry
+    entry: PolicyAuditRecord
     hash: bytes
 
 
-def entry_hash(previous: bytes, entry: AuditEntry) -> bytes:
+def entry_hash(previous: bytes, entry: PolicyAuditRecord) -> bytes:
     """The hash of `entry` after `previous` (32 bytes)."""
     fields = (
         entry.seq, entry.at.astimezone(UTC).isoformat(timespec="microseconds"), entry.actor, entry.action,
@@ -59,7 +59,7 @@ def entry_hash(previous: bytes, entry: AuditEntry) -> bytes:
     return hashlib.sha256(previous + text.encode()).digest()
 
 
-def append(head: AuditHead, entry: AuditEntry) -> AuditHead:
+def append(head: AuditHead, entry: PolicyAuditRecord) -> AuditHead:
     """The head after `entry`, whose seq must be the next one."""
     if entry.seq != head.seq + 1:
         raise ValueError(f"audit row {entry.seq} cannot follow row {head.seq}")
@@ -84,7 +84,7 @@ def verify(rows: Iterable[AuditRow], head: AuditHead) -> int:
     return known.seq
 
 
-def detail_of(change: Change) -> str:
+def detail_of(change: RevisionChange) -> str:
     """The `detail` of a change."""
     return json.dumps(
         {

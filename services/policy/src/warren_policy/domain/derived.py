@@ -10,7 +10,7 @@ from threading import Lock
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_intent.fleet_tunnels import FleetTunnels
-from warren_policy.domain.revisions import Change
+from warren_policy.domain.revisions import RevisionChange
 
 MAX_HELD = 20_000  # tunnels of one set, some 3 kB each
 SETS = 2  # what is stored, and what the last change would make of it
@@ -23,7 +23,7 @@ class DerivedSets:
         self._held: list[tuple[dict[str, PublishedPolicy], FleetTunnels]] = []  # the newest first
         self._lock = Lock()  # changes and plans are computed in threads
 
-    def of(self, change: Change, records: Mapping[str, PeerRecord]) -> "DerivedChange":
+    def of(self, change: RevisionChange, records: Mapping[str, PeerRecord]) -> "DerivedChange":
         """The two sets of a change, each derived when it is first needed."""
         return DerivedChange(self, change, records)
 
@@ -42,7 +42,7 @@ class DerivedSets:
 class DerivedChange:
     """The tunnels before and after one change."""
 
-    def __init__(self, sets: DerivedSets, change: Change, records: Mapping[str, PeerRecord]) -> None:
+    def __init__(self, sets: DerivedSets, change: RevisionChange, records: Mapping[str, PeerRecord]) -> None:
         self._sets = sets
         self._change = change
         self.records = records

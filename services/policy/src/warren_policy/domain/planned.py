@@ -20,7 +20,7 @@ from warren_intent.derivation import IPSEC
 from warren_intent.plan import Effect, TunnelEffect, interruption, plan_between
 from warren_intent.policy_diff import changes
 from warren_policy.domain.derived import DerivedChange
-from warren_policy.domain.revisions import Change, PolicySnapshot
+from warren_policy.domain.revisions import PolicySnapshot, RevisionChange
 from warren_policy.errors import PlanMovedError
 
 # A reply must fit into one message (1 MB): 500 fields of at most 600 bytes, 1,000 policies of 150, tunnels of 350 kB.
@@ -45,7 +45,7 @@ class WholePlan:
 
 
 def make_plan(
-    snapshot: PolicySnapshot, change: Change, derived: DerivedChange, warnings: tuple[InvalidField, ...]
+    snapshot: PolicySnapshot, change: RevisionChange, derived: DerivedChange, warnings: tuple[InvalidField, ...]
 ) -> WholePlan:
     """The plan of a change that was computed from `snapshot`."""
     effects = plan_between(derived.before, derived.after) if change.changed else ()
@@ -93,7 +93,7 @@ def _tunnel(effect: TunnelEffect, records: Mapping[str, PeerRecord]) -> PlannedT
     )  # fmt: skip
 
 
-def _policies(change: Change) -> tuple[PlannedPolicy, ...]:
+def _policies(change: RevisionChange) -> tuple[PlannedPolicy, ...]:
     planned: list[PlannedPolicy] = []
     budget = MAX_CHANGES
     for action, ids in (("created", change.created), ("updated", change.updated), ("unchanged", change.unchanged)):
@@ -124,7 +124,9 @@ def _short(change: FieldChange) -> FieldChange:
     return FieldChange(field=change.field, before=before, after=after)
 
 
-def _digest(snapshot: PolicySnapshot, change: Change, touched: tuple[PlannedTunnel, ...], untouched: int) -> str:
+def _digest(
+    snapshot: PolicySnapshot, change: RevisionChange, touched: tuple[PlannedTunnel, ...], untouched: int
+) -> str:
     content = [
         snapshot.epoch, snapshot.revision,
         [[id_, change.after[id_].policy.model_dump_json()] for id_ in sorted({*change.created, *change.updated, *change.unchanged})],

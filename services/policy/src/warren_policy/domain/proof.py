@@ -12,14 +12,14 @@ from warren_contracts.problems import InvalidField
 from warren_intent.check import check_derived
 from warren_intent.findings import Finding, Severity
 from warren_policy.domain.derived import DerivedChange
-from warren_policy.domain.revisions import Change
+from warren_policy.domain.revisions import RevisionChange
 from warren_policy.errors import IntentRefusedError
 
 MAX_REPORTED = 32  # findings in one problem: it must fit into a reply, and nobody reads more
 
 
 def prove(
-    change: Change, command: ApplyPolicies, derived: DerivedChange, tags: Collection[str]
+    change: RevisionChange, command: ApplyPolicies, derived: DerivedChange, tags: Collection[str]
 ) -> tuple[InvalidField, ...]:
     """The warnings of the given policies; raises IntentRefusedError with the errors, the fields as the command has them."""
     given = [policy.id for policy in command.policies]

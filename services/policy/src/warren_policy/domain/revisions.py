@@ -24,7 +24,7 @@ class PolicySnapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RevisionChange:
     """What one command changes. `revision` is the new one; nothing is stored when `changed` is empty."""
 
     revision: int
@@ -40,7 +40,7 @@ class Change:
         return tuple(sorted((*self.created, *self.updated, *self.deleted)))
 
 
-def plan_apply(snapshot: PolicySnapshot, command: ApplyPolicies) -> Change:
+def plan_apply(snapshot: PolicySnapshot, command: ApplyPolicies) -> RevisionChange:
     """The change that `command` makes; raises InvalidInputError, Conflict or NotFoundError, each naming policy and field."""
     _check_repeats(command)
     _check_versions(snapshot, {policy.id for policy in command.policies}, command.expected_versions, "policies")
@@ -59,7 +59,7 @@ def plan_apply(snapshot: PolicySnapshot, command: ApplyPolicies) -> Change:
         (created if known is None else updated).append(policy.id)
         version = snapshot.versions.get(policy.id, 0) + 1
         after[policy.id] = PublishedPolicy(revision=revision, policy=policy.model_copy(update={"version": version}))
-    return Change(
+    return RevisionChange(
         revision, snapshot.policies, MappingProxyType(after),
         created=tuple(created), updated=tuple(updated), unchanged=tuple(unchanged),
     )  # fmt: skip
@@ -67,7 +67,7 @@ def plan_apply(snapshot: PolicySnapshot, command: ApplyPolicies) -> Change:
 
 def plan_delete(
     snapshot: PolicySnapshot, ids: Iterable[str], expected_versions: Mapping[str, int] | None = None
-) -> Change:
+) -> RevisionChange:
     """The change that withdraws `ids`, all or none; NotFoundError names those that do not exist, Conflict another version."""
     wanted = tuple(dict.fromkeys(ids))
     absent = [id_ for id_ in wanted if id_ not in snapshot.policies]
@@ -77,7 +77,7 @@ def plan_delete(
         )
     _check_versions(snapshot, wanted, expected_versions or {}, "ids")
     after = {id_: published for id_, published in snapshot.policies.items() if id_ not in wanted}
-    return Change(snapshot.revision + 1, snapshot.policies, MappingProxyType(after), deleted=wanted)
+    return RevisionChange(snapshot.revision + 1, snapshot.policies, MappingProxyType(after), deleted=wanted)
 
 
 def _same(stored: Policy, given: Policy) -> bool:

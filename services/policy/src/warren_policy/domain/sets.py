@@ -11,7 +11,7 @@ from functools import partial
 
 from warren_contracts.policy import MAX_POLICY_SET, Policy, PublishedPolicy
 from warren_contracts.subjects import Audience
-from warren_policy.domain.revisions import Change
+from warren_policy.domain.revisions import RevisionChange
 from warren_policy.errors import PolicySetTooLargeError
 
 # Bytes of all sets of one revision. A policy that names thousands of peers by id is sent in full to each of them: this
@@ -30,7 +30,7 @@ class ReaderSet:
     adds: bool
 
 
-def reader_sets(change: Change, epoch: int, readers_of: ReadersOf) -> tuple[ReaderSet, ...]:
+def reader_sets(change: RevisionChange, epoch: int, readers_of: ReadersOf) -> tuple[ReaderSet, ...]:
     """The new sets of every reader that `change` touches, additions first; raises PolicySetTooLargeError.
 
     A disabled policy is sent too: agents remove its tunnels and keep its traffic protected until it is deleted. A reader that
@@ -62,7 +62,7 @@ def every_set(
     A batch of all readers in each set would grow by their square. Nobody reads two peers' sets: so a set names the tags,
     `all` and itself, and single peers come first. A peer with the first of its sets waits for the rest of them.
     """
-    index = _ReaderIndex(Change(revision, {}, policies), readers_of)
+    index = _ReaderIndex(RevisionChange(revision, {}, policies), readers_of)
     everybody = sorted(index.readers.union(known), key=lambda reader: (_RANK.get(reader.partition("=")[0], 2), reader))
     shared = [reader for reader in everybody if not reader.startswith("peer=")]
     encode = _Encoder()
@@ -87,7 +87,7 @@ def _whole_set(
 class _ReaderIndex:
     """The readers of each policy, before and after a change."""
 
-    def __init__(self, change: Change, readers_of: ReadersOf) -> None:
+    def __init__(self, change: RevisionChange, readers_of: ReadersOf) -> None:
         self._change = change
         self._readers = partial(_readers, readers_of)
         self._by_reader: dict[Audience, list[PublishedPolicy]] = {}

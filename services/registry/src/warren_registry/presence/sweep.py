@@ -52,7 +52,7 @@ class ServerConnections(Protocol):
     async def kick(self, user: str) -> int: ...
 
 
-class Connections:
+class ConnectionSweep:
     """Keeps the table of connections in agreement with the servers."""
 
     def __init__(

@@ -9,7 +9,7 @@ import structlog
 from warren_agent.drivers.port import DriftFound
 from warren_agent.drivers.strongswan.charon import Charon, ListedConnections
 from warren_agent.drivers.strongswan.connections import HandleName, build_pools
-from warren_agent.drivers.strongswan.drift import Drift, Expected, Held, compare, digest, rivals
+from warren_agent.drivers.strongswan.drift import CharonHoldings, Drift, Expected, compare, digest, rivals
 from warren_agent.drivers.strongswan.ledger import Ledger, handles
 from warren_agent.drivers.strongswan.loading import Loader
 from warren_agent.drivers.strongswan.negotiated import foreign_algorithms
@@ -80,7 +80,7 @@ class Auditor:
             await self._forget_former()
             return Drift()
         self._agreed = None
-        held = Held(ListedConnections(events), keys, pools, foreign)
+        held = CharonHoldings(ListedConnections(events), keys, pools, foreign)
         drift = compare(expected, held)
         self._remember(held, drift)
         self._report_rivals(rivals(held, expected, self._ledger.owns))
@@ -130,7 +130,7 @@ class Auditor:
                 self._renewed.pop(name, None)
         return found
 
-    def _remember(self, held: Held, drift: Drift) -> None:
+    def _remember(self, held: CharonHoldings, drift: Drift) -> None:
         """How connections are listed that were loaded since the last comparison, and are as they should be."""
         for handle in self._loader.unlisted - {*drift.missing, *drift.altered}:
             if (listed := held.connections.get(str(handle))) is not None:

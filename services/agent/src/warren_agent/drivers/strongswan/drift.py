@@ -15,7 +15,7 @@ Selectors = tuple[frozenset[str], frozenset[str]]
 
 
 @dataclass(frozen=True)
-class Held:
+class CharonHoldings:
     """What charon holds: list-conns, get-keys, get-pools.
 
     `foreign` are connections whose SAs were negotiated with algorithms that they do not allow, and these.
@@ -95,7 +95,7 @@ def _sorted(section: Section) -> Section:
     return {key: _sorted(it) if isinstance(it, dict) else it for key, it in sorted(section.items())}
 
 
-def compare(expected: Expected, held: Held) -> Drift:
+def compare(expected: Expected, held: CharonHoldings) -> Drift:
     """What is missing in charon, was altered there, or is left over from an agent."""
     ours = {handle: it for name, it in held.connections.items() if (handle := parse_handle(name)) and is_marked(it)}
     altered = []
@@ -124,7 +124,7 @@ def _is_as_loaded(handle: HandleName, children: tuple[HandleName, ...], listed: 
     )
 
 
-def rivals(held: Held, expected: Expected, owns: Callable[[HandleName], bool]) -> dict[str, tuple[str, ...]]:
+def rivals(held: CharonHoldings, expected: Expected, owns: Callable[[HandleName], bool]) -> dict[str, tuple[str, ...]]:
     """Connections of others with selectors of ours, by the name of our tunnel."""
     foreign = {
         name: selectors_of(listed)

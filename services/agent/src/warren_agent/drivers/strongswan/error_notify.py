@@ -16,7 +16,7 @@ RECORD = struct.Struct("!I384s64s256s60s")
 RECORD_SIZE = RECORD.size
 
 
-class NotifyType(IntEnum):
+class ErrorNotifyType(IntEnum):
     """error_notify_type_t."""
 
     RADIUS_NOT_RESPONDING = 1
@@ -55,30 +55,30 @@ class NotifyType(IntEnum):
 
 # What is missing here is no reason for a tunnel to be down (a retransmission that was answered, a narrowed selector).
 # 27 follows a more specific record (9, 10) on the side that refused; alone it means that the peer refused the child.
-REASONS: dict[NotifyType, ReasonCode] = {
-    NotifyType.RADIUS_NOT_RESPONDING: ReasonCode.PEER_AUTH_FAILED,
-    NotifyType.LOCAL_AUTH_FAILED: ReasonCode.LOCAL_AUTH_FAILED,
-    NotifyType.PEER_AUTH_FAILED: ReasonCode.PEER_AUTH_FAILED,
-    NotifyType.RETRANSMIT_SEND_TIMEOUT: ReasonCode.PEER_UNREACHABLE,
-    NotifyType.HALF_OPEN_TIMEOUT: ReasonCode.PEER_UNREACHABLE,
-    NotifyType.PROPOSAL_MISMATCH_IKE: ReasonCode.PROPOSAL_MISMATCH_IKE,
-    NotifyType.PROPOSAL_MISMATCH_CHILD: ReasonCode.PROPOSAL_MISMATCH_CHILD,
-    NotifyType.TS_MISMATCH: ReasonCode.TS_MISMATCH,
-    NotifyType.INSTALL_CHILD_SA_FAILED: ReasonCode.INSTALL_FAILED,
-    NotifyType.INSTALL_CHILD_POLICY_FAILED: ReasonCode.INSTALL_FAILED,
-    NotifyType.VIP_FAILURE: ReasonCode.ADDRESS_FAILED,
-    NotifyType.AUTHORIZATION_FAILED: ReasonCode.PEER_AUTH_FAILED,
-    NotifyType.CERT_EXPIRED: ReasonCode.CERTIFICATE_INVALID,
-    NotifyType.CERT_REVOKED: ReasonCode.CERTIFICATE_INVALID,
-    NotifyType.NO_ISSUER_CERT: ReasonCode.CERTIFICATE_INVALID,
-    NotifyType.RETRANSMIT_SEND: ReasonCode.PEER_UNREACHABLE,
-    NotifyType.PEER_ADDR_FAILED: ReasonCode.ADDRESS_FAILED,
-    NotifyType.PEER_INIT_UNREACHABLE: ReasonCode.PEER_UNREACHABLE,
-    NotifyType.KEEP_ON_CHILD_SA_FAILURE: ReasonCode.TS_MISMATCH,
-    NotifyType.CERT_VALIDATION_FAILED: ReasonCode.CERTIFICATE_INVALID,
-    NotifyType.UNTRUSTED_ROOT_CERT: ReasonCode.CERTIFICATE_INVALID,
-    NotifyType.CERT_EXCEEDED_PATH_LEN: ReasonCode.CERTIFICATE_INVALID,
-    NotifyType.CERT_POLICY_VIOLATION: ReasonCode.CERTIFICATE_INVALID,
+REASONS: dict[ErrorNotifyType, ReasonCode] = {
+    ErrorNotifyType.RADIUS_NOT_RESPONDING: ReasonCode.PEER_AUTH_FAILED,
+    ErrorNotifyType.LOCAL_AUTH_FAILED: ReasonCode.LOCAL_AUTH_FAILED,
+    ErrorNotifyType.PEER_AUTH_FAILED: ReasonCode.PEER_AUTH_FAILED,
+    ErrorNotifyType.RETRANSMIT_SEND_TIMEOUT: ReasonCode.PEER_UNREACHABLE,
+    ErrorNotifyType.HALF_OPEN_TIMEOUT: ReasonCode.PEER_UNREACHABLE,
+    ErrorNotifyType.PROPOSAL_MISMATCH_IKE: ReasonCode.PROPOSAL_MISMATCH_IKE,
+    ErrorNotifyType.PROPOSAL_MISMATCH_CHILD: ReasonCode.PROPOSAL_MISMATCH_CHILD,
+    ErrorNotifyType.TS_MISMATCH: ReasonCode.TS_MISMATCH,
+    ErrorNotifyType.INSTALL_CHILD_SA_FAILED: ReasonCode.INSTALL_FAILED,
+    ErrorNotifyType.INSTALL_CHILD_POLICY_FAILED: ReasonCode.INSTALL_FAILED,
+    ErrorNotifyType.VIP_FAILURE: ReasonCode.ADDRESS_FAILED,
+    ErrorNotifyType.AUTHORIZATION_FAILED: ReasonCode.PEER_AUTH_FAILED,
+    ErrorNotifyType.CERT_EXPIRED: ReasonCode.CERTIFICATE_INVALID,
+    ErrorNotifyType.CERT_REVOKED: ReasonCode.CERTIFICATE_INVALID,
+    ErrorNotifyType.NO_ISSUER_CERT: ReasonCode.CERTIFICATE_INVALID,
+    ErrorNotifyType.RETRANSMIT_SEND: ReasonCode.PEER_UNREACHABLE,
+    ErrorNotifyType.PEER_ADDR_FAILED: ReasonCode.ADDRESS_FAILED,
+    ErrorNotifyType.PEER_INIT_UNREACHABLE: ReasonCode.PEER_UNREACHABLE,
+    ErrorNotifyType.KEEP_ON_CHILD_SA_FAILURE: ReasonCode.TS_MISMATCH,
+    ErrorNotifyType.CERT_VALIDATION_FAILED: ReasonCode.CERTIFICATE_INVALID,
+    ErrorNotifyType.UNTRUSTED_ROOT_CERT: ReasonCode.CERTIFICATE_INVALID,
+    ErrorNotifyType.CERT_EXCEEDED_PATH_LEN: ReasonCode.CERTIFICATE_INVALID,
+    ErrorNotifyType.CERT_POLICY_VIOLATION: ReasonCode.CERTIFICATE_INVALID,
 }
 
 
@@ -86,7 +86,7 @@ REASONS: dict[NotifyType, ReasonCode] = {
 class Notification:
     """One record: what happened, to which connection, with which peer."""
 
-    type: NotifyType | None  # None: newer than this table
+    type: ErrorNotifyType | None  # None: newer than this table
     text: str
     connection: str  # cut at 63 bytes by the plugin; empty when no connection was chosen yet
     identity: str
@@ -117,7 +117,7 @@ class NotificationReader:
 def parse_notification(record: bytes) -> Notification:
     """One record of exactly RECORD_SIZE bytes."""
     code, *fields = RECORD.unpack(record)
-    kind = NotifyType(code) if code in NotifyType._value2member_map_ else None
+    kind = ErrorNotifyType(code) if code in ErrorNotifyType._value2member_map_ else None
     return Notification(kind, *(field.partition(b"\0")[0].decode(errors="replace") for field in fields))
 
 
@@ -130,15 +130,15 @@ def build_notification(code: int, text: str, connection: str, identity: str, add
 
 # Where the word of the VICI event `alert` is not the record's name in lower case with hyphens (vici_query.c, alert_names).
 _ALERT_WORDS = {
-    "cert-no-issuer": NotifyType.NO_ISSUER_CERT,
-    "cert-untrusted-root": NotifyType.UNTRUSTED_ROOT_CERT,
+    "cert-no-issuer": ErrorNotifyType.NO_ISSUER_CERT,
+    "cert-untrusted-root": ErrorNotifyType.UNTRUSTED_ROOT_CERT,
 }
 
 
 def parse_alert(message: Section) -> Notification:
     """The VICI event `alert` (strongSwan 6.0.3 and later): a type, and the IKE_SA where there is one."""
     word = text(message, "type")
-    kind = _ALERT_WORDS.get(word) or NotifyType.__members__.get(word.upper().replace("-", "_"))
+    kind = _ALERT_WORDS.get(word) or ErrorNotifyType.__members__.get(word.upper().replace("-", "_"))
     sas = subsections(subsection(message, "ike-sa"))
     connection, sa = next(iter(sas.items()), ("", {}))
     return Notification(kind, word.replace("-", " "), connection, text(sa, "remote-id"), text(sa, "remote-host"))

@@ -34,7 +34,7 @@ class ChildEntry(BaseModel):
     fingerprint: str
 
 
-class Entry(BaseModel):
+class LedgerEntry(BaseModel):
     """One tunnel in charon."""
 
     model_config = ConfigDict(frozen=True)
@@ -54,7 +54,7 @@ class LedgerFile(BaseModel):
     """The ledger on disk."""
 
     last_generation: int = 0
-    entries: dict[str, Entry] = {}
+    entries: dict[str, LedgerEntry] = {}
     former: dict[str, list[int]] = {}
     references: dict[str, str] = {}
 
@@ -68,7 +68,7 @@ class Ledger:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, LedgerEntry] = {}
         self._former: dict[str, list[int]] = {}  # oldest first
         self._last_generation = 0
         self.dirty = False
@@ -112,10 +112,10 @@ class Ledger:
         self._last_generation += 1
         return self._last_generation
 
-    def get(self, name: str) -> Entry | None:
+    def get(self, name: str) -> LedgerEntry | None:
         return self._entries.get(name)
 
-    def put(self, name: str, entry: Entry) -> None:
+    def put(self, name: str, entry: LedgerEntry) -> None:
         """Make this the entry of a tunnel; the connection of the entry before becomes a former one, if it is another."""
         self._retire(name)
         self._entries[name] = entry
@@ -180,7 +180,7 @@ class Ledger:
         return self._entries.keys()
 
 
-def next_entry(old: Entry | None, levels: Levels, generation: int) -> Entry | None:
+def next_entry(old: LedgerEntry | None, levels: Levels, generation: int) -> LedgerEntry | None:
     """The entry that a configuration needs, `generation` being the next unused one; None when `old` fits already.
 
     An edit that is taken back gets new generations too: the peer sees SAs negotiated, and forgets why it refused the former.
@@ -195,10 +195,10 @@ def next_entry(old: Entry | None, levels: Levels, generation: int) -> Entry | No
         child = kept.children.get(name) if kept is not None else None
         unchanged = child is not None and child.fingerprint == fingerprint
         children[name] = child if child and unchanged else ChildEntry(generation=generation, fingerprint=fingerprint)
-    return Entry(connection=kept.connection if kept else generation, ike=levels.ike, children=children)
+    return LedgerEntry(connection=kept.connection if kept else generation, ike=levels.ike, children=children)
 
 
-def handles(name: str, entry: Entry) -> tuple[HandleName, tuple[HandleName, ...]]:
+def handles(name: str, entry: LedgerEntry) -> tuple[HandleName, tuple[HandleName, ...]]:
     """The names of the connection and of its children in charon."""
     children = tuple(HandleName(name, it.generation, child) for child, it in entry.children.items())
     return HandleName(name, entry.connection), children

@@ -19,7 +19,7 @@ from warren_agent.drivers.strongswan.connections import (
     offset,
     parse_handle,
 )
-from warren_agent.drivers.strongswan.ledger import Entry, Ledger, handles, next_entry
+from warren_agent.drivers.strongswan.ledger import Ledger, LedgerEntry, handles, next_entry
 from warren_agent.drivers.strongswan.shunts import Shunts
 from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
 from warren_agent.drivers.strongswan.vici_codec import Section
@@ -55,7 +55,7 @@ class Loader:
         self._abilities = CharonAbilities()  # of the charon that holds them
         self._saving: asyncio.TimerHandle | None = None
 
-    def is_loaded(self, name: str, entry: Entry) -> bool:
+    def is_loaded(self, name: str, entry: LedgerEntry) -> bool:
         """Whether charon holds the connection of a ledger entry."""
         return handles(name, entry)[0] in self.loaded
 
@@ -90,7 +90,7 @@ class Loader:
             pass
         return generation
 
-    async def _load(self, config: Tunnel, entry: Entry, abilities: CharonAbilities) -> None:
+    async def _load(self, config: Tunnel, entry: LedgerEntry, abilities: CharonAbilities) -> None:
         connection, children = handles(config.name, entry)
         for name, pool in build_pools(config).items():
             await self._charon.load_pool(name, pool)
@@ -246,7 +246,7 @@ class Loader:
             log.error("strongswan.ledger_not_written", error=str(error))
 
 
-def _effect(old: Entry | None, entry: Entry) -> Effect:
+def _effect(old: LedgerEntry | None, entry: LedgerEntry) -> Effect:
     if old is None:
         return Effect.CREATED
     if old.connection != entry.connection:

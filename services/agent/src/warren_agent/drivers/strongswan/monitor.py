@@ -33,7 +33,7 @@ HEARTBEAT_LIMIT = 14.0  # s
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Listener(Protocol):
+class CharonListener(Protocol):
     """What the driver does about charon's events."""
 
     def handle_event(self, event: str, message: Section) -> None:
@@ -52,7 +52,7 @@ class Listener(Protocol):
 class Monitor:
     """Keeps one connection for events, and one for error-notify where the plugin is loaded."""
 
-    def __init__(self, vici: Path, notify: Path, listener: Listener) -> None:
+    def __init__(self, vici: Path, notify: Path, listener: CharonListener) -> None:
         self._vici = vici
         self._notify = notify
         self._listener = listener

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from ipaddress import ip_address
 
 from warren_agent.drivers.strongswan.convergence import DesiredHandles, carrying_children, is_converged, state_of
-from warren_agent.drivers.strongswan.error_notify import Notification, NotifyType
+from warren_agent.drivers.strongswan.error_notify import ErrorNotifyType, Notification
 from warren_agent.drivers.strongswan.reason_expiry import Seen, is_refuted, is_waiting, seen
 from warren_agent.drivers.strongswan.sas import CONNECTING, ChildSa, IkeSa
 from warren_contracts.status import (
@@ -46,7 +46,7 @@ class Silence:
 
 
 @dataclass
-class Counters:
+class SaCounters:
     """The traffic of a tunnel: what its present CHILD_SAs count, and what the former ones had counted when last seen."""
 
     former: TrafficStats = field(default_factory=TrafficStats)
@@ -85,7 +85,7 @@ class TunnelRecord:
     desired: DesiredHandles
     config: Tunnel | None = None
     sas: list[IkeSa] = field(default_factory=list)
-    counters: Counters = field(default_factory=Counters)
+    counters: SaCounters = field(default_factory=SaCounters)
     rekeys: int = 0
     rekey_seconds: float | None = None  # of the last rekeying, if this end has ordered it
     # The SAs whose rekeying this end has ordered last, by kind and unique id, and when (monotonic s). None: behind another one.
@@ -250,4 +250,4 @@ def _link_status(ike: IkeSa | None, children: list[ChildSa], now: datetime) -> I
 
 def is_final(notification: Notification) -> bool:
     """Whether the attempt is over; after RETRANSMIT_SEND charon still tries."""
-    return notification.type is not NotifyType.RETRANSMIT_SEND
+    return notification.type is not ErrorNotifyType.RETRANSMIT_SEND

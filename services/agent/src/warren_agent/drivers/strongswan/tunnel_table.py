@@ -7,7 +7,7 @@ from datetime import datetime
 from warren_agent.drivers.port import AttemptFailed, DriverEvent, TunnelChanged
 from warren_agent.drivers.strongswan.connections import parse_handle
 from warren_agent.drivers.strongswan.convergence import has_surplus
-from warren_agent.drivers.strongswan.error_notify import Notification, NotifyType
+from warren_agent.drivers.strongswan.error_notify import ErrorNotifyType, Notification
 from warren_agent.drivers.strongswan.reader import is_loss
 from warren_agent.drivers.strongswan.reasons import parse_log_line
 from warren_agent.drivers.strongswan.refresher import Refresher
@@ -77,7 +77,7 @@ class TunnelTable:
         record = self._tunnel_of(notification)
         if record is None:
             return
-        if notification.type is NotifyType.RETRANSMIT_SEND_CLEARED:
+        if notification.type is ErrorNotifyType.RETRANSMIT_SEND_CLEARED:
             record.silence = None
             if record.reason in _SILENT:
                 record.clear_reason()
