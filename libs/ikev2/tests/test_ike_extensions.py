@@ -1,4 +1,4 @@
-"""Virtual addresses, PPK, EAP, redirection, additional key exchanges, several connections."""
+"""Virtual addresses, PPK, EAP, additional key exchanges, several connections."""
 
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from warren_ikev2.addresses import Path
 from warren_ikev2.configuration import AddressPool, IkeLifetime, Mode
 from warren_ikev2.constants import NotifyType
 from warren_ikev2.credentials import (
@@ -18,7 +17,6 @@ from warren_ikev2.credentials import (
     Ppk,
     PskAuth,
 )
-from warren_ikev2.errors import CommandError
 from warren_ikev2.events import (
     AuthenticationFailed,
     ChildSaFailed,
@@ -27,10 +25,8 @@ from warren_ikev2.events import (
     IkeSaDeleted,
     IkeSaEstablished,
     LoginRequested,
-    PeerRedirected,
     ReauthenticationDue,
 )
-from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import TrafficSelector
 from warren_testkit.ikev2.keys import Authority, make_key
 from warren_testkit.ikev2.logins import by_password
@@ -222,34 +218,6 @@ def test_an_additional_key_exchange_is_optional_with_none() -> None:
     assert str(pair.moon.last(IkeSaEstablished).suite) == "aes256gcm16-prfsha384-x25519"
 
 
-# REDIRECT
-
-
-def test_a_client_is_redirected_before_it_authenticates() -> None:
-    pair = make_pair(moon={"follow_redirects": 1}, sun={"redirect_to": Identity.parse("203.0.113.5")})
-    pair.start()
-    pair.wire.run(5)
-    assert pair.moon.last(PeerRedirected).gateway == "203.0.113.5"
-    assert pair.moon.endpoint.size == pair.sun.endpoint.size == 0
-
-
-def test_a_client_that_does_not_follow_is_served() -> None:
-    make_pair(sun={"redirect_to": Identity.parse("203.0.113.5")}).establish()
-
-
-def test_an_established_client_is_redirected() -> None:
-    pair = make_pair(moon={"follow_redirects": 1}).establish()
-    pair.sun.endpoint.commands.rekey_ike(pair.sun_session, pair.wire.now)
-    pair.wire.run(1)
-    pair.sun.endpoint.commands.redirect(pair.sun_session, "gw2.example", pair.wire.now)
-    pair.wire.run(15)
-    assert pair.moon.last(PeerRedirected).gateway == "gw2.example"
-    assert pair.moon.last(IkeSaDeleted).reason == DeleteReason.REDIRECTED
-    pair = make_pair().establish()
-    with pytest.raises(CommandError):
-        pair.sun.endpoint.commands.redirect(pair.sun_session, "gw2.example", pair.wire.now)
-
-
 # Connections
 
 
@@ -325,15 +293,6 @@ def test_esn_is_negotiated() -> None:
     pair = make_pair(moon={"children": (moon,)}).establish()
     assert not pair.moon.children[0].esn
     assert not pair.moon.all(HandshakeFailed)
-
-
-def test_a_redirected_client_names_the_first_gateway() -> None:
-    pair = make_pair(moon={"follow_redirects": 1}, sun={"redirect_to": Identity.parse("203.0.113.5")})
-    path = Path(pair.moon.address, pair.sun.address)
-    pair.moon.endpoint.commands.initiate("gw", path, pair.wire.now, redirected_from=ip_address("192.0.2.9"))
-    pair.wire.run(1)
-    assert pair.moon.last(IkeSaEstablished)
-    assert not pair.moon.all(PeerRedirected)
 
 
 def test_connections_can_be_replaced_at_run_time() -> None:

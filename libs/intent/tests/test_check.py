@@ -5,46 +5,13 @@ from typing import Any
 
 import pytest
 
-from warren_contracts.peers import DriverCapabilities, PeerRecord
-from warren_contracts.policy import PublishedPolicy
+from warren_contracts.peers import DriverCapabilities
 from warren_intent.check import check
-from warren_intent.findings import Code, Finding, Severity, errors
+from warren_intent.findings import Code, Severity, errors
+from warren_testkit.check import FLEET, TAGS, explicit, findings, fleet_with, only
 from warren_testkit.intent import directory, public_key, published, record
 
-TAGS = ("hub", "branch")
-FLEET = directory(record("hub-1", 1, "hub"), record("spoke-1", 11, "branch"), record("spoke-2", 12, "branch"))
 STAR: dict[str, Any] = {"hubs": ["tag=hub"], "spokes": ["tag=branch"]}
-
-
-def findings(*policies: PublishedPolicy, fleet: dict[str, PeerRecord] = FLEET) -> tuple[Finding, ...]:
-    return check(policies, fleet, TAGS)
-
-
-def only(found: tuple[Finding, ...], code: Code) -> Finding:
-    matching = [finding for finding in found if finding.code is code]
-    assert len(matching) == 1, found
-    return matching[0]
-
-
-def fleet_with(peer: str, **changes: Any) -> dict[str, PeerRecord]:
-    return FLEET | {peer: FLEET[peer].model_copy(update=changes)}
-
-
-def explicit(name: str, first: str, second: str, **changes: Any) -> dict[str, Any]:
-    return {"name": name, "ends": [{"peer": first}, {"peer": second}], **changes}
-
-
-@pytest.mark.parametrize("profile", ["default", "rfc8247", "nist-800-77r1", "fips-140-3", "bsi-tr-02102-3"])
-def test_a_policy_of_a_profile_has_no_findings(profile: str) -> None:
-    assert not errors(findings(published("star", crypto={"profile": profile}, **STAR)))
-    assert findings(published("star", **STAR)) == ()
-
-
-@pytest.mark.parametrize("profile", ["cnsa1", "cnsa2"])
-def test_cnsa_warns_of_the_keys_that_peers_have(profile: str) -> None:
-    finding = only(findings(published("star", crypto={"profile": profile}, **STAR)), Code.DOUBTFUL_ALGORITHM)
-    assert (finding.severity, finding.field) == (Severity.WARNING, "policies/0/crypto/profile")
-    assert "Ed25519" in finding.message
 
 
 def test_an_unknown_tag_is_reported_at_its_field() -> None:
@@ -96,47 +63,6 @@ def test_what_is_given_twice_is_warned_of_where_it_repeats() -> None:
     assert reported == {
         ("policies/0/topology/members/2", Severity.WARNING), ("policies/0/applies_to/1", Severity.WARNING)
     }  # fmt: skip
-
-
-def test_an_unknown_profile_is_refused_with_the_list() -> None:
-    finding = only(findings(published("a", crypto={"profile": "nist"}, **STAR)), Code.UNKNOWN_PROFILE)
-    assert finding.field == "policies/0/crypto/profile"
-    assert "nist-800-77r1" in finding.message
-
-
-def test_a_forbidden_algorithm_is_refused_by_name() -> None:
-    finding = only(findings(published("a", crypto={"ike": ["3des-md5-modp1536"]}, **STAR)), Code.FORBIDDEN_ALGORITHM)
-    assert finding.field == "policies/0/crypto/ike/0"
-    assert finding.message.startswith("md5 is forbidden")
-
-
-def test_the_profile_judges_own_proposals() -> None:
-    own = {"profile": "nist-800-77r1", "ike": ["aes256gcm16-prfsha384-ecp384"], "esp": ["chacha20poly1305-x25519"]}
-    found = findings(published("a", crypto=own, **STAR))
-    assert only(found, Code.FORBIDDEN_ALGORITHM).field == "policies/0/crypto/esp/0"
-    own["profile"] = "rfc8247"
-    assert findings(published("a", crypto=own, **STAR)) == ()
-
-
-def test_rows_that_were_only_recalled_warn() -> None:
-    found = findings(published("a", crypto={"profile": "cnsa1", "esp": ["aes256gcm8-ecp384"]}, **STAR))
-    assert not errors(found)
-    assert "policies/0/crypto/esp/0" in {it.field for it in found}
-
-
-@pytest.mark.parametrize(
-    ("crypto", "field"),
-    [
-        ({"ike": ["aes256gcm16-prfsha384"]}, "ike/0"),
-        ({"ike": ["aes256gcm16-x25519"]}, "ike/0"),
-        ({"ike": ["null-sha256-x25519"]}, "ike/0"),
-        ({"ike": ["aes256gcm16-prfsha384-x25519-esn"]}, "ike/0"),
-        ({"esp": ["aes256gcm16-x25519", "aes256gcm16-prfsha384"]}, "esp/1"),
-    ],
-)
-def test_a_proposal_of_the_wrong_shape_is_refused(crypto: dict[str, Any], field: str) -> None:
-    found = findings(published("a", crypto=crypto, **STAR))
-    assert only(errors(found), Code.BAD_PROPOSAL).field == f"policies/0/crypto/{field}"
 
 
 @pytest.mark.parametrize(
@@ -204,22 +130,6 @@ def test_transport_is_for_two_hosts() -> None:
     ends = [{"peer": "hub-1", "subnets": ["10.0.0.0/24"]}, {"peer": "spoke-1"}]
     stated = published("a", tunnels=[{"name": "t", "ends": ends, "options": {"child": {"mode": "transport"}}}])
     assert only(findings(stated, fleet=hosts), Code.UNSUPPORTED).severity is Severity.ERROR
-
-
-def test_a_tunnel_s_own_crypto_is_judged_at_its_place() -> None:
-    tunnel = explicit("t", "hub-1", "spoke-1", crypto={"ike": ["aes128-sha1-modp1024"]})
-    found = findings(published("a", tunnels=[tunnel]))
-    assert {it.field for it in errors(found)} == {"policies/0/tunnels/0/crypto/ike/0"}
-
-
-def test_limits_of_a_profile_are_warned_of() -> None:
-    options = {"child": {"rekey_time": 20_000, "life_time": 22_000, "replay_window": 32}}
-    found = findings(published("a", crypto={"profile": "bsi-tr-02102-3"}, options=options, **STAR))
-    assert {it.field for it in found} == {
-        "policies/0/options/child/life_time",
-        "policies/0/options/child/replay_window",
-    }
-    assert not errors(found)
 
 
 def test_equal_priorities_for_the_same_pairs_are_one_tie() -> None:
@@ -308,27 +218,6 @@ def test_ends_without_a_common_family_are_refused() -> None:
     )
 
 
-OLD = DriverCapabilities(ike=("aes256gcm16", "prfsha384", "ecp384"), esp=("aes256gcm16", "ecp384"))
-OLDER = DriverCapabilities(ike=("aes128", "sha256", "modp2048"), esp=("aes256gcm16", "x25519"))
-
-
-def test_ends_that_can_express_no_common_proposal_are_warned_of() -> None:
-    assert findings(published("a", **STAR), fleet=fleet_with("spoke-1", drivers=(OLD,))) == ()
-    fleet = fleet_with("spoke-1", drivers=(OLDER,))
-    finding = only(findings(published("a", **STAR), fleet=fleet), Code.NO_COMMON_PROPOSAL)
-    assert finding.severity is Severity.WARNING
-    assert finding.field == "policies/0/crypto"
-    assert "hub-1+spoke-1" in finding.message
-
-
-def test_a_stated_proposal_that_an_end_cannot_express_is_warned_of() -> None:
-    own = {"ike": ["aes256gcm16-prfsha384-x25519", "aes256gcm16-prfsha384-ecp384"]}
-    found = findings(published("a", crypto=own, **STAR), fleet=fleet_with("spoke-1", drivers=(OLD,)))
-    finding = only(found, Code.UNSUPPORTED)
-    assert (finding.severity, finding.field) == (Severity.WARNING, "policies/0/crypto/ike/0")
-    assert finding.message.startswith("spoke-1: ")
-
-
 @pytest.mark.parametrize(
     ("options", "field"),
     [
@@ -385,9 +274,3 @@ def test_what_one_peer_says_refuses_no_policy(changes: dict[str, Any], options: 
         found = findings(policy, fleet=fleet)
         assert errors(found) == ()
         assert found or policy.policy.tunnels  # reported where it matters
-
-
-def test_a_profile_that_no_peer_supports_is_still_refused() -> None:
-    weak = DriverCapabilities(ike=("aes128", "sha256", "modp2048"))
-    fleet = {peer: it.model_copy(update={"drivers": (weak,)}) for peer, it in FLEET.items()}
-    assert only(errors(findings(published("a", **STAR), fleet=fleet)), Code.NO_COMMON_PROPOSAL)

@@ -4,25 +4,13 @@ from typing import Any
 
 import pytest
 
-from warren_contracts.peers import DriverCapabilities, PeerRecord
-from warren_contracts.policy import PublishedPolicy
-from warren_intent.check import check
+from warren_contracts.peers import DriverCapabilities
 from warren_intent.expand import expand
-from warren_intent.findings import Code, Finding, Severity, errors
+from warren_intent.findings import Code, Severity, errors
+from warren_testkit.check import FLEET, findings, only
 from warren_testkit.intent import directory, published, record
 
-FLEET = directory(record("hub-1", 1, "hub"), record("spoke-1", 11, "branch"), record("spoke-2", 12, "branch"))
 STAR: dict[str, Any] = {"hubs": ["tag=hub"], "spokes": ["tag=branch"]}
-
-
-def findings(*policies: PublishedPolicy, fleet: dict[str, PeerRecord] = FLEET) -> tuple[Finding, ...]:
-    return check(policies, fleet, ("hub", "branch"))
-
-
-def only(found: tuple[Finding, ...], code: Code) -> Finding:
-    matching = [finding for finding in found if finding.code is code]
-    assert len(matching) == 1, found
-    return matching[0]
 
 
 @pytest.mark.parametrize(
