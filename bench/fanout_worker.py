@@ -153,7 +153,7 @@ async def main() -> None:
         else:
             await _raw(task, stack)
         gc.collect()
-        gc.freeze()  # ten thousand live clients are no garbage; scanning them would be measured, in both modes
+        gc.freeze()  # ten thousand live clients are not garbage; scanning them would be measured, in both modes
         print("ready", flush=True)
         while line := await lines.readline():
             match line.strip():

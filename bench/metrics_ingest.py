@@ -134,7 +134,7 @@ async def _measure(folder: Path, database: PostgresServer) -> tuple[list[float],
         )
         await reader.wait_connected()
         await eventually(partial(_exists, reader), WARM_UP_S, "the consumer exists", ignoring=(Error,))
-        await _publish(agent, 0, PEERS)  # every tunnel is new: an event for each, which is no part of a steady load
+        await _publish(agent, 0, PEERS)  # every tunnel is new: an event for each, which is not part of a steady load
         await eventually(partial(_is_idle, reader), WARM_UP_S, "everything is processed", pause_s=1.0)
         count = int(SECONDS * REPORTS_PER_SECOND)
         publishing = asyncio.create_task(_publish(agent, PEERS, count))

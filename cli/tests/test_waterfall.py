@@ -1,4 +1,4 @@
-"""What became of a revision, made of stored events."""
+"""The progress of a revision, from stored events."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

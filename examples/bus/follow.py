@@ -58,7 +58,7 @@ async def verified_keys(client: Client, root: str) -> dict[str, Any]:
     """The signing keys and the epoch, as the root that we pinned signed them."""
     reply = await call(client, "warren.v1.rpc.registry.trust", {})
     if reply["trust"]["subject"] != "warren.v1.trust":
-        raise RefusedError("this is no trust document")
+        raise RefusedError("this is not a trust document")
     return verify(reply["trust"], root)
 
 

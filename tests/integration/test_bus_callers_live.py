@@ -39,7 +39,7 @@ FORGED_BLOCKS = {
     "only line feeds": b"NATS/1.0\nX: a\r\n\r\n",
     "two ends": b"NATS/1.0\r\nX: a\r\n\r\n\r\n",
     "a status": b"NATS/1.0 503\r\n\r\n",
-    "a status that is no text": b"NATS/1.0 \xff\xff\xff\r\n\r\n",
+    "a status that is not text": b"NATS/1.0 \xff\xff\xff\r\n\r\n",
     "no block": b"GARBAGEx\r\n\r\n",
 }
 

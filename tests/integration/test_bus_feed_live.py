@@ -1,4 +1,4 @@
-"""The feed on a real server that is stopped, restarted and killed in the middle."""
+"""The feed on a real server that is stopped, restarted and killed meanwhile."""
 
 import asyncio
 import json

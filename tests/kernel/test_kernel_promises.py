@@ -1,4 +1,4 @@
-"""Leak protection where ESP is the kernel's: whatever becomes of charons, policies, peers and rules, no frame of protected
+"""Leak protection where ESP is the kernel's: whatever happens to charons, policies, peers and rules, no frame of protected
 traffic is in clear on the wire between two gateways.
 
 One bed for all rows, since its start takes most of the time on an emulated machine. Every row is tried; all failures are reported.

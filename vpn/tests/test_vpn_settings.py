@@ -1,4 +1,4 @@
-"""server.toml: what is accepted, what is refused and by which words, and the connections that come of it."""
+"""server.toml: what is accepted, what is refused and with which message, and the resulting connections."""
 
 import base64
 from datetime import UTC, datetime

@@ -28,7 +28,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "events": ("warren_cli.remote.events", "Print events: what happened, or with --follow what happens."),
         "route": ("warren_cli.remote.route", "Show which tunnel a destination takes from each peer."),
         "explain": ("warren_cli.remote.explain", "Say why a tunnel is not up, and what to do."),
-        "trace": ("warren_cli.remote.trace", "Show what became of a revision, agent by agent."),
+        "trace": ("warren_cli.remote.trace", "Trace a revision, agent by agent."),
         "token": ("warren_cli.remote.tokens", "Join tokens and bearer tokens: create, operator, list, remove."),
         "audit": ("warren_cli.remote.audit", "What operators have done: list, verify, export."),
         "health": ("warren_cli.remote.health", "Show whether every part is ready."),

@@ -33,6 +33,6 @@ def test_refusal_has_the_codes_and_words_of_the_server() -> None:
     ],
 )
 def test_reply_of_no_stream_is_an_error_that_passes(reply: bytes) -> None:
-    with pytest.raises(StreamRefusedError, match="no acknowledgement") as caught:
+    with pytest.raises(StreamRefusedError, match="not an acknowledgement") as caught:
         parse_acknowledgement(reply)
     assert caught.value.code == UNAVAILABLE

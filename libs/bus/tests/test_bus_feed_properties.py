@@ -26,7 +26,7 @@ harsh = st.lists(st.one_of(move, assign, record, deliver, lose, repeat, answer, 
 
 
 class Run:
-    """One history. The policy `m` is always in exactly one of the own readers' sets."""
+    """One history. The policy `m` is always in exactly one of its own readers' sets."""
 
     def __init__(self) -> None:
         self.fleet = Fleet(page_size=2)

@@ -212,4 +212,4 @@ def test_withheld_digests_are_noticed_and_a_new_one_confirms_the_intent(wire: Wi
     wire.disconnect()
     assert wire.machine.unconfirmed_s(wire.now) is None
     wire.connect()
-    assert (wire.machine.unconfirmed_s(wire.now) or 0) < 10  # what was missed meanwhile is no sign of anything
+    assert (wire.machine.unconfirmed_s(wire.now) or 0) < 10  # what was missed meanwhile is not a sign of anything

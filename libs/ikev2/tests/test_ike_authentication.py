@@ -169,7 +169,7 @@ def test_a_certificate_where_a_secret_is_expected(root: Authority) -> None:
 
 
 def test_a_certificate_without_its_key_is_refused(root: Authority) -> None:
-    """The certificate of another peer with an own key."""
+    """The certificate of another peer with the attacker's own key."""
     moon, sun = certified(root)
     auth = moon["local_auth"]
     stolen = CertificateAuth.__new__(CertificateAuth)

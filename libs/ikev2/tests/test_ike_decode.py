@@ -135,7 +135,7 @@ def test_each_algorithm_can_be_probed_by_itself(keyword: str) -> None:
 @given(st.binary(max_size=200))
 def test_no_answer_breaks_the_probe(junk: bytes) -> None:
     question = ProbeRequest.complete(MODERN.all(), KeGroup.X25519, os.urandom)
-    echo = question.build(PATH, os.urandom)  # a request is no answer
+    echo = question.build(PATH, os.urandom)  # a request is not an answer
     for data in (junk, echo, echo[:100] + junk):
         found = question.read(data, PATH)
         assert found is not None

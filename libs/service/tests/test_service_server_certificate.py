@@ -144,7 +144,7 @@ def test_versions_before_tls_1_2_are_not_offered(files: tuple[Path, Path]) -> No
     ("host", "expected"),
     [
         ("127.0.0.1", True), ("::1", True), ("localhost", True), ("127.8.8.8", True),
-        ("0.0.0.0", False), ("::", False), ("fleet", False),  # noqa: S104 - what is no loopback
+        ("0.0.0.0", False), ("::", False), ("fleet", False),  # noqa: S104 - not loopback addresses
     ],
 )  # fmt: skip
 def test_loopback_is_an_address_of_this_machine_only(host: str, expected: bool) -> None:

@@ -1,4 +1,4 @@
-"""Signals between an agent and others: a peer's daemon was restarted; the own daemon answers."""
+"""Signals between an agent and others: a peer's daemon was restarted; its own daemon answers."""
 
 import asyncio
 import socket

@@ -94,7 +94,7 @@ def test_three_echoes_without_an_answer_degrade_the_tunnel_until_one_is_answered
     bench.look(3)
     bench.path.largest = 0
     states = [bench.look().state for _ in range(4)]
-    assert states[-1] is TunnelState.UP or states[-2] is TunnelState.UP  # two lost echoes are no finding
+    assert states[-1] is TunnelState.UP or states[-2] is TunnelState.UP  # two lost echoes are not a finding
     found = bench.look(2)
     assert (found.state, found.reason) == (TunnelState.DEGRADED, ReasonCode.PATH_PROBE_FAILED)
     assert f"echoes to {TARGET} were not answered since 2026-01-01" in found.detail

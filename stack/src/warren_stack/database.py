@@ -87,7 +87,7 @@ def scram_verifier(password: str, salt: bytes, iterations: int = SCRAM_ITERATION
 
 
 def dsn(host: str, role: str, ca_file: Path | None = None) -> str:
-    """The libpq URL of a service; its password comes by PGPASSFILE. A server that is no socket is verified by `ca_file`."""
+    """The libpq URL of a service; its password comes by PGPASSFILE. A server that is not a socket is verified by `ca_file`."""
     verified = "" if ca_file is None or host.startswith("/") else f"&sslmode=verify-full&sslrootcert={ca_file}"
     return f"postgresql://{role}@/{DATABASE}?host={host}{verified}"
 

@@ -41,7 +41,7 @@ class PartState(enum.StrEnum):
 class _OutputPipe:
     """A process's standard output and error on their way into its log.
 
-    An own pipe: asyncio's would delay `wait()` until every grandchild has closed it.
+    It reads a pipe of its own: asyncio's would delay `wait()` until every grandchild has closed it.
     """
 
     def __init__(self, log: RotatingLog, words: bytes = b"", noise: tuple[bytes, ...] = ()) -> None:

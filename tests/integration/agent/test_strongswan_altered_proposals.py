@@ -1,4 +1,4 @@
-"""Proposals that somebody altered in charon, which list-conns does not show: noticed by what it lists besides, or by what came of them."""
+"""Proposals that somebody altered in charon, which list-conns does not show: noticed by what else it lists, or by their effect."""
 
 from collections.abc import Mapping
 from functools import partial

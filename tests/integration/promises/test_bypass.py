@@ -52,7 +52,7 @@ async def test_default_route_of_ipv6_leaves_own_network_and_bus_in_reach(bed: Bu
     for address, namespace in (("fd00:2::1/64", bed.spoke.namespace), ("fd00:2::10/64", bed.spoke.host)):
         namespace.add_address("lan", ip_interface(address))
     await bed.control.publish(wide("10.1.0.0/24", "::/0", bypass="allow", protect="when-applied"))
-    await eventually(lambda: "fd00:2::/64" in bed.rules(6), LIMIT, "a rule for the own network")
+    await eventually(lambda: "fd00:2::/64" in bed.rules(6), LIMIT, "a rule for the local network")
     await bed.bus_is_reached()
     bed.spoke.host.run("ping", "-n", "-c", "2", "-W", "2", "fd00:2::1")
 
@@ -82,7 +82,7 @@ async def test_forbidden_bypass_is_refused_and_nothing_leaves_in_clear_until_the
 async def test_rules_and_networks_that_others_change_are_followed_by_the_kernels_events(bed: BusBed) -> None:
     await bed.control.publish(wide("0.0.0.0/0"))
     await bed.up()
-    await eventually(lambda: "10.2.0.0/24" in bed.rules(), LIMIT, "a rule for the own network")
+    await eventually(lambda: "10.2.0.0/24" in bed.rules(), LIMIT, "a rule for the local network")
     bed.spoke.namespace.run("ip", "rule", "flush", "protocol", "87")
     await eventually(lambda: "10.2.0.0/24" in bed.rules(), LIMIT, "the rule again")
     await eventually(lambda: "guard.rules_restored" in bed.spoke.guard.log, LIMIT, "the guard's line about it")

@@ -1,4 +1,4 @@
-"""Whatever becomes of charon, the peer, the policy or the guard: no packet between the protected networks leaves in clear."""
+"""Whatever happens to charon, the peer, the policy or the guard: no packet between the protected networks leaves in clear."""
 
 import asyncio
 

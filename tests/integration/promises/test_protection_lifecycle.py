@@ -1,4 +1,4 @@
-"""Whatever becomes of the policy, the peer's membership, the agent or the guard: no packet leaves in clear."""
+"""Whatever happens to the policy, the peer's membership, the agent or the guard: no packet leaves in clear."""
 
 import asyncio
 from functools import partial

@@ -173,7 +173,7 @@ def test_strongswan_logs_in_by_raw_key(bed: VpnBed, swan: StrongSwan) -> None:
 
 
 def test_strongswan_logs_in_by_certificate_until_the_user_is_removed(bed: VpnBed, swan: StrongSwan) -> None:
-    """By a certificate of the server's CA; another certificate of it is no user."""
+    """By a certificate of the server's CA; another certificate of it does not name a user."""
     out = bed.folder / "dave"
     options = ("--ca", str(bed.folder / "ca.crt"), "--ca-key", str(bed.folder / "ca.key"), "--out", str(out))
     user(bed, "add", "dave", "--certificate", "dave")

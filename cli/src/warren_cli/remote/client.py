@@ -163,7 +163,7 @@ def check_url(url: str) -> None:
 
 
 def parse_body(response: Response, reply: type[ModelT]) -> ModelT:
-    """The reply's model; raises CliError when it is no reply of an API server."""
+    """The reply's model; raises CliError when it is not a reply of an API server."""
     from pydantic import ValidationError
 
     from warren_contracts.base import read

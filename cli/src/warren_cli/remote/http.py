@@ -19,7 +19,7 @@ from warren_cli.errors import CliError
 
 _CHUNK = 65_536  # bytes of a stream that are read at once
 
-ProtocolError = http.client.HTTPException  # no HTTP answer, or the end of one in its middle
+ProtocolError = http.client.HTTPException  # not an HTTP response, or an incomplete one
 InvalidUrlError = http.client.InvalidURL
 
 
@@ -144,7 +144,7 @@ class Stream:
         return self._answer.status >= 400
 
     def lines(self) -> Iterator[str]:
-        """The lines, without their ends. Raises ProtocolError where the answer ends in its middle."""
+        """The lines, without their ends. Raises ProtocolError for an incomplete response."""
         rest = b""
         while read := self._answer.read1(_CHUNK):
             *whole, rest = (rest + read).split(b"\n")

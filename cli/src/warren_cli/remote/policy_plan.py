@@ -22,7 +22,7 @@ NO_CHANGES, CHANGES = 0, 3
 SHOWN = 20  # touched tunnels; --all shows the others, too
 PAGE = 1_000
 
-HELP = f"""Show what storing policies would do: each field that changes, and what becomes of each tunnel.
+HELP = f"""Show what storing policies would do: each field that changes, and the effect on each tunnel.
 
 Nothing is stored. `--out FILE` writes the plan; `warren policy apply FILE` applies exactly that, or refuses when anything has moved.
 

@@ -24,7 +24,7 @@ _COLOURS = {
     "unknown": "yellow", "down": "red", "error": "red", "offline": "red", "no": "red", "revoked": "red", "stale": "yellow",
 }  # fmt: skip
 _ANSI = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "cyan": 36}  # ECMA-48, SGR
-_WIDE = 10_000  # columns where the output is no terminal: nothing may be cut off there
+_WIDE = 10_000  # columns where the output is not a terminal: nothing may be cut off there
 _LEAST = 20  # columns of a folded value
 
 

@@ -23,7 +23,7 @@ def trace_command(
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what became of a revision: when each agent received it, how long it took, which tunnels changed. Example: warren trace 12"""
+    """Trace a revision: when each agent received it, how long it took, which tunnels changed. Example: warren trace 12"""
     with connect(url, token_file) as api:
         events = list(stored_events(api, KINDS))
     wanted = revision if revision is not None else newest_revision(events)

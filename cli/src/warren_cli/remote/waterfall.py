@@ -1,4 +1,4 @@
-"""What became of one revision, made of stored events: who received it when, how long applying took, which tunnels changed. Pure.
+"""The progress of one revision, from stored events: when each agent received it, how long applying took, which tunnels changed. Pure.
 
 Times of agents are by their own clocks, those of the services by theirs; what seems to happen before the revision was stored shows a
 clock that is off, and begins at 0.
@@ -28,7 +28,7 @@ class WaterfallStep(Document):
 
 
 class Waterfall(Document):
-    """A revision and what came of it. `trace_id` joins it with logs, and with spans where they are exported."""
+    """A revision and its effects. `trace_id` joins it with logs, and with spans where they are exported."""
 
     revision: int
     at: datetime

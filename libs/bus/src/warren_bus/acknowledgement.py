@@ -53,6 +53,6 @@ def parse_acknowledgement(data: bytes) -> Stored:
         TypeError,
         AttributeError,
         KeyError,
-    ):  # a ValueError as well: bytes that are no text, or no JSON
-        raise StreamRefusedError("the reply is no acknowledgement of a stream", UNAVAILABLE) from None
+    ):  # a ValueError as well: bytes that are not text, or not JSON
+        raise StreamRefusedError("the reply is not an acknowledgement of a stream", UNAVAILABLE) from None
     raise refused

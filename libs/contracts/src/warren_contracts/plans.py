@@ -1,4 +1,4 @@
-"""The plan of a change of policies: what would be stored, field by field, and what becomes of each tunnel.
+"""The plan of a change of policies: what would be stored, field by field, and the effect on each tunnel.
 
 A plan is bound to what it was made from. `PlanMark` names that; a change that states it is refused as soon as anything that the plan
 depends on has moved.

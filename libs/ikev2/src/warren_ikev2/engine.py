@@ -16,7 +16,7 @@ from warren_ikev2.keylog import DecryptionKeys
 
 class EngineCommands(Protocol):
     """What a user of the engine asks of its sessions. Each call that starts an exchange returns before the peer has answered;
-    events report what came of it.
+    events report the result.
     """
 
     def initiate(

@@ -150,7 +150,7 @@ class _Check:
         self._report.add(Code.TIE, candidate.policy, "priority", message, candidate.name)
 
     def _differs(self, candidate: Candidate, holder: Candidate) -> None:
-        """Two policies of the same tunnels must agree on what becomes of packets that no tunnel carries."""
+        """Two policies of the same tunnels must agree on what happens to packets that no tunnel carries."""
         stated, winning = candidate.policy, holder.policy
         for code, field in ((Code.PROTECT, "protect"), (Code.BYPASS, "bypass")):
             own, other = getattr(stated, field), getattr(winning, field)

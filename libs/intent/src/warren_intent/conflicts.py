@@ -1,6 +1,6 @@
 """Conflicts: two tunnels of one peer that claim the same traffic, or the same identity of the other end. One is removed.
 
-Two tunnels with common traffic are no conflict where it is known which of them carries a packet: by the interface ids and marks
+Two tunnels with common traffic are not a conflict where it is known which of them carries a packet: by the interface ids and marks
 of their packets, by the longer prefix (a policy sets the networks of that tunnel, or the other has a default route), or because
 one is the standby of the other: their other ends are redundant gateways, and operators gave both a priority.
 

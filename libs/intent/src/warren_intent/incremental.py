@@ -1,8 +1,8 @@
 """`explain` for a peer whose intent changes a little at a time: only the tunnels with the changed peers are derived again.
 
-The result is that of `explain`. Where a change can affect tunnels with other peers, everything is derived: other policies, the own
+The result is that of `explain`. Where a change can affect tunnels with other peers, everything is derived: other policies, this peer's own
 record, a hub with transit (its selectors are the sum of all spokes), names that several pairs of peers claim, a redundant
-gateway of the own networks, and many records at once.
+gateway of its networks, and many records at once.
 """
 
 from bisect import bisect_left
@@ -209,7 +209,7 @@ class _Held:
                 del self._presented[child.local_ts]
 
     def _presented_by(self) -> Presented:
-        # The own identity is that of the own record, unless a policy gives another one: then it is in the claimants
+        # A peer's identity is that of its record, unless a policy gives another one: then it is in the claimants
         names = {it.claimant.tunnel.link.local_auth.identity for it in self._stating() if it.claimant is not None}
         record = self._fleet.records[self._me]
         return Presented(self._presented, names | {record.identity})

@@ -16,7 +16,7 @@ from warren_intent.expand import Expansion, explain
 
 
 class RouteVerdict(StrEnum):
-    """What becomes of packets to a destination."""
+    """What happens to packets to a destination."""
 
     TUNNEL = "tunnel"
     LOCAL = "local"  # the peer protects the destination itself

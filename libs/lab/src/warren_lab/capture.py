@@ -1,6 +1,6 @@
 """A capture on one interface: which ESP SPIs passed, when, and whether an inner address was ever seen in clear.
 
-An own AF_PACKET socket instead of tcpdump: nothing more to install, facts instead of text, the kernel's time stamps.
+It reads an AF_PACKET socket itself instead of running tcpdump: nothing more to install, facts instead of text, the kernel's timestamps.
 """
 
 import re
@@ -104,7 +104,7 @@ class Capture:
         self._thread.start(f"capture-{self._device}", self._listen, listener)
 
     def stop(self) -> None:
-        """Read what is queued and end. The facts stay readable."""
+        """Read what is queued and end. What was captured can still be read."""
         self._thread.stop()
 
     def __enter__(self) -> Self:
@@ -212,7 +212,7 @@ def _kernel_time(ancillary: list[tuple[int, int, bytes]]) -> float:
         if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
             seconds, nanoseconds = _TIMESPEC.unpack(data)
             return float(seconds + nanoseconds / 1e9)
-    raise OSError("the kernel sent a frame without its time stamp")
+    raise OSError("the kernel sent a frame without a timestamp")
 
 
 def _force_buffer(listener: socket.socket) -> None:

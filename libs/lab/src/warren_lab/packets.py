@@ -23,7 +23,7 @@ class Outer:
 
 
 def parse_frame(frame: bytes) -> Outer | None:
-    """The outer facts of an Ethernet frame, or None where it is no whole IP packet (ARP, a truncated frame)."""
+    """The outer facts of an Ethernet frame, or None where it is not a whole IP packet (ARP, a truncated frame)."""
     if len(frame) < _ETHERNET_BYTES:
         return None
     kind = int.from_bytes(frame[12:14], "big")

@@ -1,6 +1,6 @@
-"""An own ping: every request and every reply with its time, so that a loss can be placed to 10 ms.
+"""A ping that records the time of every request and reply, so that a loss can be placed to 10 ms.
 
-Own ICMP sockets instead of iputils: the times are wanted as numbers, for each request, while the ping still runs.
+It uses ICMP sockets instead of iputils: the times are needed as numbers, for each request, while the ping still runs.
 """
 
 import os

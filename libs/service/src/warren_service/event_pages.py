@@ -81,7 +81,7 @@ def _record(message: Msg) -> EventRecord:
 
 @asynccontextmanager
 async def reading() -> AsyncIterator[None]:
-    """What the bus fails at becomes an UnavailableError."""
+    """Convert errors of the bus to UnavailableError."""
     try:
         yield
     except (NatsError, BusError, TrustError, TimeoutError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Verify the signed calls of services (`warren_bus.service_calls`): who calls, whether it may, and that it is no repeat."""
+"""Verify the signed calls of services (`warren_bus.service_calls`): who calls, whether it may, and that it is not a repeat."""
 
 import base64
 import binascii

@@ -98,7 +98,7 @@ class LocalReach:
         return any(it.address == address for it in self.needed.services)
 
     def bypassed(self) -> Bypassed:
-        """The same for a driver: gateways and services as hosts, with the own addresses that reach them."""
+        """The same for a driver: gateways and services as hosts, with the local addresses that reach them."""
         networks = [it.network for it in self.needed.networks]
         hosts = [it.network_address for it in networks if it.prefixlen == it.max_prefixlen]
         hosts += [it.address for it in self.needed.services]

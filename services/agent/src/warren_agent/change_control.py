@@ -136,7 +136,7 @@ class ChangeControl:
         self._save()
 
     def finish(self, tunnels: Iterable[Tunnel], outcome: ApplyResult) -> None:
-        """After a round: a step that was not done is no change; the time of the others begins."""
+        """After a round: a step that was not done is not a change; the time of the others begins."""
         given = {tunnel.name: tunnel for tunnel in tunnels}
         self._in_force = {name: it for name, it in self._in_force.items() if name not in outcome.deleted}
         self._in_force |= {name: given[name] for name in outcome.put if name in given}

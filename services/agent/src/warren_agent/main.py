@@ -45,7 +45,7 @@ Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"
 FAILED = 1
 USAGE = 2
 WIDTH = 80  # columns of a help text where there is no terminal
-DEFECT = 70  # EX_SOFTWARE of sysexits.h: it ended in the middle; start it again
+DEFECT = 70  # EX_SOFTWARE of sysexits.h: it failed while running; start it again
 
 EXAMPLES = """\
 examples:
@@ -64,7 +64,7 @@ Every option has a variable, named in brackets, and a key of the same name in th
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; exits 0, 1 (it cannot be done like this), 2 (a wrong call) or 70 (it failed in the middle), with one
+    """Run the command; exits 0, 1 (it cannot be done like this), 2 (a wrong call) or 70 (it failed while running), with one
     line on standard error."""
     options = build_parser().parse_args(arguments)
     debug = options.log_level or os.environ.get("WARREN_LOG_LEVEL", "")

@@ -32,7 +32,7 @@ class IntentSource(Protocol):
     """Where intents come from."""
 
     def intents(self) -> AsyncIterator[Intent]:
-        """Every intent that differs from the one before; forever, whatever becomes of the bus."""
+        """Every intent that differs from the one before; forever, also while the bus is unavailable."""
 
     @property
     def sync_errors(self) -> int:

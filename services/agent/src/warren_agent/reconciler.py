@@ -2,7 +2,7 @@
 
 Before the first step the guard knows the traffic of all tunnels; a tunnel that it cannot protect is not applied.
 A step that fails leaves its tunnel as it was (the driver's promise) and does not keep the others from theirs. When a daemon
-becomes unavailable in the middle, the steps of its driver are left undone and applied when it returns.
+becomes unavailable meanwhile, the steps of its driver are left undone and applied when it returns.
 """
 
 from collections.abc import Iterable, Mapping

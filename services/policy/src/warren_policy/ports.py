@@ -1,4 +1,4 @@
-"""What the policy service needs of the world: a store, the fleet's directory, a way to publish."""
+"""The ports of the policy service: a store, the fleet's directory, a publisher."""
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager

@@ -38,7 +38,7 @@ class TlsOptions:
     cleartext: bool = False  # no TLS, on the loopback only
 
     def check(self, hosts: tuple[str, ...]) -> None:
-        """Raises LocalError for what cannot be; `hosts` are the addresses to listen on."""
+        """Raises LocalError for options that exclude each other; `hosts` are the addresses to listen on."""
         for host in hosts:
             if self.cleartext and not is_loopback(host):
                 raise LocalError(

@@ -100,7 +100,7 @@ class CertificateKeeper:
         return frozenset()
 
     async def run(self, reload: Mapping[str, Reload], interval_s: float | None = None) -> None:
-        """Look again and again; what `reload` raises as OSError is reported, and tried again with the next look."""
+        """Check repeatedly; an OSError of `reload` is reported, and retried with the next check."""
         due: set[str] = set()
         while True:
             await asyncio.sleep(INTERVAL if interval_s is None else interval_s)

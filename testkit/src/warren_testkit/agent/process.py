@@ -88,7 +88,7 @@ class AgentProcess(LoggedProcess[asyncio.subprocess.Process]):
         self._process = await self._spawn("run", {})
 
     async def stop(self) -> None:
-        """A clean stop; `exit_code` is what came of it."""
+        """A clean stop; `exit_code` is its result."""
         process, self._process = self._process, None
         if process is not None:
             if process.returncode is None:

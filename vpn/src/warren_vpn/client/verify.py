@@ -33,7 +33,7 @@ def accepted_addresses(network: NetworkAttributes, server: Address, own: Sequenc
 
 def _check_address(address: Address, server: Address, own: Sequence[Interface]) -> None:
     if address.is_loopback or address.is_multicast or address.is_unspecified or address.is_link_local:
-        raise ServerRefusedError(f"it assigned {address}, which is no unicast address of a network")
+        raise ServerRefusedError(f"it assigned {address}, which is not a unicast address of a network")
     if address == server:
         raise ServerRefusedError(f"it assigned its own address {address}")
     for interface in own:

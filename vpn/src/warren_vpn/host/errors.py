@@ -8,7 +8,7 @@ class HostError(CliError):
 
 
 class UnresolvedNameError(CliError):
-    """A server's name has no address now. The message names it and the reason; the client tries again."""
+    """A server's name has no address now. The message names it and the reason; the client retries."""
 
 
 class JournalError(HostError):

@@ -17,7 +17,7 @@ MAX_TEXT = 256  # characters of a name or a reason: a peer that has not authenti
 
 
 class LoginResult(StrEnum):
-    """What became of a login."""
+    """The result of a login."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"

@@ -79,7 +79,7 @@ class LoginThrottle:
         return max(self._delay(self._user_key(user, address), now), self._delay(_prefix(address), now))
 
     def succeeded(self, user: str, address: Address, now: float) -> None:
-        """Note that the user has logged in from this address: the attempt was no failure."""
+        """Note that the user has logged in from this address: the attempt was not a failure."""
         pair = (user.lower(), _prefix(address))
         key = self._user_key(user, address)  # as `admit` counted it, before the address was known
         self._addresses.give_back(pair[1], now)

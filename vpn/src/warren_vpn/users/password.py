@@ -31,7 +31,7 @@ class PasswordVerifier(Input):
     p: Annotated[int, Field(ge=1, le=4, strict=True)]
     salt: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
     digest: SecretStr
-    """Hexadecimal; it is no password, but what guesses are compared with."""
+    """Hexadecimal; it is not a password, but what guesses are compared with."""
 
     @model_validator(mode="after")
     def _power_of_two(self) -> Self:

@@ -1,7 +1,7 @@
 """The feed's protocol, without I/O: inputs are method calls, outputs are commands and states.
 
 A feed is DISCONNECTED, IDENTIFYING or FOLLOWING (`times.TRANSITIONS`). A connect starts a *synchronisation*: request whoami; on its
-reply drop what is no longer granted, subscribe to the own live subjects, then request the snapshot (Direct Gets and directory
+reply drop what is no longer granted, subscribe to its own live subjects, then request the snapshot (Direct Gets and directory
 pages). Subscriptions come before the snapshot, so no message is lost between them. Live messages are accepted in every phase.
 Whenever something may be missing (a gap, a digest that differs, a refused document, a slow consumer, an incomplete batch) a new
 synchronisation is requested: jittered, and not more often than `resync_interval`.
@@ -76,7 +76,7 @@ class FeedMachine:
     # -- outputs -----------------------------------------------------------------------------------------------------
 
     def commands(self) -> list[Command]:
-        """What the shell shall do, in this order."""
+        """The commands for the shell, in their order."""
         return self._synchronisation.take_commands()
 
     def next_event(self) -> FeedState | None:

@@ -1,6 +1,6 @@
 """When a state is handed out: every own reader was read once, and no batch is incomplete.
 
-A batch is a policy change of several readers in one revision. Until all of the own sets are here, the last state stands; so a
+A batch is a policy change of several readers in one revision. Until all of its own sets have arrived, the last state stands; so a
 policy that moves between two of our tags is never in neither.
 """
 

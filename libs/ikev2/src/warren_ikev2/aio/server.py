@@ -75,7 +75,7 @@ class Server:
 
     @staticmethod
     def builder() -> ServerBuilder:
-        """Begin here."""
+        """A builder without settings."""
         return ServerBuilder()
 
     async def __aenter__(self) -> Self:

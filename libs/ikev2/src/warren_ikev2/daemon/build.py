@@ -54,7 +54,7 @@ def tunnel_of(connection: str) -> tuple[str, int]:
 
 
 def _preferred(specification: TunnelSpecification, assigned: tuple[IPAddress, ...]) -> tuple[IPAddress, ...]:
-    """The addresses that the specification names, else those that we have: new SAs shall not change them."""
+    """The addresses that the specification names, else those that we have, which new SAs must not change."""
     wanted = {address.version: address for address in specification.vips}
     if len(wanted) != len(specification.vips):
         raise ConfigurationError("vips: at most one address of each IP version")

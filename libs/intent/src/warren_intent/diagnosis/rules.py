@@ -95,7 +95,7 @@ def of_the_intent(it: Situation) -> Diagnosis | None:
 _REFUSED: Reasons = {
     ReasonCode.ROLLED_BACK: (
         Cause.ROLLED_BACK, "{end} took the last change back, and does not apply it again",
-        "Correct the policy and apply it: a new revision is tried again.",
+        "Correct the policy and apply it: a new revision is applied again.",
     ),
     ReasonCode.BYPASS_FORBIDDEN: (
         Cause.CUTS_OFF, "It would cut {end} off, and its policy forbids to bypass it",

@@ -136,7 +136,7 @@ async def _refuses(host: str, port: int) -> bool:
         return True
     except (TimeoutError, OSError):
         return False
-    writer.close()  # a server accepts it and does not answer: that is no proof
+    writer.close()  # a server accepts it and does not answer: that is not proof
     return False
 
 

@@ -162,7 +162,7 @@ async def _asked(call: Callable[..., Awaitable[Any]], *arguments: Any) -> str:
 
 
 async def _run(*argv: str) -> str:
-    """The output of a command, whatever becomes of it; none waits for input."""
+    """The output of a command, also of one that fails; none waits for input."""
     try:
         process = await asyncio.create_subprocess_exec(
             *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT

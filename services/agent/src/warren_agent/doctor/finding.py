@@ -1,4 +1,4 @@
-"""One thing that was looked at, and what to do about it. Pure."""
+"""Checks of this host, their results and remedies. Pure."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class CheckVerdict(StrEnum):
-    """What became of a check. `unknown`: it could not be looked at, and its detail says why."""
+    """The result of a check. `unknown`: it could not be made, and its detail gives the reason."""
 
     OK = "ok"
     WARNING = "warning"
@@ -71,5 +71,5 @@ def _lines(check: Check, width: int) -> Iterable[str]:
 
 
 def _printable(text: str) -> str:
-    """Without what a terminal obeys: much of it was written by a daemon or a server."""
+    """The text without control characters: much of it comes from a daemon or a server."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -26,7 +26,7 @@ class Trigger(StrEnum):
     ENROLLED = "enrolled"
     INTENT_CAME = "intent-came"  # from disk or from the bus
     APPLIED = "applied"  # all of it, or all but what the report names
-    DAEMON_LOST = "daemon-lost"  # in the middle of applying
+    DAEMON_LOST = "daemon-lost"  # while applying
     DAEMON_CAME = "daemon-came"
 
 

@@ -34,7 +34,7 @@ class MainRoute(NamedTuple):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The routes of links that are no tunnels, this host's addresses, and the services that it needs."""
+    """The routes of links that are not tunnels, this host's addresses, and the services that it needs."""
 
     routes: tuple[MainRoute, ...] = ()
     own: tuple[IPAddress, ...] = ()
@@ -64,7 +64,7 @@ class Surroundings:
         return tuple(it for it in (*self.servers, *names) if not _is_unrouted(it.address))
 
     def source_of(self, address: IPAddress) -> tuple[IPAddress, ...]:
-        """The own addresses that packets to an address may have: those of the link that its route uses, else all."""
+        """The local source addresses that packets to an address may have: those of the link that its route uses, else all."""
         family = [it for it in self.own if it.version == address.version]
         through = [it for it in self.routes if address in it.network]
         if not through:

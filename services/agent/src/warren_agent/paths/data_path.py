@@ -31,7 +31,7 @@ EchoAddresses = Mapping[str, tuple[IPAddress, ...]]  # of the peer of each tunne
 
 
 class EchoEnds(NamedTuple):
-    """An own address and one of the peer that belong to the selectors of one tunnel."""
+    """A local address and one of the peer that belong to the selectors of one tunnel."""
 
     source: IPAddress
     target: IPAddress

@@ -43,7 +43,7 @@ def build_echo(target: IPAddress, sequence: int, size: int) -> bytes:
 
 
 def parse_echo_reply(version: int, message: bytes) -> int | None:
-    """The sequence number that a message answers; None if it is no echo reply."""
+    """The sequence number that a message answers; None if it is not an echo reply."""
     if len(message) < _HEADER.size:
         return None
     kind, _, _, _, sequence = _HEADER.unpack_from(message)

@@ -40,7 +40,7 @@ class PathManager:
         memory: PathMemory | None = None,
     ) -> None:
         """`data_path` sends echoes through the tunnels; without it packets that get lost change nothing. `memory` has what an earlier
-        run used: the agent's start is no reason to call a peer elsewhere."""
+        run used: the agent's start is not a reason to call a peer elsewhere."""
         self._changed: Callable[[], None] = lambda: None
         self._monotonic = monotonic
         self._prober = prober or Prober()

@@ -22,7 +22,7 @@ class Prober(asyncio.DatagramProtocol):
         self._transports: dict[int, asyncio.DatagramTransport] = {}
 
     async def probe(self, endpoint: Endpoint, timeout_s: float) -> bool:
-        """Whether an IKE endpoint, given by an address, answers in time. Never raises OSError: no route is no answer."""
+        """Whether an IKE endpoint, given by an address, answers in time. Never raises OSError: no route counts as no answer."""
         if isinstance(endpoint.host, str):
             return False
         spi, port = os.urandom(SPI_SIZE), endpoint.port or IKE_PORT

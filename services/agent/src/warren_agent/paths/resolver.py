@@ -68,7 +68,7 @@ async def resolve(name: str, hosts: Path = HOSTS, configuration: Path = RESOLV_C
 
 
 def in_turn(addresses: list[IPAddress]) -> tuple[IPAddress, ...]:
-    """IPv6 and IPv4 addresses in turn (RFC 8305, 4), each family in order, so that an answer in another order is no change."""
+    """IPv6 and IPv4 addresses in turn (RFC 8305, 4), each family in order, so that an answer in another order is not a change."""
     sixes = sorted({it for it in addresses if it.version == 6}, key=int)
     fours = sorted({it for it in addresses if it.version == 4}, key=int)
     shorter = min(len(sixes), len(fours))

@@ -37,7 +37,7 @@ class HostInspector:
 
 
 def _is_set(key: str) -> bool:
-    """A switch of the kernel; one that does not exist hinders nothing."""
+    """A switch of the kernel; one that does not exist counts as harmless."""
     try:
         return (_SYSCTL / key).read_text().strip() != "0"
     except OSError:

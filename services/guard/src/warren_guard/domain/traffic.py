@@ -92,7 +92,7 @@ def _collect(entry: ProtectedTraffic, pair: TrafficPair, collected: dict[PacketC
 
 
 def _beyond(remote: Iterable[Range], local: tuple[Range, ...]) -> tuple[Range, ...]:
-    """The remote ranges without the local ones that lie inside them: packets within one's own networks are no tunnel's traffic,
+    """The remote ranges without the local ones that lie inside them: packets within one's own networks are not a tunnel's traffic,
     although `0.0.0.0/0` or an aggregate of all sites contains them. A remote network inside a local one is the narrower."""
     found: list[Range] = []
     for first, last in remote:

@@ -6,7 +6,7 @@ from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Applied
 from warren_metrics.domain.parse import MessageSource
 
-MAX_HANDSHAKE_S = 3_600.0  # an attempt that takes longer is no handshake, and a clock that was set is none either
+MAX_HANDSHAKE_S = 3_600.0  # an attempt that takes longer is not a handshake; nor is a clock that was set
 _INSTALLED = frozenset({TunnelState.UP, TunnelState.DEGRADED})
 
 # Reasons for which no attempt is made.

@@ -136,7 +136,7 @@ def _add(rows: HistoryRows, body: Document, record: EventRecord) -> None:
 
 
 def _is_of_sas(event: TunnelChanged) -> bool:
-    """Whether only the SAs changed: a rekeying is no transition."""
+    """Whether only the SAs changed: a rekeying is not a transition."""
     same = event.previous is event.state and event.previous_reason is event.status.reason
     return same and not event.removed
 

@@ -1,4 +1,4 @@
-"""The plan of a command: what it changes field by field, what becomes of each tunnel, and a digest that binds all of it.
+"""The plan of a command: what it changes field by field, its effect on each tunnel, and a digest that binds all of it.
 
 The digest covers the epoch and revision that the plan was made from, the policies as they would be stored, and the effect on every
 tunnel. A change that states it makes exactly this plan, or is refused.

@@ -120,7 +120,7 @@ class Auditor:
 
     def _foreign(self) -> dict[HandleName, str]:
         """The connections whose SAs have algorithms that they do not allow, and these. One is renewed for the same ones once:
-        what charon does with our own configuration is no drift."""
+        what charon does with our own configuration is not drift."""
         found = {}
         for name, record in self._records.items():
             used = foreign_algorithms(record.config, record.sas, record.desired) if record.config else ""

@@ -27,7 +27,7 @@ def parse_run(since: str, before: HostClocks, after: HostClocks, boot: str) -> s
     """The run of a charon that answered `since`, such as `Nov 30 02:04:20 2026`: 16 hexadecimal digits.
 
     `boot` is the id of the host's boot. A local time of another zone than the agent's moves all runs of a host by the same. None if a
-    clock has begun another second, so that the command is to be given again; empty if `since` is no time.
+    clock has begun another second, so that the command is to be given again; empty if `since` is not a time.
     """
     try:
         month, day_of_month, time_of_day, year = since.split()

@@ -53,7 +53,7 @@ class ErrorNotifyType(IntEnum):
     CERT_POLICY_VIOLATION = 32
 
 
-# What is missing here is no reason for a tunnel to be down (a retransmission that was answered, a narrowed selector).
+# What is missing here is not a reason for a tunnel to be down (a retransmission that was answered, a narrowed selector).
 # 27 follows a more specific record (9, 10) on the side that refused; alone it means that the peer refused the child.
 REASONS: dict[ErrorNotifyType, ReasonCode] = {
     ErrorNotifyType.RADIUS_NOT_RESPONDING: ReasonCode.PEER_AUTH_FAILED,

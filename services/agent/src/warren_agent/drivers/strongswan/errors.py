@@ -1,4 +1,4 @@
-"""Errors of the VICI conversation with charon. A docstring is the message, with the remedy."""
+"""Errors of VICI, the interface to charon. A docstring is the message, with the remedy."""
 
 from collections.abc import Iterable
 
@@ -19,11 +19,11 @@ STEPS = {
 
 
 class ViciError(DriverError):
-    """The conversation with charon's VICI socket failed."""
+    """A command on charon's VICI socket failed."""
 
 
 class ViciProtocolError(ViciError):
-    """charon sent bytes that are no VICI packet: check that the socket is charon's VICI socket."""
+    """charon sent bytes that are not a VICI packet: check that the socket is charon's VICI socket."""
 
 
 class ViciLimitError(ViciError):
@@ -31,14 +31,14 @@ class ViciLimitError(ViciError):
 
 
 class ViciClosedError(ViciError, DriverUnavailableError):
-    """connect: charon closed the VICI connection: it stopped or restarted; the agent connects again by itself."""
+    """connect: charon closed the VICI connection: it stopped or restarted; the agent reconnects by itself."""
 
     def __init__(self, detail: str = "") -> None:
         DriverUnavailableError.__init__(self, detail, "connect")
 
 
 class ViciTimeoutError(ViciError, DriverUnavailableError):
-    """charon did not answer in time: it is overloaded or stuck; the agent connects again by itself."""
+    """charon did not answer in time: it is overloaded or stuck; the agent reconnects by itself."""
 
     def __init__(self, command: str, limit_s: float) -> None:
         step = STEPS.get(command, command)

@@ -1,6 +1,6 @@
 """Reading a tunnel's SAs so that what charon does meanwhile looks like no loss.
 
-charon's answer is no picture of one moment. Each generation of a tunnel is asked for by its own command, and list-sas walks
+charon's answer is not a snapshot of one moment. Each generation of a tunnel is asked for by its own command, and list-sas walks
 a table in which others change places: it waits for an IKE_SA that is being rekeyed, and finds it without its children, while
 their new IKE_SA was put where the walk had been before (ike_sa_manager.c, ike_rekey.c). So a loss is believed when a second
 reading says the same; then the first one's cause is over, since the answer had waited for it.

@@ -163,7 +163,7 @@ class TunnelRecord:
     def judge_silence(self, clock: float) -> bool:
         """Decide what a silence of the peer means for the tunnel; True if it is the reason of its loss.
 
-        Only the newest IKE_SA that carries the tunnel speaks for it: that a superseded one is not answered is no reason.
+        Only the newest IKE_SA that carries the tunnel speaks for it: that a superseded one is not answered is not a reason.
         """
         silence = self.silence
         if silence is None:

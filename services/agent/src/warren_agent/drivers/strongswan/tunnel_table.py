@@ -60,7 +60,7 @@ class TunnelTable:
                 record.rekeyed(kind, unique_id, self.clock())
             if event == "ike-updown" and "up" not in message and text(section, "state") in CONNECTING:
                 if number(section, "uniqueid") in record.given_up:
-                    record.given_up.discard(number(section, "uniqueid"))  # its end is no result of the next attempt
+                    record.given_up.discard(number(section, "uniqueid"))  # its end is not a result of the next attempt
                 else:
                     asyncio.get_running_loop().call_later(EXPLANATION_GRACE, self._attempt_ended, record)
             self._refresher.mark(record.name)
