@@ -307,7 +307,7 @@ def _watch_client(broker: Broker, ended: threading.Event) -> None:
     while not ended.wait(WATCH_INTERVAL):
         client = broker._connection
         if client is not None and client.is_closed and not broker.stopping:
-            log.error("bus.closed_for_good", client=broker.service, exit_code=EXIT_CLOSED)
+            log.error("bus.closed_permanently", client=broker.service, exit_code=EXIT_CLOSED)
             os._exit(EXIT_CLOSED)
 
 

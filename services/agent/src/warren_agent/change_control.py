@@ -171,7 +171,7 @@ class ChangeControl:
             and self._phase(name) is ChangePhase.HELD
             and self._advance(name, Occurrence.PEER_DIFFERS)
         ):
-            log.info("tunnel.tried_again", tunnel=name, cause="the peer negotiates another configuration")
+            log.info("tunnel.retried", tunnel=name, cause="the peer negotiates another configuration")
             self._wake()
 
     # time and the bus
