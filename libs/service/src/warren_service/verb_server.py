@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from faststream.nats import NatsResponse
+from pydantic import BaseModel
 
 from warren_contracts import subjects
 from warren_contracts.commands import Empty, Health
@@ -14,6 +15,7 @@ from warren_contracts.verbs import of_operators
 from warren_service.broker import Broker, reply
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Awaitable[NatsResponse]])
+RequestT = TypeVar("RequestT", bound=BaseModel)
 
 
 class HealthSource(Protocol):
@@ -42,12 +44,24 @@ class VerbServer:
 
         return subscribe
 
+    def serve(self, name: str, request: type[RequestT], answer: Callable[[RequestT], Awaitable[BaseModel]]) -> None:
+        """Serve a verb by a call that takes the request and returns the reply."""
+
+        async def handle(command: RequestT) -> NatsResponse:
+            return reply(await answer(command))
+
+        handle.__annotations__["command"] = (
+            request  # FastStream parses into this type: it cannot resolve a type variable
+        )
+        self.verb(name)(handle)
+
     def serve_health(self, source: HealthSource) -> None:
         """Serve the verb `health`."""
 
-        @self.verb("health")
-        async def health(command: Empty) -> NatsResponse:
-            return reply(await source.health())
+        async def health(_: Empty) -> Health:
+            return await source.health()
+
+        self.serve("health", Empty, health)
 
     def _subscribe(self, subject: str, title: str, handler: Callable[..., Any]) -> None:
         self._broker.subscriber(subject, queue=self._service, title=title)(handler)

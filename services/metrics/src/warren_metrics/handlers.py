@@ -108,15 +108,9 @@ def register_tunnels(
 
 
 def register_history(verbs: VerbServer, history: HistoryQueries) -> None:
-    """Subscribe what is asked of the past."""
-
-    @verbs.verb("tunnel_history")
-    async def tunnel_history(command: TunnelHistoryQuery) -> NatsResponse:
-        return reply(await history.tunnel(command))
-
-    @verbs.verb("fleet_at")
-    async def fleet_at(command: FleetAtQuery) -> NatsResponse:
-        return reply(await history.fleet_at(command))
+    """Serve what is asked of the past."""
+    verbs.serve("tunnel_history", TunnelHistoryQuery, history.tunnel)
+    verbs.serve("fleet_at", FleetAtQuery, history.fleet_at)
 
 
 def _raw(message: Msg) -> Raw:

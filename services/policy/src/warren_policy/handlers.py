@@ -1,6 +1,7 @@
 """What arrives on the bus: `rpc.policy.*` of services, `ops.policy.*` of operators. The middleware answers with Problems."""
 
 from faststream.nats import NatsMessage, NatsResponse
+from pydantic import BaseModel
 
 from warren_bus import tracing
 from warren_contracts import subjects
@@ -32,21 +33,13 @@ def register(verbs: VerbServer, service: PolicyService, planner: Planner, epochs
     async def delete(command: DeletePolicies, message: NatsMessage) -> NatsResponse:
         return reply(await service.delete(command, caller_of(message, command.actor)))
 
-    @verbs.verb("get")
-    async def get(command: GetPolicy) -> NatsResponse:
-        return reply(await service.get(command.id))
+    async def get(command: GetPolicy) -> BaseModel:
+        return await service.get(command.id)
 
-    @verbs.verb("list")
-    async def list_(command: Page) -> NatsResponse:
-        return reply(await service.list(command))
-
-    @verbs.verb("history")
-    async def history(command: ListHistory) -> NatsResponse:
-        return reply(await service.history(command))
-
-    @verbs.verb("plan")
-    async def plan(command: PlanPolicies) -> NatsResponse:
-        return reply(await planner.plan(command))
+    verbs.serve("get", GetPolicy, get)
+    verbs.serve("list", Page, service.list)
+    verbs.serve("history", ListHistory, service.history)
+    verbs.serve("plan", PlanPolicies, planner.plan)
 
     @verbs.verb("follow_epoch")
     async def follow_epoch(command: FollowEpoch, message: NatsMessage) -> NatsResponse:
@@ -54,38 +47,28 @@ def register(verbs: VerbServer, service: PolicyService, planner: Planner, epochs
 
 
 def register_records(verbs: VerbServer, records: PolicyRecords) -> None:
-    """Subscribe what is asked of the past."""
+    """Serve what is asked of the past."""
 
-    @verbs.verb("diff")
-    async def diff(command: DiffPolicy) -> NatsResponse:
-        return reply(await records.diff(command))
+    async def verify_audit(_: Empty) -> BaseModel:
+        return await records.verify_audit()
 
-    @verbs.verb("policies_at")
-    async def policies_at(command: PoliciesAtQuery) -> NatsResponse:
-        return reply(await records.policies_at(command))
-
-    @verbs.verb("audit")
-    async def audit(command: Page) -> NatsResponse:
-        return reply(await records.audit(command))
-
-    @verbs.verb("verify_audit")
-    async def verify_audit(command: Empty) -> NatsResponse:
-        return reply(await records.verify_audit())
+    verbs.serve("diff", DiffPolicy, records.diff)
+    verbs.serve("policies_at", PoliciesAtQuery, records.policies_at)
+    verbs.serve("audit", Page, records.audit)
+    verbs.serve("verify_audit", Empty, verify_audit)
 
 
 def register_published(verbs: VerbServer, published: PublishedStreams) -> None:
     """Subscribe what operators and other systems read of the streams."""
 
-    @verbs.verb("published_set")
-    async def published_set(command: GetPublishedSet) -> NatsResponse:
+    async def published_set(command: GetPublishedSet) -> BaseModel:
         found = await published.policy_set(command.reader)
         if found is None:
             raise NotFoundError(f"no policy set of {command.reader} was ever published: no policy names this reader")
-        return reply(found)
+        return found
 
-    @verbs.verb("events")
-    async def events(command: ReadEvents) -> NatsResponse:
-        return reply(await published.events(command))
+    verbs.serve("published_set", GetPublishedSet, published_set)
+    verbs.serve("events", ReadEvents, published.events)
 
 
 def caller_of(message: NatsMessage, actor: str) -> CallContext:
