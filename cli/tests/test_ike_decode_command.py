@@ -153,7 +153,7 @@ def test_a_line_of_the_key_file_that_cannot_be_used_is_one_remark(
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"\xff\xfe\x00\x01", "no text"), (b"#" * 1_000_001, "more than 1,000,000 bytes")],
+    [(b"\xff\xfe\x00\x01", "not text"), (b"#" * 1_000_001, "more than 1,000,000 bytes")],
 )
 def test_a_key_file_that_is_none_is_one_line(tmp_path: Path, capture: Path, content: bytes, said: str) -> None:
     keys = tmp_path / "keys"

@@ -34,10 +34,10 @@ def test_one_address_of_each_version_is_taken() -> None:
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("127.0.0.2", "no unicast address"),
-        ("224.0.0.1", "no unicast address"),
-        ("0.0.0.0", "no unicast address"),  # noqa: S104
-        ("fe80::1", "no unicast address"),
+        ("127.0.0.2", "not a unicast address"),
+        ("224.0.0.1", "not a unicast address"),
+        ("0.0.0.0", "not a unicast address"),  # noqa: S104
+        ("fe80::1", "not a unicast address"),
         ("198.51.100.2", "its own address"),
         ("192.168.7.9", "this host's own network 192.168.7.0/24"),
         ("2001:db8::7", "this host's own network 2001:db8::/64"),

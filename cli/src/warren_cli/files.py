@@ -25,4 +25,4 @@ def read_small_text(path: Path, what: str, limit: int = MAX_TOKEN_FILE) -> str:
     try:
         return read_small(path, what, limit).decode("utf-8")
     except UnicodeDecodeError:
-        raise CliError(f"{path}: {what} cannot be read (no text)") from None
+        raise CliError(f"{path}: {what} cannot be read (not text)") from None

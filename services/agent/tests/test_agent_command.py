@@ -197,7 +197,7 @@ def test_a_host_whose_agent_is_at_work_may_ask_but_not_change(
     here = ["enrol", "--state", str(enrolled.folder)]
     command.main(here)
     assert "already" in capsys.readouterr().out
-    assert "another agent works" in run(capsys, *here, "--subnets", "10.7.0.0/24", code=1)
+    assert "another agent uses" in run(capsys, *here, "--subnets", "10.7.0.0/24", code=1)
     assert read_host_settings(enrolled.folder) == {}
 
 

@@ -282,7 +282,7 @@ async def test_second_agent_on_one_state_folder_and_a_refused_token_are_errors_o
     await control.received(Presence, "spoke", lambda it: True)  # it is at work, and has the folder
     second = spoke.another(spoke.folder)
     assert await second.run_to_end("run") == 1
-    assert "another agent works with this folder" in second.last_line
+    assert "another agent uses this folder" in second.last_line
     unenrolled = spoke.another(tmp_path)
     control.callout.takes_tokens = False
     assert await unenrolled.run_to_end("enrol") == 1

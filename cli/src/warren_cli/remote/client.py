@@ -214,7 +214,7 @@ def raise_problem(response: Response) -> NoReturn:
             raise RefusedError(read(Problem, response.content))
         except ValidationError:
             pass
-    raise CliError(f"{response.url} answered {response.status} {response.reason}, and not as Warren does")
+    raise CliError(f"{response.url} answered {response.status} {response.reason}: not an answer of a Warren API server")
 
 
 def path_of(*parts: str) -> str:

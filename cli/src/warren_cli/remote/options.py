@@ -115,7 +115,7 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"{question} Nobody can answer here: add --yes")
+        raise UsageError(f"{question} There is no terminal to answer at: add --yes")
     typer.confirm(question, abort=True, err=True)
 
 

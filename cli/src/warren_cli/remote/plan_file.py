@@ -54,7 +54,7 @@ def read_plan(files: Sequence[str]) -> PlanFile | None:
     if not plans:
         return None
     if len(files) > 1:
-        raise UsageError(f"{plans[0]} is a plan: it is applied alone, without other files")
+        raise UsageError(f"{plans[0]} is a plan: apply it without other files")
     path = Path(plans[0])
     try:
         return PlanFile.model_validate_json(path.read_bytes())

@@ -72,13 +72,13 @@ async def call(folder: Path, verb: str, argument: str) -> str:
     """Let the agent that works with a state folder do something; returns what it says.
 
     Raises:
-        NotRunningError: no agent works with this folder.
+        NotRunningError: no agent uses this folder.
         VerbRefusedError: it refuses, with the reason.
     """
     try:
         reader, writer = await asyncio.open_unix_connection(str(folder / SOCKET), limit=64 * MAX_LINE)
     except OSError as error:
-        raise NotRunningError(f"no agent works with {folder}: {error.strerror}") from None
+        raise NotRunningError(f"no agent uses {folder}: {error.strerror}") from None
     try:
         writer.write(json.dumps({"verb": verb, "argument": argument}).encode() + b"\n")
         async with asyncio.timeout(ANSWER_LIMIT):

@@ -64,7 +64,7 @@ def examples_folder() -> Path:
     for place in places:
         if (place / "hub-spoke.yaml").is_file():
             return place
-    raise LabError("hub-spoke.yaml is nowhere; name its folder with --examples")
+    raise LabError("hub-spoke.yaml not found: name its folder with --examples")
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ async def _report_or_end(reported: asyncio.StreamReader, process: asyncio.subpro
         return await asyncio.wait_for(reported.readline(), REPORT_LIMIT_SECONDS)
     except TimeoutError as error:
         raise LabError(
-            f"the demo's sandbox (process {process.pid}) said nothing for {REPORT_LIMIT_SECONDS:g} s"
+            f"the demo's sandbox (process {process.pid}) reported nothing for {REPORT_LIMIT_SECONDS:g} s"
         ) from error
 
 

@@ -46,7 +46,7 @@ def usable_chain(
         )
     if now < leaf.not_valid_before_utc:
         raise UnusableCertificateError(
-            f"the certificate is valid from {leaf.not_valid_before_utc:%Y-%m-%d %H:%M}Z on: check this machine's clock"
+            f"the certificate is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M}Z: check this machine's clock"
         )
     served = b"".join(map(certificate_pem, certificates))
     root = _verifying_root(served, key, roots, names)

@@ -161,5 +161,5 @@ class StateStore:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(descriptor)
-            raise BadStateError(f"{self.folder}: another agent works with this folder") from None
+            raise BadStateError(f"{self.folder}: another agent uses this folder") from None
         return descriptor

@@ -50,7 +50,7 @@ class CharonPresence:
     def present(self) -> CharonAbilities:
         """The abilities of the charon that answers. DriverUnavailableError if none does."""
         if self.abilities is None:
-            raise DriverUnavailableError("charon does not answer; its tunnels are taken up again when it returns")
+            raise DriverUnavailableError("charon does not answer; its tunnels are resumed when it returns")
         return self.abilities
 
     async def load_key(self) -> None:
