@@ -169,6 +169,32 @@ def test_a_page_ends_where_it_has_looked_at_enough() -> None:
     assert pages == [[], ["t3"], []]
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.sets(st.integers(0, 4), max_size=4), st.booleans()), max_size=12),
+    st.sets(st.integers(0, 5)),
+)
+@examples(200)
+async def test_the_tunnels_of_some_ends_are_those_that_looking_at_each_one_finds(
+    reports: list[tuple[int, set[int], bool]], ends: set[int]
+) -> None:
+    """Gateways report, are silent, name each other or a foreign gateway, and are removed."""
+    talk = Talk()
+    for peer, others, named in reports:
+        if not others and named:
+            talk.fleet.remove(f"p{peer}")
+            continue
+        statuses = (
+            status("+".join(sorted((f"p{peer}", f"p{it}"))), peer=f"p{it}" if named else None) for it in others - {peer}
+        )
+        talk.report(f"p{peer}", *statuses, status(f"own-{peer}", peer=f"p{min(others, default=5)}" if named else None))
+    wanted = {f"p{number}" for number in ends}
+    every = list_tunnels(talk.fleet, ListTunnels(), talk.now).tunnels
+    found = await of_ends(talk, sorted(wanted))
+    assert [it.name for it in found.tunnels] == [it.name for it in every if not wanted.isdisjoint(it.peers)]
+    unreported = {(peer, it.name) for it in every for peer in it.peers if peer not in it.ends}
+    assert {(f"p{n}", name) for n in range(6) for name in talk.fleet.unreported.of(f"p{n}")} == unreported
+
+
 async def test_a_page_of_a_filter_that_matches_few_is_not_empty_until_the_last() -> None:
     talk, pauses = Talk(), []
     talk.report("gw1", *(status(f"t{n}", "down" if n == 3 else "up") for n in range(9)))

@@ -34,6 +34,7 @@ from warren_metrics.domain.transitions import (
     rekey_seconds,
     tunnel_changed,
 )  # fmt: skip
+from warren_metrics.domain.unreported_ends import UnreportedEnds
 
 MAX_TUNNELS_OF_PEER = (
     10_000  # ten times the gateway that the agent is measured with; more is refused, so that memory is bounded
@@ -57,6 +58,7 @@ class FleetTelemetry:
         self.peers: dict[str, PeerView] = {}
         self.tunnels: dict[str, dict[str, TunnelView]] = {}  # by tunnel, then by reporting peer
         self.names = SortedNames()  # of the tunnels
+        self.unreported = UnreportedEnds()
         self.changed = ChangedNames()  # tunnels, for the exposition
         self._of_peer: dict[str, dict[str, int]] = {}  # the names that a peer reports, in order, and their weights
         self._parts: dict[str, _ReportParts] = {}
@@ -283,13 +285,17 @@ class FleetTelemetry:
         if ends is None:
             ends = self.tunnels[name] = {}
             self.names.add(name)
+        before = ends.get(peer)
         ends[peer] = view
+        if before is None or before.peer != view.peer:
+            self.unreported.update(name, ends)
         self.changed.add(name)
 
     def _drop(self, peer: str, name: str) -> None:
         self._weights[peer] -= self._weight_of(peer, name)
         ends = self.tunnels[name]
         del ends[peer]
+        self.unreported.update(name, ends)
         self.changed.add(name)
         if not ends:
             del self.tunnels[name]

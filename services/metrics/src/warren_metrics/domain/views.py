@@ -1,7 +1,7 @@
 """Tunnels for operators: both ends next to each other, one state, and which ends are stale."""
 
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import datetime
 
 from warren_contracts import combined
@@ -12,6 +12,8 @@ from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
 from warren_contracts.verdicts import INTENT_STALE_S
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import TunnelView
+
+MUCH = 4  # a part of the fleet larger than a fourth is found by looking at each tunnel, without sorting
 
 
 def fleet_tunnel(fleet: FleetTelemetry, name: str, now: datetime) -> FleetTunnel | None:
@@ -25,6 +27,8 @@ def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime, most:
     names: Iterable[str] = fleet.names.after(query.after)
     if query.peer is not None:
         names = sorted(name for name in fleet.names_of(query.peer) if name > query.after)
+    elif query.ends is not None:
+        names = _names_of(fleet, query.ends, query.after)
     only = None if query.ends is None else frozenset(query.ends)
     found: list[FleetTunnel] = []
     last = ""
@@ -44,6 +48,16 @@ def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime, most:
         found.append(tunnel)
     shown = fit_page(found, exclude_defaults=query.lean)
     return TunnelList(tunnels=shown, next_after=shown[-1].name if len(shown) < len(found) else None)
+
+
+def _names_of(fleet: FleetTelemetry, ends: Collection[str], after: str) -> Iterable[str]:
+    """The tunnels after a name that may have one of these ends, in order: those of the ends, or all where they are much of the fleet."""
+    found: set[str] = set()
+    for peer in ends:
+        found.update(fleet.names_of(peer), fleet.unreported.of(peer))
+        if len(found) > len(fleet.tunnels) // MUCH:
+            return fleet.names.after(after)
+    return sorted(name for name in found if name > after)
 
 
 async def read_page(
