@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from warren_contracts.rollouts import PolicyRollout, RolloutState, WaitingGateway
 from warren_testkit.api.live import LiveApi
 from warren_testkit.verbs import MESH, Run, write
 
@@ -200,3 +201,27 @@ def test_a_deletion_says_which_tunnels_end_and_asks(run: Run, api: LiveApi, tmp_
     assert said.startswith("deleted mesh (dry run: nothing was stored)\ntunnels: 2 removed\n")
     assert json.loads(run("policy", "delete", "mesh", "--dry-run", "--json").stdout)["dry_run"] is True
     assert "mesh" in api.bus.policies
+
+
+def test_a_rollout_names_the_gateways_that_have_not_applied_the_revision(run: Run, api: LiveApi) -> None:
+    assert "No policy is published." in run("policy", "rollout").stderr
+    states = {RolloutState.APPLIED: 37, RolloutState.PENDING: 1, RolloutState.FAILED: 2, RolloutState.UNREACHABLE: 0}
+    waiting = (
+        WaitingGateway(peer="gw7", state=RolloutState.FAILED),
+        WaitingGateway(peer="gw9", state=RolloutState.PENDING),
+    )
+    api.bus.rollouts = [
+        PolicyRollout(policy="branches", revision=12, since=api.bus.now, gateways=states, waiting=waiting),
+        PolicyRollout(policy="lab", revision=3, gateways={RolloutState.APPLIED: 4}),
+    ]
+    header, *rows = run("policy", "rollout", code=3, lines=0).stdout.splitlines()
+    assert header.split() == ["POLICY", "REVISION", "APPLIED", "PENDING", "FAILED", "UNREACHABLE", "SINCE"]
+    assert [row.split()[:8] for row in rows] == [
+        ["branches", "12", "37", "of", "40", "1", "2", "0"], ["lab", "3", "4", "of", "4", "0", "0", "0"],
+    ]  # fmt: skip
+    said = run("policy", "rollout", "branches", code=3, lines=0).stdout.splitlines()
+    assert said[0].startswith("branches: revision 12 is applied by 37 of 40 gateways since 2026-")
+    assert [line.split() for line in said[2:]] == [["gw7", "failed"], ["gw9", "pending"], ["and", "1", "others"]]
+    assert run("policy", "rollout", "lab").stdout.splitlines() == ["lab: revision 3 is applied by 4 of 4 gateways"]
+    assert [it["policy"] for it in json.loads(run("policy", "rollout", "--json", code=3, lines=0).stdout)] == ["branches", "lab"]
+    assert "no policy nosuch is published" in run("policy", "rollout", "nosuch", code=1).stderr

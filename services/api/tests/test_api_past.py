@@ -1,6 +1,7 @@
 """Plans, differences, roll-backs, audit and history over HTTP, on a fake bus."""
 
 from warren_contracts.commands import Role
+from warren_contracts.rollouts import PolicyRollout, RolloutState
 from warren_contracts.status import TunnelState
 from warren_testkit.api.client import MESH, Client, problem
 
@@ -69,3 +70,13 @@ async def test_the_past_is_read_by_viewers_and_questions_without_an_answer_name_
     ):
         refused = problem(await viewer.get(path), 422, "invalid-input")
         assert [it["field"] for it in refused["errors"]] == [field], path
+
+
+async def test_rollouts_are_read_by_viewers_a_page_at_a_time(api: Client) -> None:
+    states = {RolloutState.APPLIED: 37, RolloutState.FAILED: 3}
+    api.bus.rollouts = [PolicyRollout(policy=name, revision=7, gateways=states) for name in ("a", "b")]
+    viewer = api.role(Role.VIEWER)
+    first = (await viewer.get("/api/rollouts?limit=1")).json()
+    assert (first["rollouts"][0]["gateways"], first["next_after"]) == ({"applied": 37, "failed": 3}, "a")
+    rest = (await viewer.get("/api/rollouts?after=a")).json()
+    assert ([it["policy"] for it in rest["rollouts"]], rest["next_after"]) == (["b"], None)

@@ -31,4 +31,5 @@ async def every_metric() -> frozenset[str]:
         f"{family.name}_total" if family.type == "counter" else family.name for family in registry.collect()
     }  # fmt: skip
     columns = [*(family.name for family in families.TUNNEL), *(column.family.name for column in families.PEER)]
-    return frozenset([*own, *columns, families.DRIVER.name, *(name for name, _ in families.FLEET)])
+    single = [it.name for it in (families.DRIVER, families.ROLLOUT, families.ROLLOUT_START)]
+    return frozenset([*own, *columns, *single, *(name for name, _ in families.FLEET)])

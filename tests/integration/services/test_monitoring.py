@@ -24,8 +24,13 @@ from nats.aio.client import Client
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.publisher import EventPublisher
+from warren_bus.rpc import call
 from warren_contracts import cloudevents, subjects
+from warren_contracts.commands import Page
+from warren_contracts.documents import SignerRole
 from warren_contracts.events import PolicyChanged
+from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
+from warren_contracts.rollouts import PolicyRollout, RolloutList, RolloutState
 from warren_contracts.status import DriverState, DriverStatus, HostFacts, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, Report, TunnelChange
 from warren_testkit.bus import GrantingCallout, RealServer, free_port
@@ -33,6 +38,8 @@ from warren_testkit.monitoring import dashboard_queries
 from warren_testkit.postgres import PostgresServer
 from warren_testkit.waiting import eventually
 from warren_trust.certificates import issue, make_authority
+from warren_trust.keys import KeyKind
+from warren_trust.signing import Signer
 
 DEPLOY = Path(__file__).parents[3] / "deploy/prometheus"
 TRACE = f"00-{'c' * 32}-{'d' * 16}-01"
@@ -50,6 +57,7 @@ class Fleet:
 
     agents: dict[str, Connection]
     policy: Connection
+    signer: Signer
     rounds: int = 0
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -68,7 +76,11 @@ class Fleet:
         for before, status in ((None, connecting), (TunnelState.CONNECTING, up)):
             await self.say("gw1", "tunnel", TunnelChange(at=now, previous=before, status=status))
         down = TunnelStatus(
-            name="gw1+hub-2", state=TunnelState.DOWN, since=self.began, reason=ReasonCode.PEER_UNREACHABLE
+            name="gw1+hub-2",
+            state=TunnelState.DOWN,
+            since=self.began,
+            reason=ReasonCode.PEER_UNREACHABLE,
+            policy="sites",
         )
         await self.say("gw1", "report", Report(at=now, tunnels=(up, down), policy_sync_errors=1, dpd_failures=number))
         other = self._tunnel("gw1+hub-1", TunnelState.DEGRADED, reason=ReasonCode.NARROWED)
@@ -85,6 +97,7 @@ class Fleet:
         )
         publisher = EventPublisher(lambda: self.policy.client, "/services/policy")
         await publisher.publish(subjects.event("policy", "changed", "sites"), PolicyChanged.TYPE, changed)
+        await self._publish_policy(revision)
         applied = Applied(at=now, epoch=1, revision=revision, ok=True, duration_ms=12, delivered_at=now)
         headers = {
             "ce-id": f"applied-{revision}", "ce-type": cloudevents.TELEMETRY_TYPES["applied"], "ce-source": "/peers/gw1",
@@ -94,6 +107,16 @@ class Fleet:
             subjects.telemetry("gw1", "applied"), applied.model_dump_json().encode(), headers=headers
         )
         await self.say("hub-1", "applied", applied.model_copy(update={"ok": False, "error": "refused"}))
+
+    async def _publish_policy(self, revision: int) -> None:
+        """Of the tunnels' gateways gw1 applies it, hub-1 fails to, and hub-2 has never reported."""
+        topology = {"kind": "mesh", "members": ("tag=site",)}
+        policy = PublishedPolicy(revision=revision, policy=Policy.model_validate({"id": "sites", "topology": topology}))
+        reader = "tag=site"
+        document = PolicySet(reader=reader, epoch=1, revision=revision, batch=(reader,), policies=(policy,))
+        subject, payload = subjects.policy(reader), document.model_dump_json().encode()
+        headers = self.signer.headers(subject, 1, revision, payload)
+        await self.policy.client.jetstream().publish(subject, payload, headers=headers)
 
     def _presence(self, now: datetime) -> Presence:
         driver = DriverStatus(kind="strongswan", state=DriverState.UP)
@@ -122,6 +145,11 @@ class Monitored:
     url: str
     metrics_port: int
     ca_file: Path
+    api: Connection
+
+    async def rollouts(self) -> RolloutList:
+        """As the API server asks for them."""
+        return await call(self.api.client, subjects.rpc("metrics", "rollouts"), Page(), RolloutList)
 
     def _get(self, path: str, **query: str) -> Any:
         with urlopen(f"{self.url}/api/v1/{path}?{urlencode(query)}", timeout=20) as answer:  # noqa: S310 - our own address
@@ -193,7 +221,8 @@ async def monitored(
             await agents[peer].wait_connected()
         await ready(api, "metrics")
         url = exits.enter_context(prometheus(tmp_path, free_port(), port, ca_file))
-        yield Monitored(Fleet(agents, policy), url, port, ca_file)
+        signer = Signer(bus.key("policy-signing", KeyKind.SIGNING), SignerRole.POLICY)
+        yield Monitored(Fleet(agents, policy, signer), url, port, ca_file, api)
 
 
 async def test_every_query_of_the_dashboards_returns_data_and_every_rule_is_healthy(monitored: Monitored) -> None:
@@ -222,3 +251,14 @@ async def test_every_query_of_the_dashboards_returns_data_and_every_rule_is_heal
     assert {it["labels"]["trace_id"] for series in exemplars for it in series["exemplars"]} == {"c" * 32}
     for label, value in (("peer", "hub-1"), ("tunnel", "gw1+hub-1")):  # what the variables of the dashboards list
         assert value in await monitored.get(f"label/{label}/values")
+    states = {RolloutState.APPLIED: 1, RolloutState.PENDING: 0, RolloutState.FAILED: 1, RolloutState.UNREACHABLE: 1}
+
+    async def last_round_is_processed() -> PolicyRollout | None:
+        (found,) = (await monitored.rollouts()).rollouts
+        return found if (found.revision, found.gateways) == (monitored.fleet.rounds, states) else None
+
+    rollout = await eventually(last_round_is_processed, LIMIT_S, "the outcomes of the last revision")
+    assert rollout.policy == "sites"
+    assert [(it.peer, it.state.value) for it in rollout.waiting] == [("hub-1", "failed"), ("hub-2", "unreachable")]
+    assert rollout.since is not None
+    assert rollout.since >= monitored.fleet.began

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from warren_cli.remote import completion, policy_plan
+from warren_cli.remote import completion, policy_plan, rollouts
 from warren_cli.remote.client import ApiClient, RefusedError, path_of
 from warren_cli.remote.documents import DocumentError, Loaded, load, located
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, Yes, confirm, connect, reported
@@ -246,4 +246,5 @@ def register(root: typer.Typer) -> None:
 
     policy_plan.register(app)
     policy_history.register(app)
+    rollouts.register(app)
     root.add_typer(app, name="policy")

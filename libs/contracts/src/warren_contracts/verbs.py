@@ -67,6 +67,7 @@ from warren_contracts.policy_history import (
     ListHistory,
     PolicyHistory,
 )
+from warren_contracts.rollouts import RolloutList
 from warren_contracts.scope import ListAudit, ListPeers, ListScopedPeers, ScopedPeers
 from warren_contracts.status import FleetTunnel
 from warren_contracts.tunnel_history import (
@@ -132,6 +133,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("metrics", "states", TunnelStatesQuery, TunnelStates, Role.VIEWER),
     Command("metrics", "tunnel_history", TunnelHistoryQuery, TunnelHistory, Role.VIEWER),
     Command("metrics", "tunnel_counters", TunnelCountersQuery, TunnelCounters, Role.VIEWER),
+    Command("metrics", "rollouts", Page, RolloutList, Role.VIEWER),
     Command("metrics", "fleet_at", FleetAtQuery, FleetObserved, Role.VIEWER),
     Command("metrics", "health", Empty, Health),
     Command("agent", "whoami", Empty, Whoami),

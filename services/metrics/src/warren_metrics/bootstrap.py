@@ -1,7 +1,7 @@
 """The composition root: the only module that joins ports and adapters."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.settings import BusSettings
 from warren_contracts.commands import Health
+from warren_contracts.rollouts import PolicyRollout
 from warren_contracts.subjects import PRESENCE_STREAM, TELEMETRY_STREAM
 from warren_metrics.adapters.bus_state import INTERVAL, BusState
 from warren_metrics.adapters.events import StreamEvents
@@ -24,7 +25,15 @@ from warren_metrics.counters import IngestCounters
 from warren_metrics.domain.ends import ends_of
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.recent_counters import RecentCounters
-from warren_metrics.handlers import CONSUMER, HEARTBEATS, register_history, register_telemetry, register_tunnels
+from warren_metrics.domain.rollouts import Rollouts
+from warren_metrics.handlers import (
+    CONSUMER,
+    HEARTBEATS,
+    register_history,
+    register_rollouts,
+    register_telemetry,
+    register_tunnels,
+)
 from warren_metrics.history import writer
 from warren_metrics.history.postgres import PostgresHistory
 from warren_metrics.history.queries import HistoryQueries
@@ -86,7 +95,10 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
     ):
         memory = StateWriter(fleet, PostgresFleetStore(store), now=_now)
 
+        rollouts = Rollouts()
+
         def policies_changed() -> None:
+            rollouts.publish(policies.view.policies(), max(policies.view.epochs, default=0), _now())
             memory.changed(fleet.set_ends(ends_of(policies.view.policies())))
             if policies.missed:
                 check.wake()
@@ -102,9 +114,15 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         following = Worker("history", history.step, writer.INTERVAL)
         components = ServiceComponents(broker, bus, store, memory, asyncio.Event(), check, looking, following)
         counters, spans, recent = IngestCounters(registry), AgentSpans(broker.tracer), RecentCounters()
-        register_telemetry(broker, Ingest(fleet, memory, StreamEvents(lambda: bus.client), counters, spans, recent))
+        ingest = Ingest(fleet, memory, StreamEvents(lambda: bus.client), counters, spans, recent)
+        register_telemetry(broker, ingest)
+
+        def progress(now: datetime) -> Sequence[PolicyRollout]:
+            return rollouts.progress(fleet, ingest.edits, now)
+
         verbs = VerbServer(broker, NAME)
         register_tunnels(verbs, fleet, recent, _now)
+        register_rollouts(verbs, lambda: progress(_now()))
         verbs.serve_health(components)
         register_history(verbs, HistoryQueries(rows, retention, lambda name: name in fleet.tunnels, now=_now))
 
@@ -118,7 +136,7 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         bus.on_connected(bus_connected)
         revision = lambda: max(map(policies.view.revision, policies.view.readers), default=0)  # noqa: E731
         aliases = settings.metrics_alias_names == "on"
-        scraper = FleetScraper(fleet, registry, _now, revision=revision, aliases=aliases)
+        scraper = FleetScraper(fleet, registry, _now, revision=revision, rollouts=progress, aliases=aliases)
         token = read_token(settings.metrics_token_file)
         async with exposed(scraper, settings.metrics_host, settings.metrics_port, token, certificate):
             yield components

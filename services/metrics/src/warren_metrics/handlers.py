@@ -1,7 +1,7 @@
 """Messages from the bus: telemetry in batches, its dead letters, and `rpc.metrics.*`."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,10 +12,12 @@ from nats.js.api import ConsumerConfig
 from warren_bus.headers import header
 from warren_bus.tracing import HEADER
 from warren_contracts import subjects, telemetry
-from warren_contracts.commands import GetTunnel, ListTunnels
+from warren_contracts.commands import GetTunnel, ListTunnels, Page
 from warren_contracts.events import PeerRevoked, PolicyChanged
+from warren_contracts.pages import fit_page
 from warren_contracts.plans import TunnelStates, TunnelStatesQuery
 from warren_contracts.problems import NotFoundError
+from warren_contracts.rollouts import PolicyRollout, RolloutList
 from warren_contracts.tunnel_history import FleetAtQuery, TunnelCountersQuery, TunnelHistoryQuery
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.parse import MessageSource
@@ -105,6 +107,16 @@ def register_tunnels(
     @verbs.verb("states")
     async def states(command: TunnelStatesQuery) -> NatsResponse:
         return reply(TunnelStates(states=observed_states(fleet, command.names, now())))
+
+
+def register_rollouts(verbs: VerbServer, progress: Callable[[], Sequence[PolicyRollout]]) -> None:
+    """Subscribe what is asked of the progress of policies."""
+
+    @verbs.verb("rollouts")
+    async def rollouts(command: Page) -> NatsResponse:
+        rest = [it for it in progress() if it.policy > command.after]
+        shown = fit_page(rest[: command.limit])
+        return reply(RolloutList(rollouts=shown, next_after=shown[-1].policy if len(shown) < len(rest) else None))
 
 
 def register_history(verbs: VerbServer, history: HistoryQueries) -> None:

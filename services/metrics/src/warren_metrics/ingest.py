@@ -7,7 +7,7 @@ implies that its events were published; a crash in between publishes them again 
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -109,6 +109,11 @@ class Ingest:
             for key in keys:
                 if (view := tunnel(key)) is not None:
                     record(key, minute, view.bytes_in, view.bytes_out)
+
+    @property
+    def edits(self) -> Mapping[int, datetime]:
+        """When each of the newest policy revisions was stored."""
+        return self._propagation.edited
 
     def edited(self, revision: int, at: datetime) -> None:
         """A policy revision was stored."""

@@ -43,6 +43,7 @@ from warren_contracts.problems import (
     NotFoundError,
     UnavailableError,
 )
+from warren_contracts.rollouts import PolicyRollout
 from warren_contracts.scope import ListAudit, ListPeers
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.verbs import COMMANDS
@@ -71,6 +72,7 @@ class FakeBus(FakePast, FakeTokens, FakeScopes):
         self.policies: dict[str, StoredPolicy] = {}
         self.peers: dict[str, PeerSummary] = {}
         self.tunnels: dict[str, FleetTunnel] = {}
+        self.rollouts: list[PolicyRollout] = []  # in order of policies
         self.tokens = {digest(text): role for role, text in TOKENS.items()}
         self.tagged_at: dict[str, datetime] = {}
         self.scopes: dict[str, tuple[str, ...]] = {}

@@ -26,6 +26,7 @@ from warren_contracts.plans import (
 from warren_contracts.policy import Policy
 from warren_contracts.policy_history import PolicyVersion
 from warren_contracts.problems import InvalidField, InvalidInputError, NotFoundError
+from warren_contracts.rollouts import PolicyRollout, RolloutList
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.tunnel_history import (
     FleetAtQuery,
@@ -53,6 +54,7 @@ class FakePast(FakeOrders):
     policies: dict[str, StoredPolicy]
     tunnels: dict[str, FleetTunnel]
     peers: dict[str, PeerSummary]
+    rollouts: list[PolicyRollout]
     history: list[PolicyVersion]
     stored: list[StoredEvent]
     revision: int
@@ -173,6 +175,11 @@ class FakePast(FakeOrders):
             tunnels=tuple(self.tunnels[name] for name in shown),
             next_after=shown[-1] if len(names) > len(shown) else None,
         )  # fmt: skip
+
+    def _metrics_rollouts(self, page: Page) -> RolloutList:
+        rest = [it for it in self.rollouts if it.policy > page.after]
+        shown = tuple(rest[: page.limit])
+        return RolloutList(rollouts=shown, next_after=shown[-1].policy if len(shown) < len(rest) else None)
 
     def _refuse_future(self, field: str, at: datetime) -> None:
         if at > self.now + timedelta(days=36_500):  # the fleet in memory stands still in 2026

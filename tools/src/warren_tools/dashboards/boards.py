@@ -124,6 +124,13 @@ def changes() -> Any:
             query("rate(warren_policy_apply_failures_total[$__rate_interval])", "failed")))
         .with_panel(graph("Revisions", "The newest, and the oldest and newest that gateways have applied.", "short", query("warren_policy_revision", "published"),
             query("max(warren_policy_applied_revision)", "newest applied"), query("min(warren_policy_applied_revision)", "oldest applied")))
+        .with_panel(graph("Gateways without the current revision", "By policy: online ones that are pending or have failed, and unreachable ones.", "short",
+            query('sum by (policy) (warren_policy_rollout_gateways{state=~"pending|failed"}) > 0', "{{policy}}"),
+            query('warren_policy_rollout_gateways{state="unreachable"} > 0', "{{policy}} unreachable")))
+        .with_panel(rows("Rollouts that are not complete", "Gateways of each policy by what they have done with its current revision.",
+            "warren_policy_rollout_gateways and on (policy) warren_policy_rollout_start_timestamp_seconds", span=12))
+        .with_panel(rows("Age of rollouts", "Since the current revision was published, while not every gateway has applied it (s).",
+            "time() - warren_policy_rollout_start_timestamp_seconds", unit="s", span=12))
         .with_panel(rows("Gateways that are outdated", "1: it has received a newer revision than it has applied.", "warren_policy_outdated", span=12))
         .with_panel(rows("Slowest gateways", "Mean seconds from an edit until applied, within an hour.",
             WORST.format("sum by (peer) (increase(warren_policy_propagation_seconds_sum[1h])) / sum by (peer) (increase(warren_policy_propagation_seconds_count[1h]))"), unit="s", span=12))

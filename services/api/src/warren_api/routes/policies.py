@@ -45,6 +45,7 @@ from warren_contracts.problems import (
     NotFoundError,
     WarrenError,
 )
+from warren_contracts.rollouts import RolloutList
 from warren_intent.relations import readers
 
 router = APIRouter(prefix="/api", tags=["policies"], route_class=JsonRoute)
@@ -71,6 +72,14 @@ async def list_policies(parts: PartsOf, principal: Viewer, after: After = "", li
     if principal.scope is not None:
         return PolicyList(policies=())
     return await parts.bus.call("policy", "list", Page(after=after, limit=limit), PolicyList)
+
+
+@router.get("/rollouts", responses=READS)
+async def list_rollouts(parts: PartsOf, principal: Viewer, after: After = "", limit: Limit = 200) -> RolloutList:
+    """How far the current revision of each policy has got, in order of policies. Nothing to a token with a scope, as of policies."""
+    if principal.scope is not None:
+        return RolloutList(rollouts=())
+    return await parts.bus.call("metrics", "rollouts", Page(after=after, limit=limit), RolloutList)
 
 
 @router.post("/policies", status_code=201, responses=WRITES)

@@ -46,6 +46,7 @@ RULES: Mapping[str, ScopeRule] = {
     "get_events": _L,
     # policies: one selects peers of several scopes, and its text names them and their networks
     "list_policies": _N,
+    "list_rollouts": _N,
     "get_policy": _N,
     "get_policy_history": _N,
     "diff_policy": _N,

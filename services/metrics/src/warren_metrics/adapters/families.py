@@ -205,6 +205,17 @@ DRIVER = Family(
     "1 when the daemon of the peer's driver answers the agent, 0 when it does not; absent while this is unknown.",
 )  # fmt: skip
 
+ROLLOUT = Family(
+    "gauge", "warren_policy_rollout_gateways",
+    "Gateways of a policy by what they have done with its current revision: applied, pending, failed (received and not applied"
+    " completely) or unreachable (offline).",
+)  # fmt: skip
+ROLLOUT_START = Family(
+    "gauge", "warren_policy_rollout_start_timestamp_seconds",
+    "Unix time at which the current revision of the policy was published, or this service was started if that was later; absent once"
+    " every gateway has applied it.",
+)  # fmt: skip
+
 FLEET = (
     ("warren_peers_online", "Peers that are online."),
     ("warren_peers_known", "Peers that have reported within the last 7 days."),
@@ -230,6 +241,16 @@ def peer_labels(peer: str, _: str) -> str:
 def driver_labels(peer: str, kind: str) -> str:
     """The labels of a driver of a peer, whose kind the agent chose."""
     return f'{{peer="{peer}",driver="{_escaped(kind)}"}} '
+
+
+def rollout_labels(policy: str, state: str) -> str:
+    """The labels of the gateways of a policy in one state."""
+    return f'{{policy="{policy}",state="{state}"}} '
+
+
+def policy_labels(policy: str, _: str) -> str:
+    """The labels of a policy."""
+    return f'{{policy="{policy}"}} '
 
 
 def peer_values(columns: Sequence[Column[PeerSample]], view: PeerView, online: bool) -> Values:

@@ -7,7 +7,7 @@ are only names that are bounded by their patterns, never values that a payload m
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import NamedTuple
@@ -18,12 +18,13 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from warren_contracts.explanation import Cause
+from warren_contracts.rollouts import PolicyRollout
 from warren_metrics.adapters import families
 from warren_metrics.adapters.gzip_parts import Part, compress
 from warren_metrics.adapters.series import SeriesTable
 from warren_metrics.domain.causes import cause, facts, is_plainly_up
 from warren_metrics.domain.fleet import FleetTelemetry
-from warren_metrics.domain.peers import PeerView, TunnelView
+from warren_metrics.domain.peers import PeerView, TunnelView, unix_time
 from warren_metrics.domain.views import is_stale, stands_by
 
 SLICE = 1_000  # tunnels that are handed over at once: half a millisecond of the event loop
@@ -38,6 +39,7 @@ class Moment(NamedTuple):
     now: datetime
     peers: Mapping[str, PeerView]
     stale: frozenset[str]
+    rollouts: Sequence[PolicyRollout]
 
 
 class FleetCounts(Collector):
@@ -60,12 +62,14 @@ class FleetScraper:
 
     def __init__(
         self, fleet: FleetTelemetry, registry: CollectorRegistry, now: Callable[[], datetime], *,
-        revision: Callable[[], int] = lambda: 0, aliases: bool = False,
+        revision: Callable[[], int] = lambda: 0, rollouts: Callable[[datetime], Sequence[PolicyRollout]] = lambda now: (),
+        aliases: bool = False,
     ) -> None:  # fmt: skip
         self._fleet = fleet
         self._registry = registry
         self._now = now
         self._revision = revision
+        self._rollouts = rollouts
         self._counts = FleetCounts()
         registry.register(self._counts)
         self._one_at_a_time = asyncio.Lock()  # others would repeat its work
@@ -89,7 +93,8 @@ class FleetScraper:
 
     def _moment(self) -> Moment:
         now, fleet = self._now(), self._fleet
-        return Moment(now, dict(fleet.peers), frozenset(peer for peer in fleet.peers if is_stale(fleet, peer, now)))
+        stale = frozenset(peer for peer in fleet.peers if is_stale(fleet, peer, now))
+        return Moment(now, dict(fleet.peers), stale, self._rollouts(now))
 
     async def _hand_over(self, moment: Moment) -> None:
         """Give the tunnels that changed to the renderer, a slice at a time: it works on one that the processor has just read."""
@@ -123,14 +128,17 @@ class Renderer:
         self._peers = SeriesTable([it.family for it in families.PEER], families.peer_labels)
         self._drivers = SeriesTable([families.DRIVER], families.driver_labels)
         self._peer_aliases = SeriesTable([it.family for it in families.PEER_ALIASES], families.peer_labels)
+        self._rollouts = SeriesTable([families.ROLLOUT], families.rollout_labels)
+        self._rollout_starts = SeriesTable([families.ROLLOUT_START], families.policy_labels)
         self._forget_tunnels()
 
     def begin(self, moment: Moment, everything: bool) -> None:
-        """Take over the peers; with `everything`, all tunnels follow."""
+        """Take over the peers and policies; with `everything`, all tunnels follow."""
         self.stale, self._views, self._now = moment.stale, moment.peers, moment.now
         if everything:
             self._forget_tunnels()
         self._replace_peers()
+        self._replace_rollouts(moment.rollouts)
 
     def replace(self, tunnels: Iterable[tuple[str, Ends]]) -> None:
         """Take over tunnels that changed."""
@@ -139,7 +147,7 @@ class Renderer:
 
     def render(self, openmetrics: bool) -> list[Part]:
         """The exposition of what was taken over."""
-        tables = [self._tunnels, self._peers, self._drivers]
+        tables = [self._tunnels, self._peers, self._drivers, self._rollouts, self._rollout_starts]
         if self._aliases:
             tables += [self._tunnel_aliases, self._peer_aliases]
         return [part for table in tables for part in table.parts(openmetrics)]
@@ -187,3 +195,12 @@ class Renderer:
             self._drivers.replace(peer, tuple(drivers), list(drivers.values()))
             if self._aliases:
                 self._peer_aliases.replace(peer, ("",), [families.peer_values(families.PEER_ALIASES, view, online)])
+
+    def _replace_rollouts(self, rollouts: Sequence[PolicyRollout]) -> None:
+        known = {it.policy for it in rollouts}
+        for gone in [policy for policy in self._rollouts.groups if policy not in known]:
+            self._rollouts.replace(gone, (), [])
+            self._rollout_starts.replace(gone, (), [])
+        for it in rollouts:
+            self._rollouts.replace(it.policy, tuple(it.gateways), [(count,) for count in it.gateways.values()])
+            self._rollout_starts.replace(it.policy, ("",), [(unix_time(it.since),)])

@@ -25,6 +25,7 @@ from warren_metrics.domain.changes import Changes, Event, TunnelKey, merged
 from warren_metrics.domain.flood import BURST, EVENT_WEIGHT, NEW_BURST, NEW_RATE, RATE
 from warren_metrics.domain.parse import Body, MessageSource, Observation, may_report
 from warren_metrics.domain.peers import PeerView, TunnelView
+from warren_metrics.domain.policy_gateways import PolicyGateways
 from warren_metrics.domain.sorted_names import SortedNames
 from warren_metrics.domain.transitions import (
     failed_without_attempt,
@@ -60,6 +61,7 @@ class FleetTelemetry:
         self.names = SortedNames()  # of the tunnels
         self.unreported = UnreportedEnds()
         self.changed = ChangedNames()  # tunnels, for the exposition
+        self.gateways = PolicyGateways()
         self._of_peer: dict[str, dict[str, int]] = {}  # the names that a peer reports, in order, and their weights
         self._parts: dict[str, _ReportParts] = {}
         self._weights: dict[str, int] = {}  # approximate bytes of a peer's tunnels
@@ -244,7 +246,7 @@ class FleetTelemetry:
         return view is not None and view.online(place.at)
 
     def _applied(self, peer: str, place: MessageSource, applied: Applied, changes: Changes) -> None:
-        update = {"received_revision": applied.revision}
+        update = {"received_epoch": applied.epoch, "received_revision": applied.revision}
         if applied.ok:
             if applied.revision > self.peers[peer].applied_revision:
                 changes.converged.append((peer, applied.revision))
@@ -286,6 +288,9 @@ class FleetTelemetry:
             ends = self.tunnels[name] = {}
             self.names.add(name)
         before = ends.get(peer)
+        policy = None if before is None else before.policy
+        if policy != view.policy:
+            self.gateways.change(peer, name, policy, view.policy)
         ends[peer] = view
         if before is None or before.peer != view.peer:
             self.unreported.update(name, ends)
@@ -294,7 +299,9 @@ class FleetTelemetry:
     def _drop(self, peer: str, name: str) -> None:
         self._weights[peer] -= self._weight_of(peer, name)
         ends = self.tunnels[name]
-        del ends[peer]
+        gone = ends.pop(peer)
+        if gone.policy is not None:
+            self.gateways.change(peer, name, gone.policy, None)
         self.unreported.update(name, ends)
         self.changed.add(name)
         if not ends:

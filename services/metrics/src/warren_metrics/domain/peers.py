@@ -116,6 +116,7 @@ class PeerView(Document):
     dpd_failures: int = 0
     applied_epoch: int = 0
     applied_revision: int = 0  # the newest that was applied completely
+    received_epoch: int = 0
     received_revision: int = 0  # the newest that it has reported, applied or not
     drivers: tuple[DriverStatus, ...] = ()
 
