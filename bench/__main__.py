@@ -24,6 +24,7 @@ MODULES: tuple[str, ...] = (
     "expansion",
     "live_latency",
     "browser_page",
+    "first_reading",
     "status_cli",
     "ikev2_esp",
     "ikev2_ike",

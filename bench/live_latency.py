@@ -90,7 +90,7 @@ async def _reports(agents: Agents, states: dict[tuple[int, int], TunnelState], p
         await _report(agents, round_, states)
 
 
-async def _serve(exits: AsyncExitStack, bus: RealServer, name: str, memory: FakeBus) -> None:
+async def serve_from_memory(exits: AsyncExitStack, bus: RealServer, name: str, memory: FakeBus) -> None:
     """A service that answers from memory."""
     connection = await exits.enter_async_context(Connection(bus.settings(name), name=name, inbox_prefix=inbox(name)))
 
@@ -108,7 +108,7 @@ async def _serve(exits: AsyncExitStack, bus: RealServer, name: str, memory: Fake
     await (await connection.wait_connected()).subscribe(f"{subjects.VERSION}.rpc.{name}.*", cb=answer)
 
 
-async def _process(exits: AsyncExitStack, folder: Path, module: str, environment: dict[str, str]) -> None:
+async def start_process(exits: AsyncExitStack, folder: Path, module: str, environment: dict[str, str]) -> None:
     with (folder / f"{module}.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", module, env={**os.environ, **environment}, stdout=log, stderr=log
@@ -144,13 +144,13 @@ async def running_fleet(
         public = json.loads((folder / "keys" / "public.json").read_text())
         metrics_port, port = free_port(), free_port()
         keys = folder / "keys"
-        await _process(exits, folder, "warren_metrics", {
+        await start_process(exits, folder, "warren_metrics", {
             "WARREN_NATS_URL": bus.url, "WARREN_NKEY_FILE": str(keys / "metrics.seed"),
             "WARREN_POSTGRES_DSN": database.dsn(),
             "WARREN_POLICY_PUBLIC_KEY": public["policy-signing"], "WARREN_CALLER_KEYS": bus.caller_keys,
             "WARREN_METRICS_PORT": str(metrics_port),
         })  # fmt: skip
-        await _process(exits, folder, "warren_api", {
+        await start_process(exits, folder, "warren_api", {
             "WARREN_NATS_URL": bus.url, "WARREN_NKEY_FILE": str(keys / "api.seed"), "WARREN_HTTP_PORT": str(port),
             "WARREN_HTTP_CLEARTEXT": "allow",
         })  # fmt: skip
@@ -158,7 +158,7 @@ async def running_fleet(
         for hub in range(hubs):
             memory.add_peer(f"hub-{hub}", "hub")
         for name in ("registry", "policy"):
-            await _serve(exits, bus, name, memory)
+            await serve_from_memory(exits, bus, name, memory)
         agents = {}
         for hub in range(hubs):
             settings, nkey = bus.new_agent(f"hub-{hub}")
