@@ -189,11 +189,13 @@ def _parse_addresses(text: str) -> IPNetwork | AddressRange | None:
 
 
 def _selector(value: object) -> TrafficSelector:
+    if isinstance(value, str):  # first: every report of an agent has one for each SA and side
+        return parse_selector(value)
     if isinstance(value, TrafficSelector):
         return value
     if isinstance(value, IPv4Network | IPv6Network):
         return TrafficSelector(value)
-    return parse_selector(value if isinstance(value, str) else "")
+    return parse_selector("")
 
 
 def _protocol(value: object) -> int:

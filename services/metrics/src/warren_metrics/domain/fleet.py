@@ -203,11 +203,10 @@ class FleetTelemetry:
         if before is None and not self._may_be_new(peer, place):
             changes.rejected.append("too-many-tunnels")
             return
-        view = TunnelView.of(status, place.at, encoded)
-        if not self._fits_budget(peer, name, view.weight):
+        view = TunnelView.of(status, place.at, encoded, before)
+        if not self._store(peer, name, view, before):
             changes.rejected.append("over-budget")
             return
-        self._put(peer, name, view)
         if (taken := rekey_seconds(before.rekeys if before is not None else None, status)) is not None:
             changes.rekeyings.append(taken)
         if before is not None and change is None and (before.state, before.reason) == (view.state, view.reason):
@@ -276,6 +275,17 @@ class FleetTelemetry:
 
     def _weight_of(self, peer: str, name: str) -> int:
         return self._of_peer.get(peer, {}).get(name, 0)
+
+    def _store(self, peer: str, name: str, view: TunnelView, before: TunnelView | None) -> bool:
+        """Store a view; False: it does not fit into the peer's budget."""
+        if before is not None and before.weight == view.weight and before.policy == view.policy:
+            self.tunnels[name][peer] = view  # as nearly all of regular reports: what is counted of it is the same
+            self.changed.add(name)
+            return True
+        if not self._fits_budget(peer, name, view.weight):
+            return False
+        self._put(peer, name, view)
+        return True
 
     def _put(self, peer: str, name: str, view: TunnelView) -> None:
         names = self._of_peer.get(peer)

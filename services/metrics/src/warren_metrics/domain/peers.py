@@ -48,14 +48,16 @@ class TunnelView(NamedTuple):
     skipped: str = ""
 
     @classmethod
-    def of(cls, status: TunnelStatus, reported_at: datetime, encoded: bytes = b"") -> Self:
-        """The view of a report. `encoded`: the JSON of which the status was read, if it is known."""
+    def of(cls, status: TunnelStatus, reported_at: datetime, encoded: bytes = b"", before: Self | None = None) -> Self:
+        """The view of a report. `encoded`: the JSON of which the status was read, if it is known; `before`: the last view, if any."""
         traffic, link = status.traffic, status.link
         encoded = encoded or status.model_dump_json().encode()
+        since = status.since
+        since_s = before.since_s if before is not None and before.since == since else unix_time(since)
         return cls(
             reported_at, encoded, stored_weight(encoded), status.state, status.reason, status.peer, status.policy,
-            status.initiator, status.since, unix_time(status.since), unix_time(status.evidence.at),
-            unix_time(link.ike_established_at), status.rekeys, status.restarts,
+            status.initiator, since, since_s, unix_time(status.evidence.at), unix_time(link.ike_established_at),
+            status.rekeys, status.restarts,
             traffic.bytes_in, traffic.bytes_out, traffic.packets_in, traffic.packets_out, status.detail, status.skipped,
         )  # fmt: skip
 
