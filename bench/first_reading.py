@@ -27,7 +27,7 @@ from warren_contracts.telemetry import Report
 from warren_metrics.adapters.postgres import PostgresFleetStore, make_store
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.parse import MessageSource, parse
-from warren_metrics.ports import Rows
+from warren_metrics.ports import RowChanges
 from warren_store import PostgresUnavailableError
 from warren_testkit.api import TOKENS, FakeBus
 from warren_testkit.bus import GrantingCallout, RealServer, free_port
@@ -56,11 +56,11 @@ async def _store_fleet(dsn: str, hubs: int) -> None:
         saving = PostgresFleetStore(store)
         while True:
             with suppress(PostgresUnavailableError):  # it is migrated first
-                await saving.save(Rows(fleet.peers, {}))
+                await saving.save(RowChanges(fleet.peers, {}))
                 break
             await asyncio.sleep(0.05)
         for at in range(0, len(keys), ROWS_AT_ONCE):
-            await saving.save(Rows({}, {key: fleet.tunnel(key) for key in keys[at : at + ROWS_AT_ONCE]}))
+            await saving.save(RowChanges({}, {key: fleet.tunnel(key) for key in keys[at : at + ROWS_AT_ONCE]}))
 
 
 async def _measure(folder: Path, database: PostgresServer, hubs: int) -> tuple[float, float]:
