@@ -223,5 +223,8 @@ def test_a_rollout_names_the_gateways_that_have_not_applied_the_revision(run: Ru
     assert said[0].startswith("branches: revision 12 is applied by 37 of 40 gateways since 2026-")
     assert [line.split() for line in said[2:]] == [["gw7", "failed"], ["gw9", "pending"], ["and", "1", "others"]]
     assert run("policy", "rollout", "lab").stdout.splitlines() == ["lab: revision 3 is applied by 4 of 4 gateways"]
-    assert [it["policy"] for it in json.loads(run("policy", "rollout", "--json", code=3, lines=0).stdout)] == ["branches", "lab"]
+    assert [it["policy"] for it in json.loads(run("policy", "rollout", "--json", code=3, lines=0).stdout)] == [
+        "branches",
+        "lab",
+    ]
     assert "no policy nosuch is published" in run("policy", "rollout", "nosuch", code=1).stderr

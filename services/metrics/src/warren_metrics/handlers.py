@@ -110,13 +110,14 @@ def register_tunnels(
 
 
 def register_rollouts(verbs: VerbServer, progress: Callable[[], Sequence[PolicyRollout]]) -> None:
-    """Subscribe what is asked of the progress of policies."""
+    """Serve what is asked of the progress of policies."""
 
-    @verbs.verb("rollouts")
-    async def rollouts(command: Page) -> NatsResponse:
+    async def page(command: Page) -> RolloutList:
         rest = [it for it in progress() if it.policy > command.after]
         shown = fit_page(rest[: command.limit])
-        return reply(RolloutList(rollouts=shown, next_after=shown[-1].policy if len(shown) < len(rest) else None))
+        return RolloutList(rollouts=shown, next_after=shown[-1].policy if len(shown) < len(rest) else None)
+
+    verbs.serve("rollouts", Page, page)
 
 
 def register_history(verbs: VerbServer, history: HistoryQueries) -> None:
