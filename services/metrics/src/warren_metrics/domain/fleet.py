@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import repeat
-from typing import Any
 
 from warren_contracts.base import amended
 from warren_contracts.events import TunnelChanged
 from warren_contracts.status import IpsecStatus, ReasonCode, TunnelState, TunnelStatus
-from warren_contracts.telemetry import Applied, AttemptFailure, Presence, Report, TunnelChange
+from warren_contracts.telemetry import Applied, AttemptFailure, Report, TunnelChange
 from warren_contracts.token_bucket import TokenBucket
 from warren_metrics.domain.budget import MAX_WEIGHT, weight
 from warren_metrics.domain.causes import cause_at
@@ -24,6 +23,7 @@ from warren_metrics.domain.changed_names import ChangedNames
 from warren_metrics.domain.changes import Changes, Event, TunnelKey, merged
 from warren_metrics.domain.flood import BURST, EVENT_WEIGHT, NEW_BURST, NEW_RATE, RATE
 from warren_metrics.domain.parse import Body, MessageSource, Observation, may_report
+from warren_metrics.domain.peer_updates import last_source, updated
 from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_metrics.domain.policy_gateways import PolicyGateways
 from warren_metrics.domain.sorted_names import SortedNames
@@ -93,10 +93,10 @@ class FleetTelemetry:
         changes = Changes()
         peer, place = observation.peer, observation.place
         known = self.peers.get(peer)
-        if not place.follows(_last(known, observation.body)):
+        if not place.follows(last_source(known, observation.body)):
             self._late(peer, place, observation.body, changes)
             return changes
-        self.peers[peer] = _seen(known or PeerView(last_seen_at=place.at), place, observation.body)
+        self.peers[peer] = updated(known or PeerView(last_seen_at=place.at), place, observation.body)
         changes.peers.add(peer)
         match observation.body:
             case Report() as report:
@@ -278,8 +278,8 @@ class FleetTelemetry:
 
     def _store(self, peer: str, name: str, view: TunnelView, before: TunnelView | None) -> bool:
         """Store a view; False: it does not fit into the peer's budget."""
-        if before is not None and before.weight == view.weight and before.policy == view.policy:
-            self.tunnels[name][peer] = view  # as nearly all of regular reports: what is counted of it is the same
+        if before is not None and (before.weight, before.policy, before.peer) == (view.weight, view.policy, view.peer):
+            self.tunnels[name][peer] = view  # as nearly all of regular reports: what follows from it is the same
             self.changed.add(name)
             return True
         if not self._fits_budget(peer, name, view.weight):
@@ -321,33 +321,3 @@ class FleetTelemetry:
         del names[name]
         if not names:
             del self._of_peer[peer], self._weights[peer]
-
-
-def _last(known: PeerView | None, body: Body) -> MessageSource | None:
-    """The position of the peer's last message in the same stream."""
-    if known is None:
-        return None
-    if isinstance(body, Presence):
-        return None if known.presence_at is None else MessageSource(known.presence_sequence, known.presence_at)
-    return MessageSource(known.sequence, known.stored_at or known.last_seen_at)
-
-
-def _seen(view: PeerView, place: MessageSource, body: Body) -> PeerView:
-    """The view after a message. The other stream may be ahead: a message older than a stop does not undo it."""
-    if isinstance(body, Presence):
-        fields: dict[str, Any] = {
-            "presence_sequence": place.sequence, "presence_at": place.at, "stopped": body.state == "stopping",
-            "started_at": body.started_at, "version": body.version,
-            "resident_bytes": body.resident_bytes, "cpu_seconds": body.cpu_seconds, "drivers": body.drivers,
-            "queued": body.queued, "queued_bytes": body.queued_bytes, "dropped": body.dropped,
-            "clock_skew_s": (body.at - place.at).total_seconds(),
-            "intent_unconfirmed_s": None if body.host is None else body.host.intent_unconfirmed_s,
-            "behind_nat": None if body.host is None else body.host.behind_nat,
-        }  # fmt: skip
-        other = view.stored_at
-    else:
-        other = view.presence_at
-        fields = {"sequence": place.sequence, "stored_at": place.at}
-        if other is None or place.at > other:
-            fields["stopped"] = False
-    return amended(view, **fields, last_seen_at=place.at if other is None else max(place.at, other))
