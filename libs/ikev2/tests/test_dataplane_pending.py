@@ -16,6 +16,7 @@ from warren_ikev2.dataplane.links import Link, Links
 from warren_ikev2.dataplane.merge import Buffer
 from warren_ikev2.dataplane.outbound import FRAME_OFFSET, Outbound
 from warren_ikev2.dataplane.policer import Policer
+from warren_ikev2.dataplane.segment import segment
 from warren_ikev2.dataplane.vnet import NEEDS_CSUM, NO_OFFLOAD, VnetHeader
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.inner import tos_of
@@ -181,6 +182,25 @@ def test_a_completed_checksum_of_zero_is_that_of_the_protocol(version: int, tran
     way = Way("aes256gcm16")
     way.push([bytes(packet)] * 20, [True] * 20)
     way.check([bytes(packet)] * 20)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("vectorised", [True, False])
+@pytest.mark.parametrize("start", [0, 8, 20, 24, 40])
+@pytest.mark.parametrize("offset", [0, 2, 3, 6, 16])
+def test_a_checksum_in_any_place_is_completed_before_the_sa_is_chosen(
+    version: int, vectorised: bool, start: int, offset: int
+) -> None:
+    """The kernel completes TCP's and UDP's only, but the header is whatever it says."""
+    way = Way("aes256gcm16", ports=True, vectorised=vectorised)
+    header = VnetHeader(NEEDS_CSUM, 0, 0, 0, start, offset)
+    packet = udp_packet(bytes(64), version=version, port=80, addresses=TO_SECOND if version == 4 else b"")
+    for _ in range(10):
+        frame = header.build() + packet
+        way.outbound.frame[FRAME_OFFSET : FRAME_OFFSET + len(frame)] = frame
+        way.outbound.take_frame(len(frame))
+    way.outbound.flush()
+    way.check(segment(packet, header) * 10)
 
 
 def test_a_checksum_outside_of_its_packet_is_malformed() -> None:

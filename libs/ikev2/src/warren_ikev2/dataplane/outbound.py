@@ -7,7 +7,7 @@ The scalar path serves whatever the trains cannot: other ciphers, UDP segmentati
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from warren_ikev2.dataplane.checksum import Partial, completed
+from warren_ikev2.dataplane.checksum import PROTO_TCP, PROTO_UDP, Partial, completed
 from warren_ikev2.dataplane.counters import Counters
 from warren_ikev2.dataplane.links import Link, Links
 from warren_ikev2.dataplane.merge import Write
@@ -35,6 +35,7 @@ FRAME_OFFSET = 2
 FRAME_SIZE = FRAME_OFFSET + HEADER_SIZE + 65535
 _IP = FRAME_OFFSET + HEADER_SIZE
 _MIN_IPV6_MTU = 1280
+_NO_OPTIONS, _AFTER_PORTS = 0x45, 4
 
 
 class Sealer(Protocol):
@@ -91,11 +92,19 @@ class Outbound:
             partial = (start, offset) if flags & NEEDS_CSUM else None
             whole = bytes(packet)
             if not self._pending.add_alike(whole, partial):
-                if partial is not None and start + offset + 2 > len(whole):
-                    raise PacketDroppedError(DropReason.MALFORMED)
-                self._take(whole, partial)
+                self._take_first(whole, partial)
         except PacketDroppedError as dropped:
             self._counters.drops[dropped.reason] += 1
+
+    def _take_first(self, packet: bytes, partial: Partial | None) -> None:
+        """Queue a packet that is not like the one before."""
+        if partial is not None:
+            start, offset = partial
+            if start + offset + 2 > len(packet):
+                raise PacketDroppedError(DropReason.MALFORMED)
+            if not _is_of_transport(packet, start, offset):
+                packet, partial = completed(packet, partial), None
+        self._take(packet, partial)
 
     def _take_or_count(self, packet: bytes) -> None:
         try:
@@ -161,6 +170,13 @@ class Outbound:
             if sealer.takes(sa, len(packet), header, shape):
                 return sealer
         return None
+
+
+def _is_of_transport(packet: bytes, start: int, offset: int) -> bool:
+    """Whether a checksum field is in a TCP or UDP header, behind the ports: the choice of the SA does not depend on it."""
+    if start == 20:
+        return packet[0] == _NO_OPTIONS and offset >= _AFTER_PORTS
+    return start == 40 and packet[0] >> 4 == 6 and packet[6] in (PROTO_TCP, PROTO_UDP) and offset >= _AFTER_PORTS
 
 
 def _first_segment(packet: memoryview, header: VnetHeader, shape: TransportShape) -> bytes:
