@@ -84,6 +84,18 @@ def test_segments_are_sealed_as_one_at_a_time(
         assert counters.trains_sealed
 
 
+@pytest.mark.parametrize("vectorised", [True, False])
+@pytest.mark.parametrize("between", [0, 2, 3, 8])
+def test_a_tcp_header_may_stand_anywhere_behind_an_ipv6_header(between: int, vectorised: bool) -> None:
+    """Extension headers are multiples of 8 bytes; a header that says otherwise changes nothing but the speed."""
+    packet = tcp_packet(bytes(range(250)) * 12, version=6)
+    packet = packet[:4] + (len(packet) - 40 + between).to_bytes(2, "big") + packet[6:40] + bytes(between) + packet[40:]
+    header = tso_header(packet, 500)._replace(checksum_start=40 + between)
+    reference = SaPair.of(child(), counting_random()).outbound
+    sent, _ = sent_by_outbound(make_links("aes256gcm16"), [(header.build(), packet)], vectorised=vectorised)
+    assert sent == [reference.seal(part) for part in segment(packet, header)]
+
+
 def test_all_segments_of_a_packet_are_valid_tcp() -> None:
     """An independent check of the checksums, identifications, flags and lengths: scapy's."""
     from scapy.layers.inet import IP, TCP

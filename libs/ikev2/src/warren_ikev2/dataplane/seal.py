@@ -115,13 +115,14 @@ class TcpSealer:
 
     @staticmethod
     def takes(sa: OutboundSa, packet_length: int, header: VnetHeader, shape: TransportShape) -> bool:
-        """Whether `seal` can serve this packet: TCP, an AEAD cipher, enough sequence numbers, sizes that make rows."""
+        """Whether `seal` can serve this packet: TCP, an AEAD cipher, enough sequence numbers, sizes and places that make rows."""
         size, payload = header.gso_size, shape.payload
         return (
             header.gso_type & ~GSO_ECN != GSO_UDP_L4
             and isinstance(sa.transform, AeadTransform)
             and sa.remaining >= (packet_length - payload) // size + 1
             and payload + size + 5 + HEAD + TAG <= MAX_TRAIN
+            and not payload & 3
         )
 
     def _encrypt(self, layout: TcpLayout, rows: TcpRows, sa: OutboundSa, transform: AeadTransform, length: int) -> None:
