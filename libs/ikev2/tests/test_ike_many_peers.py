@@ -241,6 +241,16 @@ def test_a_login_replaces_the_one_of_the_same_user_by_another_proof() -> None:
     assert ended.reason is DeleteReason.REPLACED
 
 
+def test_a_peer_with_a_password_learns_the_reason_too() -> None:
+    """The vendor id is in the first request, of which little is stored until EAP is over."""
+    pair = user_pair(Uniqueness.REPLACE)
+    (moon,) = pair.moon.endpoint.state.configuration.connections
+    pair.moon.endpoint.set_connections((replace(moon, announce_vendor=True),))
+    for _ in range(2):
+        log_in(pair, "carol")
+    assert pair.moon.last(IkeSaDeleted).reason is DeleteReason.PEER_REPLACED
+
+
 def test_a_login_is_refused_while_the_user_is_connected_by_another_proof() -> None:
     pair = user_pair(Uniqueness.REFUSE)
     for user in (None, "carol"):

@@ -135,6 +135,10 @@ class SessionClosedError(IkeError):
     """The session is over. Connect again; the reason is in the message and in the log."""
 
 
+class SessionEndedByPeerError(SessionClosedError):
+    """The peer has ended the session. Connect again; its log may say why."""
+
+
 class SessionReplacedError(SessionClosedError):
     """The same user has logged in elsewhere, and the server has replaced this session. To connect again would end the other one."""
 

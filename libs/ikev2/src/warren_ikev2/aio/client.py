@@ -9,6 +9,7 @@ from warren_ikev2.addresses import IPAddress, Path, SocketAddress
 from warren_ikev2.aio.builder import EVERYTHING, ConnectionBuilder
 from warren_ikev2.aio.driver import Driver
 from warren_ikev2.aio.endpoint import open_driver
+from warren_ikev2.aio.handshakes import PendingHandshake
 from warren_ikev2.aio.metrics import Metrics
 from warren_ikev2.aio.offload import DataPlaneOptions
 from warren_ikev2.aio.session import Session
@@ -85,6 +86,7 @@ class Client:
         self._driver: Driver | None = None
         self._engine: Endpoint | None = None
         self._session: Session | None = None
+        self._handshake_begun: PendingHandshake | None = None
 
     @staticmethod
     def builder() -> ClientBuilder:
@@ -106,12 +108,14 @@ class Client:
         if self._session is not None and not self._session.closed:
             return self._session
         self._stop()  # a session that has ended leaves its sockets open
+        self._handshake_begun = None
         try:
             async with asyncio.timeout(timeout):
                 self._session = await self._follow(host)
         except TimeoutError:
             self._stop()
-            raise PeerNotRespondingError(f"no session with {host} within {timeout} s") from None
+            what = "" if self._handshake_begun is None else f" to {self._handshake_begun.unanswered}"
+            raise PeerNotRespondingError(f"no answer{what} from {host} within {timeout:g} s") from None
         except BaseException:
             self._stop()
             raise
@@ -134,10 +138,10 @@ class Client:
         driver, self._engine = open_driver(self._endpoint, *self._hosts(local), data_plane=self._data_plane)
         self._driver = driver
         own = driver.natt_port if port == natt else driver.ike_port
-        handshake = driver.initiate(
+        self._handshake_begun = driver.initiate(
             _NAME, Path(SocketAddress(local, own), remote), childless=not self._connection.children
         )
-        return await handshake.done
+        return await self._handshake_begun.done
 
     def _hosts(self, local: IPAddress) -> tuple[IPAddress, int, *tuple[IPAddress, ...]]:
         """What to bind: one address, or all of the IP versions of those that we may use."""

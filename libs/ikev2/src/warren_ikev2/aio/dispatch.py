@@ -21,6 +21,7 @@ from warren_ikev2.errors import (
     PeerNotRespondingError,
     PeerRedirectError,
     SessionClosedError,
+    SessionEndedByPeerError,
     SessionReplacedError,
     error_of_notify,
 )
@@ -114,6 +115,8 @@ class Dispatcher:
         reason = SessionClosedError(f"the IKE_SA of {event.connection} ended: {event.reason.value}")
         if event.reason is DeleteReason.PEER_DEAD:
             reason = PeerDeadError(f"the peer of {event.connection} is dead: it did not respond")
+        elif event.reason is DeleteReason.PEER:
+            reason = SessionEndedByPeerError(f"the peer of {event.connection} has ended the session")
         elif event.reason is DeleteReason.PEER_REPLACED:
             reason = SessionReplacedError(
                 f"another login of the same user has replaced the session of {event.connection}"

@@ -71,6 +71,7 @@ def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
         connection = _choose(handshake.candidates, claimed, payloads)
         matched = True
         sa.session.connection, sa.session.path = connection, path
+        sa.session.peer.understands_reasons = VendorPayload(VENDOR_ID) in payloads.all(VendorPayload)
         handshake.id_r = _own_identity(connection).body
         auth = payloads.first(AuthPayload)
         if isinstance(connection.remote_auth, EapTrust):
@@ -253,7 +254,6 @@ def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, no
         raise AuthenticationError(f"{name} may not use this connection")
     (session.user, session.user_version), session.connection = connection.user_of(name), connection
     session.peer.mobike = connection.mobike and payloads.notify(NotifyType.MOBIKE_SUPPORTED) is not None
-    session.peer.understands_reasons = VendorPayload(VENDOR_ID) in payloads.all(VendorPayload)
     session.mobility.own = connection.local_addresses
     apply_first_list(sa, payloads)
     sa.open_windows(own=connection.window_size, peers=1)
