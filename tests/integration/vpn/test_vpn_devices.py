@@ -9,6 +9,7 @@ from warren_testkit.lab.vpn_bed import OUTSIDE, VpnBed, make_vpn_bed
 from warren_testkit.lab.vpn_client_bed import LIMIT_S
 from warren_testkit.lab.vpn_client_bed import VpnBed as Device
 from warren_testkit.lab.vpn_devices import make_device, write_profile
+from warren_vpn.server.control import Reloaded, ReloadRequest
 
 pytestmark = [
     pytest.mark.root,
@@ -79,3 +80,15 @@ def test_a_second_device_waits_where_the_server_refuses_it(bed: VpnBed) -> None:
         second.wait_for("vpn.up")
     finally:
         assert second.end() == 0
+
+
+def test_a_server_without_users_says_that_nobody_can_log_in(bed: VpnBed) -> None:
+    """And so do its clients: without a user the engine has no connection for them."""
+    phone, _ = start(bed, "replace")
+    profile = write_profile(bed, phone, "alice")
+    bed.write_settings(users={})
+    assert bed.ask(ReloadRequest(), Reloaded).users == 0
+    assert '"event": "users.none"' in bed.log
+    client = phone.start(profile)
+    client.wait_for_text("vpn.attempt-failed", "it has no user")
+    assert client.end() == 0

@@ -21,7 +21,7 @@ from warren_vpn.client.lookups import Lookups
 from warren_vpn.client.monitor import NetworkMonitor
 from warren_vpn.client.movement import Movement
 from warren_vpn.client.pauses import Pauses
-from warren_vpn.client.reasons import data_process_ended, explain, reason_of, replaced
+from warren_vpn.client.reasons import data_process_ended, ended, explain, reason_of, replaced
 from warren_vpn.client.servers import Candidate, ServerOrder
 from warren_vpn.client.states import Action, Event, State, transition
 from warren_vpn.client.tunnel import Tunnel, TunnelFacts
@@ -264,9 +264,9 @@ class VpnClient:
                 case SessionReplacedError():
                     self._inbox.post(Event.SESSION_REPLACED, replaced(self._profile))
                 case PeerDeadError() as dead:
-                    self._inbox.post(Event.SERVER_DEAD, str(dead))
+                    self._inbox.post(Event.SERVER_DEAD, ended(dead))
                 case reason:
-                    self._inbox.post(Event.SESSION_LOST, str(reason))
+                    self._inbox.post(Event.SESSION_LOST, ended(reason))
 
     def _network_changed(self) -> None:
         candidate = self._connected_to if self._state is State.UP else self._order.current

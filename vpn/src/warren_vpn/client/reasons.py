@@ -2,7 +2,15 @@
 
 from signal import Signals
 
-from warren_ikev2.errors import AuthenticationError, InternalAddressFailureError
+from warren_ikev2.errors import (
+    AuthenticationError,
+    IkeError,
+    InternalAddressFailureError,
+    NoProposalChosenError,
+    PeerDeadError,
+    PeerNotRespondingError,
+    SessionEndedByPeerError,
+)
 from warren_vpn.client.servers import Candidate
 from warren_vpn.client.states import Event
 from warren_vpn.client.verify import ServerRefusedError
@@ -39,14 +47,37 @@ def explain(candidate: Candidate, profile: ClientProfile, error: Exception) -> s
     """Why an attempt failed."""
     match error:
         case AuthenticationError(by_peer=True):
-            return f"{candidate} refused the login of {profile.identity}: {error}"
+            said = f" refused the login of {profile.identity}: {error}"
         case AuthenticationError():
-            return f"{candidate} did not prove that it is {profile.server_identity}: {error}; check the server and the profile"
+            said = f" did not prove that it is {profile.server_identity}: {error}; check the server and the profile"
         case ServerRefusedError():
-            return f"{candidate} is refused: {error}"
+            said = f" is refused: {error}"
         case InternalAddressFailureError():
-            return f"{candidate} has no free address; its pool is exhausted"
+            said = " has no free address; its pool is exhausted"
+        case NoProposalChosenError():
+            said = (
+                " does not negotiate with this host: it has no user, does not admit this host's address (allow_from), or supports none"
+                " of the profile's algorithms; its log says which"
+            )
+        case PeerNotRespondingError():
+            said = f": {error}: no server runs there, or UDP {_ports(candidate)} do not pass"
         case OSError(strerror=str(reason)):
-            return f"{candidate}: {reason}"
+            said = f": {reason}"
         case _:
-            return f"{candidate}: {error}"
+            said = f": {error}"
+    return f"{candidate}{said}"
+
+
+def _ports(candidate: Candidate) -> str:
+    return " and ".join(map(str, candidate.endpoint.ports))
+
+
+def ended(reason: IkeError) -> str:
+    """Why a session is over."""
+    match reason:
+        case PeerDeadError():
+            return "the server does not answer any more"
+        case SessionEndedByPeerError():
+            return "the server has ended the session"
+        case _:
+            return str(reason)

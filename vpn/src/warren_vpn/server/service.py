@@ -88,6 +88,7 @@ class VpnServer:
         self._poll = loop.call_later(USERS_SECONDS, self._follow_users)
         self._daily = loop.call_soon(self._warn_of_expiry)
         self._lines = TokenBucket(REFUSAL_LINES, REFUSAL_LINES_RATE)
+        self._warn_of_no_users()
         self.on_session_change: Callable[[Account, bool], None] | None = None
         """Called with each session that begins, or is over (True)."""
 
@@ -201,6 +202,7 @@ class VpnServer:
             ):
                 self._end(account.id)
         log.info("settings.reloaded", users=connections.users, refused=len(self.members.uncertain))
+        self._warn_of_no_users()
         if problems:
             raise ServerSettingError("; ".join(problems))
         return Reloaded(users=connections.users)
@@ -213,6 +215,11 @@ class VpnServer:
                 self.reload()
             except ServerError as error:
                 log.error("settings.invalid", error=str(error))
+
+    def _warn_of_no_users(self) -> None:
+        """Without connections the engine takes every client for one from an address that it does not know."""
+        if not self.users:
+            log.warning("users.none", remedy="nobody can log in: add or enable a user (warren vpn user add NAME)")
 
     def _warn_of_expiry(self) -> None:
         self._daily = asyncio.get_running_loop().call_later(DAY_SECONDS, self._warn_of_expiry)
