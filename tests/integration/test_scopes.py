@@ -6,6 +6,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,21 @@ def tunnels(fleet: UpFleet, token: Path | None = None) -> list[str]:
     return [it["name"] for it in json.loads(fleet.warren("tunnels", "--json", token=token))]
 
 
+def recorded_at(fleet: Customers) -> str:
+    """A moment at which the history has both tunnels and all gateways."""
+    found = ""
+
+    def is_recorded() -> bool:
+        nonlocal found
+        found = datetime.now(UTC).isoformat()
+        observed = api.get("/api/fleet", params={"at": found}).json()["observed"]
+        return (len(observed["tunnels"]), observed["gateways"]) == (2, {"online": 3})
+
+    with fleet.client(Path(fleet.up.info["token_file"])) as api:
+        wait_until(is_recorded, "the history has the fleet", LIMIT_SECONDS)
+    return found
+
+
 def every_path(api: httpx.Client) -> Iterator[str]:
     """Every path of the API that can be read, with the names of both customers, and one that does not exist."""
     names = {
@@ -80,8 +96,7 @@ def every_path(api: httpx.Client) -> Iterator[str]:
 
 def test_no_reply_and_no_stream_names_the_other_customer(fleet: Customers) -> None:
     viewer = fleet.token("alfa", "admin", "--tag", "customer-alfa")
-    now = json.loads(fleet.warren("tunnels", "--json"))[0]["reported_at"]
-    at = {"at": max(now.values())}
+    at = {"at": recorded_at(fleet)}
     found = {}
     with fleet.client(viewer) as api:
         for path in every_path(api):
