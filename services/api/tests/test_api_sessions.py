@@ -158,9 +158,43 @@ async def test_a_code_opens_one_session_with_the_role_of_its_token(browser: Brow
     assert TOKENS[Role.OPERATOR] not in str(made)
     opened = await browser.post("/api/session", json={"code": made["code"]}, headers=ORIGIN)
     assert (opened.status_code, opened.json()["role"]) == (201, "operator")
-    browser.cookies.clear()
     again = await browser.post("/api/session", json={"code": made["code"]}, headers=ORIGIN)
     assert "warren sign-in" in problem(again, 401, "unauthorized")["detail"]
+    assert (await browser.get("/api/peers")).status_code == 200  # the browser that opened it opened it twice
+
+
+async def test_a_link_that_is_used_by_two_browsers_leaves_neither_of_them_a_session(
+    browser: Browser, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = (await browser.post("/api/session/codes", headers=bearer(Role.ADMIN))).json()["code"]
+    opened = await browser.post("/api/session", json={"code": code}, headers=ORIGIN)
+    assert opened.status_code == 201
+    first = dict(browser.cookies)
+    browser.now += 2 * CODE_SECONDS
+    for _ in range(2):
+        browser.cookies.clear()
+        second = await browser.post("/api/session", json={"code": code}, headers=ORIGIN)
+        detail = problem(second, 401, "unauthorized")["detail"]
+        assert not browser.cookies
+        browser.cookies.update(first)
+        problem(await browser.get("/api/peers"), 401, "unauthorized")
+        first["__Host-warren"] = "of-nobody"
+    assert "used already or is older" in detail  # the third browser: nothing is left to end
+    output = capsys.readouterr()
+    assert "session.code_used_twice" in output.out + output.err
+
+
+async def test_a_session_does_not_outlive_the_one_whose_code_opened_it(browser: Browser) -> None:
+    """Else a stolen cookie would give sessions without an end."""
+    await browser.sign_in(Role.OPERATOR)
+    for _ in range(3):  # 40,000 of 43,200 seconds, each session in use
+        for _ in range(4):
+            browser.now += 3_333
+            assert (await browser.get("/api/peers")).status_code == 200
+        code = (await browser.post("/api/session/codes", headers=ORIGIN)).json()["code"]
+        assert (await browser.post("/api/session", json={"code": code}, headers=ORIGIN)).status_code == 201
+    browser.now += 3_300
+    problem(await browser.get("/api/peers"), 401, "unauthorized")
 
 
 async def test_a_code_expires_and_a_session_may_make_one_for_another_browser(browser: Browser) -> None:
@@ -221,5 +255,6 @@ def test_sessions_and_codes_are_limited_the_oldest_gives_way() -> None:
     assert store.find(bob) is not None
     codes = [store.issue_code(CREDENTIAL) for _ in range(MAX_CODES + 1)]
     assert store.redeem(codes[0]) is None
-    assert store.redeem(codes[1]) == CREDENTIAL
+    assert (grant := store.redeem(codes[1])) is not None
+    assert grant.credential == CREDENTIAL
     assert store.redeem(codes[1]) is None

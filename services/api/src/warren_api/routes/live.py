@@ -230,7 +230,8 @@ async def _deny(websocket: WebSocket, error: WarrenError) -> None:
     if websocket.client_state is not WebSocketState.CONNECTING:
         await websocket.close(TRY_AGAIN_LATER, error.code)
         return
-    headers: Mapping[str, str] = {"www-authenticate": "Bearer"} if error.status == 401 else {}
+    challenge = {"www-authenticate": "Bearer"} if error.status == 401 else {}
+    headers: Mapping[str, str] = {"cache-control": "no-store", **challenge}
     body = error.problem().model_dump_json()
     await websocket.send_denial_response(Response(body, error.status, headers, media_type=CONTENT_TYPE))
 
