@@ -92,6 +92,8 @@ def test_csv_holds_no_formula_and_no_control_characters() -> None:
     line = csv_line(row_of(hostile.model_copy(update={"disagreement": '=cmd|" /C calc"!A0'}), NOW))
     assert line[-1].startswith("'=cmd")
     assert all(text.isprintable() for text in line)
+    for text, written in ((" ;\uff1d1", " ;'\uff1d1"), ("x; =1", "x;' =1"), ("x - 1, -2", "x - 1, -2")):
+        assert csv_line(row_of(hostile.model_copy(update={"disagreement": text}), NOW))[-1].startswith(written)
 
 
 def test_a_sort_of_nothing_still_refuses_a_wrong_key() -> None:

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 
 import pytest
 from structlog.testing import capture_logs
 from textual.widgets import DataTable, Input, Static
 
+from warren_cli.remote import top_screen
 from warren_cli.remote.client import ApiClient
 from warren_cli.remote.live_tunnels import ChangeWatch, LiveTunnels
 from warren_cli.remote.top_screen import FleetTop
@@ -104,7 +106,32 @@ async def test_an_api_server_that_is_gone_is_said_and_nothing_is_shown_as_live(l
                 await pilot.pause(0.1)
                 return "not connected to the API server" in str(screen.query_one("#summary", Static).render())
 
+            assert shown(screen)[0][:2] == ["a+hub", "up"]
             await eventually(said, 20)
+            assert shown(screen)[0][:2] == ["a+hub", "not connected"]
+            assert "up" not in str(screen.query_one("#summary", Static).render()).split()
+            await pilot.press("ctrl+c")
+
+
+@pytest.mark.slow
+async def test_an_api_server_that_hangs_is_as_good_as_gone(live: LiveApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    live.bus.tunnels["a+hub"] = tunnel("a+hub", TunnelState.UP)
+    with client(live) as api:
+        tunnels = LiveTunnels(api, TunnelQuery(""))
+        tunnels.refresh()
+        hangs = Event()
+        monkeypatch.setattr(tunnels, "update", lambda _: hangs.wait(60))
+        screen = FleetTop(tunnels, ChangeWatch(lambda: client(live)), "name")
+        async with screen.run_test(size=(160, 20)) as pilot:
+            assert shown(screen)[0][:2] == ["a+hub", "up"]
+            monkeypatch.setattr(top_screen, "LOST_AFTER_S", 0.0)
+
+            async def is_void() -> bool:
+                await pilot.pause(0.1)
+                return shown(screen)[0][:2] == ["a+hub", "not connected"]
+
+            await eventually(is_void, 20)
+            hangs.set()
             await pilot.press("ctrl+c")
 
 

@@ -34,6 +34,8 @@ class LiveTunnels:
         self._found: dict[str, FleetTunnel] = {}
         self._tags: dict[str, tuple[str, ...]] = {}
         self._read_at = float("-inf")
+        self._received_at = float("-inf")
+        self._is_due = True
 
     @property
     def query(self) -> TunnelQuery:
@@ -42,12 +44,17 @@ class LiveTunnels:
 
     @query.setter
     def query(self, query: TunnelQuery) -> None:
-        self._asked, self._read_at = query, float("-inf")
+        self._asked, self._is_due = query, True
 
     @property
     def since_s(self) -> float:
         """Seconds since everything was read."""
         return time.monotonic() - self._read_at
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the API server last answered: to read a large fleet takes longer."""
+        return time.monotonic() - self._received_at
 
     def matching(self, now: datetime | None = None) -> list[FleetTunnel]:
         """The tunnels, in no order."""
@@ -60,22 +67,30 @@ class LiveTunnels:
             peers = self._api.pages(path_of("peers"), PeerList, "peers")
             self._tags = {peer.peer: tuple(peer.tags) for peer in peers}
         tunnels = self._api.pages(path_of("tunnels"), TunnelList, "tunnels", **self._only)
-        self._found = {tunnel.name: tunnel for tunnel in tunnels}
-        self._read_at = time.monotonic()
+        found = {}
+        for tunnel in tunnels:
+            found[tunnel.name] = tunnel
+            self._received_at = time.monotonic()
+        self._found = found
+        self._read_at = self._received_at = time.monotonic()
+        self._is_due = False
 
     def update(self, changed: Iterable[str] | None) -> None:
         """Read these tunnels again; None, many, or an old copy: everything. Raises CliError."""
         names = set() if changed is None else set(changed)
-        if changed is None or len(names) > MANY or self.since_s >= REFRESH_S or any(self._only.values()):
+        is_old = self._is_due or self.since_s >= REFRESH_S
+        if changed is None or len(names) > MANY or is_old or any(self._only.values()):
             self.refresh()
             return
+        found = dict(self._found)  # another thread may be showing the former one
         for name in names:
             try:
-                self._found[name] = self._api.call("GET", path_of("tunnels", name), FleetTunnel)
+                found[name] = self._api.call("GET", path_of("tunnels", name), FleetTunnel)
             except RefusedError as error:
                 if error.status != NOT_FOUND:
                     raise
-                self._found.pop(name, None)
+                found.pop(name, None)
+        self._found = found
 
 
 class ChangeWatch:

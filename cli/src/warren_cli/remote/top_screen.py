@@ -12,13 +12,15 @@ from textual.worker import get_current_worker
 
 from warren_cli.errors import CliError
 from warren_cli.remote.client import ApiUnavailableError
-from warren_cli.remote.live_tunnels import ChangeWatch, LiveTunnels
+from warren_cli.remote.live_tunnels import REFRESH_S, ChangeWatch, LiveTunnels
 from warren_cli.remote.render import styled
 from warren_cli.remote.tunnel_rows import COLUMNS, WORST_FIRST, TunnelRow, cells, ordered, row_of
 from warren_contracts.tunnel_query import InvalidQueryError, TunnelQuery
 
 TICK_S = 1.0  # ages are shown in seconds
 SHOWN = 500  # rows: the worst come first
+LOST_AFTER_S = REFRESH_S + 15.0  # without an answer of the API server, which is asked at least every REFRESH_S
+NOT_CONNECTED = "not connected"
 SORTS = ("state,since", "name", "since", "in", "out", "restarts")
 
 
@@ -41,7 +43,8 @@ class FleetTop(App[None]):
         self._live = live
         self._changes = changes
         self._sort = sort
-        self._problem = ""
+        self._problem = ""  # with the filter
+        self._is_lost = False  # the API server cannot be reached: no state is shown, whatever it was
         self.failure: CliError | None = None
 
     def compose(self) -> ComposeResult:
@@ -58,6 +61,7 @@ class FleetTop(App[None]):
             table.add_column(column, key=column)
         table.focus()
         self.show()
+        self.set_interval(TICK_S, self._watch_silence)
         self._changes.start()
         self.run_worker(self._follow, thread=True, exclusive=True)
 
@@ -97,7 +101,9 @@ class FleetTop(App[None]):
         table, cursor = self._table, self._table.cursor_row
         table.clear()
         for row in rows[:SHOWN]:
-            table.add_row(*map(styled, cells(row, now)), key=row.tunnel.name)
+            name, state, *others = cells(row, now)
+            shown = (name, NOT_CONNECTED if self._is_lost else state, *others)
+            table.add_row(*map(styled, shown), key=row.tunnel.name)
         if rows:
             table.move_cursor(row=min(cursor, len(rows[:SHOWN]) - 1))
         self.query_one("#summary", Static).update(self._summary(rows))
@@ -107,6 +113,11 @@ class FleetTop(App[None]):
         return self.query_one(DataTable)
 
     def _summary(self, rows: list[TunnelRow]) -> Text:
+        if self._is_lost:
+            said = (
+                f"not connected to the API server: no state is known; the rest is as of {self._live.since_s:.0f} s ago"
+            )
+            return Text(said, style="bold red", no_wrap=True)
         counts = Counter(row.tunnel.state for row in rows)
         said = ", ".join(f"{counts[state]} {state.value}" for state in WORST_FIRST if counts[state]) or "no tunnels"
         beyond = f", the first {SHOWN} are shown" if len(rows) > SHOWN else ""
@@ -119,11 +130,9 @@ class FleetTop(App[None]):
         while not worker.is_cancelled:
             try:
                 self._live.update(self._changes.wait(TICK_S))
-                problem = ""
+                is_lost = False
             except ApiUnavailableError:
-                problem = (
-                    f"not connected to the API server: as of {self._live.since_s:.0f} s ago, states may have changed"
-                )
+                is_lost = True
                 self._changes.pause(TICK_S)
             except CliError as error:
                 self.failure = error
@@ -131,9 +140,15 @@ class FleetTop(App[None]):
                     self.call_from_thread(self.exit)
                 return
             if not worker.is_cancelled:
-                self.call_from_thread(self._redraw, problem)
+                self.call_from_thread(self._redraw, is_lost)
 
-    def _redraw(self, problem: str) -> None:
+    def _redraw(self, is_lost: bool) -> None:
+        self._is_lost = is_lost
         if not self.query_one("#filter", Input).has_class("shown"):
-            self._problem = problem
+            self._problem = ""
         self.show()
+
+    def _watch_silence(self) -> None:
+        """An API server that hangs keeps the thread waiting, which says nothing meanwhile."""
+        if self._live.silent_s > LOST_AFTER_S:
+            self._redraw(is_lost=True)

@@ -1,6 +1,7 @@
 """`warren tunnels`: list and show, as both ends report them; history, rekey, restart."""
 
 import csv
+import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -73,6 +74,7 @@ Watch = Annotated[bool, typer.Option("--watch", "-w", help="Print again at every
 
 SAME_TIME_SECONDS = 5.0  # between the ends: one sees a tunnel come up a moment before the other
 SETTLE_S = 0.5  # between two prints of --watch
+_FORMULA = re.compile(r"(^|;)(\s*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20])")
 
 
 @app.callback()
@@ -152,9 +154,12 @@ def _print(rows: Sequence[TunnelRow], output: Output, none: str) -> None:
 
 
 def csv_line(row: TunnelRow) -> list[str]:
-    """One line of CSV. A cell that a spreadsheet would compute begins with an apostrophe: its text was written by others."""
+    """One line of CSV. An apostrophe is before what a spreadsheet would compute: the text was written by others.
+
+    Also behind a semicolon, which ends a cell where the comma is the decimal separator.
+    """
     texts = [plain(str(value)).replace("\n", " ") for value in csv_cells(row)]
-    return [f"'{text}" if text[:1] in ("=", "+", "-", "@") else text for text in texts]
+    return [_FORMULA.sub(r"\1'\2", text) for text in texts]
 
 
 @app.command("show")
