@@ -86,6 +86,12 @@ R = ReasonCode
             Cause.SELECTORS_REFUSED,
             "office asks for 10.1.1.0/24 to 10.0.1.0/24. hub has 10.0.1.0/24 to 10.1.1.0/24.",
         ),
+        (  # the end that answers says it, too, and is not the one that asks
+            status(TunnelState.ERROR, R.TS_MISMATCH, "the received traffic selectors did not match"),
+            calls(R.TS_MISMATCH),
+            Cause.SELECTORS_REFUSED,
+            "office asks for 10.1.1.0/24 to 10.0.1.0/24. hub has 10.0.1.0/24 to 10.1.1.0/24.",
+        ),
         (
             status(TunnelState.ERROR, R.INSTALL_FAILED, "unable to install IPsec policies (SPD) in kernel"),
             calls(R.TS_MISMATCH),

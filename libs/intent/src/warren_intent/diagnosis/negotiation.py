@@ -112,7 +112,7 @@ def proposals(it: Situation) -> Diagnosis | None:
 def _mismatch(
     it: Situation, end: End, cause: Cause, level: str, offered: Callable[[Tunnel], str], field: str
 ) -> Diagnosis:
-    caller = next((each for each in it.ends if each.status is not None and each.status.initiator), end)
+    caller = _caller(it, end)
     answerer = it.other(caller)
     far = it.far_name(caller)
     offers = offered(caller.config) if caller.config is not None else "unknown proposals"
@@ -131,6 +131,11 @@ def _mismatch(
                 f"`warren agent doctor` on both ends; `warren peers show {answerer.peer}` lists its daemon's plugins."
             )
     return Diagnosis(cause, says, action)
+
+
+def _caller(it: Situation, otherwise: End) -> End:
+    """The end that proposes."""
+    return next((each for each in it.ends if each.status is not None and each.status.initiator), otherwise)
 
 
 def _received(end: End) -> str:
@@ -167,11 +172,13 @@ def selectors(it: Situation) -> Diagnosis | None:
         cause, words = Cause.NARROWED, "the peer agreed to a part of the selectors only"
     if end is None:
         return None
+    caller = _caller(it, end)
+    answerer = it.other(caller)
     far, other = it.far_name(end), it.other(end)
-    own = _selectors(end.config)
-    theirs = _selectors(other.config) if other is not None else ""
-    asks = f" {end.peer} asks for {own}." if own else ""
-    has = f" {far} has {theirs}." if theirs else ""
+    own = _selectors(caller.config)
+    theirs = _selectors(answerer.config) if answerer is not None else ""
+    asks = f" {caller.peer} asks for {own}." if own else ""
+    has = f" {it.far_name(caller)} has {theirs}." if theirs else ""
     detail = f" ({end.detail})" if end.detail else ""
     return Diagnosis(
         cause,
