@@ -34,7 +34,10 @@ def test_an_operator_signs_in_edits_applies_sees_a_fault_and_rolls_back(demo: De
 
     # The plan names what a right text would do to each live tunnel; it is applied.
     paste(editor, _text("[tag=hub]", "[tag=branch]", "options: {ike: {dpd_delay: 1}}\n"))
-    expect(page.locator("[data-effect]").first).to_be_visible()
+    planned = page.locator("[data-effect]").first
+    expect(planned).to_have_attribute("data-interruption", "re-established")
+    expect(planned).to_contain_text("a packet on the way may be lost")
+    expect(planned).to_contain_text("ago, from hub and spoke-1")
     page.get_by_role("button", name="Apply").click()
     expect(page.get_by_text("Stored as revision")).to_be_visible()
     after = demo.call("GET", f"/api/policies/{POLICY}")["policy"]
@@ -61,6 +64,7 @@ def test_an_operator_signs_in_edits_applies_sees_a_fault_and_rolls_back(demo: De
     page.goto(f"{demo.url}/policies/{POLICY}?tab=history")
     page.locator(f"[data-version='{before['version']}'] button").first.click()
     expect(page.locator("[data-difference]").first).to_be_visible()
+    expect(page.locator("[data-effects]")).to_contain_text("2 re-established")
     label = f"Roll back to version {before['version']}"
     page.get_by_role("button", name=label).click()
     page.get_by_role("dialog").get_by_role("button", name=label).click()

@@ -1,8 +1,7 @@
-"""The page itself: accessibility in both themes, roles, hostile content, two editors, a lost connection, a phone."""
+"""The page itself: accessibility in both themes, roles, hostile content, two editors, a phone."""
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -50,6 +49,32 @@ def test_a_view_fits_a_phone(demo: Demo, page: Any, view: str) -> None:
             ".slice(0, 5).map((it) => it.outerHTML.slice(0, 200))"
         )
     )
+
+
+def test_a_state_on_a_phone_has_its_age_and_its_source(demo: Demo, page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    show(page, demo.url, "tunnels")
+    state = page.locator("[data-row='hub+spoke-1']").get_by_role("cell").nth(1)
+    expect(state).to_contain_text(re.compile("up.* s ago, from hub and spoke-1"))
+    assert state.evaluate("(cell) => cell.scrollHeight <= cell.parentElement.clientHeight")
+
+
+def test_the_tunnels_are_reached_sorted_and_opened_by_keys(demo: Demo, page: Any) -> None:
+    show(page, demo.url, "tunnels")
+    page.keyboard.press("/")
+    page.keyboard.type("spoke-1")
+    expect(page.locator("[data-row]")).to_have_count(1)
+    header = page.get_by_role("columnheader", name="Tunnel")
+    while header.evaluate("(it) => !it.contains(document.activeElement)"):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    page.locator("[data-row] a").first.focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="hub+spoke-1", exact=True).wait_for()
+    assert page.evaluate("document.activeElement.id") == "main"  # and Tab goes on in the view
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('main') !== null")
 
 
 @pytest.fixture
@@ -204,79 +229,6 @@ def test_a_secret_is_shown_once(demo: Demo, page: Any) -> None:
     section.get_by_role("row", name="once").get_by_role("button", name="Remove").click()
     page.get_by_role("dialog").get_by_role("button", name="Remove").click()
     expect(section.get_by_role("row", name="once")).to_have_count(0)
-
-
-def test_a_disconnected_page_shows_no_state(demo: Demo, page: Any) -> None:
-    up = page.locator("[data-count=up] [data-state]")
-    expect(up).to_have_attribute("data-state", "up")
-    with demo.suspended("warren_api"):  # noticed after 25 s without a keepalive, void after 10 s more
-        expect(up).to_have_attribute("data-silence", "page", timeout=90_000)
-        expect(page.get_by_role("alert").filter(has_text="disconnected")).to_be_visible()
-        expect(page.locator("[data-state=up]")).to_have_count(0)
-    expect(up).to_have_attribute("data-state", "up", timeout=90_000)
-
-
-def test_a_server_without_reports_shows_no_state(demo: Demo, page: Any) -> None:
-    up = page.locator("[data-count=up] [data-state]")
-    expect(up).to_have_attribute("data-state", "up")
-    with demo.suspended("warren_metrics"):  # noticed by the health of the services, void after 10 s more
-        expect(up).to_have_attribute("data-silence", "server", timeout=90_000)
-        expect(page.locator("[data-not-ready]")).to_contain_text("metrics")
-        expect(page.locator("[data-state=up]")).to_have_count(0)
-    expect(up).to_have_attribute("data-state", "up", timeout=90_000)
-
-
-def test_the_fleet_is_followed_where_no_websocket_opens(demo: Demo, page: Any) -> None:
-    page.add_init_script(
-        "window.WebSocket = class { constructor() { setTimeout(() => this.onclose?.({code: 1006})) } close() {} }"
-    )
-    with page.expect_request(lambda request: request.url == f"{demo.url}/api/live"):
-        page.reload()
-    expect(page.locator("[data-known=true] [data-count=up]")).to_contain_text("2")
-
-
-def test_a_session_whose_token_was_removed_ends_in_words(demo: Demo, page: Any) -> None:
-    name = "leaves"
-    token = demo.call("POST", "/api/operator-tokens", {"name": name, "role": "viewer"})["token"]
-    page.goto("about:blank")
-    page.goto(demo.sign_in_link(token))
-    page.locator("[data-known=true]").wait_for()
-    demo.call("DELETE", f"/api/operator-tokens/{name}")
-    page.get_by_role("heading", name="Sign in").wait_for(timeout=90_000)  # the live stream checks every 30 s
-    expect(page.get_by_text("session has ended")).to_be_visible()
-    assert page.locator("[data-state]").count() == 0
-
-
-def test_a_page_that_is_older_than_the_server_says_so(demo: Demo, page: Any) -> None:
-    page.locator("[data-known=true]").wait_for()
-    asked = f"{demo.url}/"
-
-    def newer(route: Any) -> None:
-        route.fulfill(headers={"etag": '"another"'}) if route.request.method == "HEAD" else route.continue_()
-
-    page.get_by_role("button", name="Sign out").click()
-    page.get_by_role("heading", name="Sign in").wait_for()
-    page.route(asked, newer)  # as after an update of the server, which ends every session
-    page.get_by_label("API token").fill(demo.token)
-    page.get_by_role("button", name="Sign in").click()
-    page.locator("[data-known=true]").wait_for()
-    expect(page.get_by_text("newer version of this page")).to_be_visible()
-    with page.expect_navigation():
-        page.get_by_role("button", name="Reload").click()
-
-
-def test_the_past_is_never_mistaken_for_now(demo: Demo, page: Any) -> None:
-    expect(page.locator("[data-count=up]")).to_contain_text("2")
-    at = (datetime.now(UTC) - timedelta(seconds=2)).isoformat().replace("+00:00", "Z")
-    page.goto(f"{demo.url}/?at={at}")
-    expect(page.locator("[data-past]")).to_contain_text("not live")
-    expect(page.locator("[data-past-count=up]")).to_contain_text("2")
-    expect(page.locator("[data-past-tunnel]")).to_have_count(2)
-    assert page.locator("[data-count]").count() == 0
-    page.get_by_role("button", name="Back to now").click()
-    expect(page.locator("[data-count=up]")).to_contain_text("2")
-    page.goto(f"{demo.url}/?at=2999-01-01T00:00:00Z")
-    expect(page.get_by_role("alert").filter(has_text="at:")).to_contain_text("future")
 
 
 def test_the_audit_log_of_policies_is_shown_and_verified(demo: Demo, page: Any) -> None:

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 
 import { lastBreak, type HistoryEntry } from '../src/lib/fleet/before'
+import { withNewer } from '../src/lib/fleet/history'
 
 const at = (seconds: number) => new Date(Date.parse('2026-01-01T12:00:00Z') + seconds * 1_000).toISOString()
 const state = (seconds: number, peer: string, now: string, previous: string | null, more = {}) =>
@@ -38,4 +39,12 @@ test('a removed tunnel, a standby and silence are no break', () => {
 test('a revision that both ends applied, and one of them again after a failure, is one change', () => {
   const found = lastBreak([state(10, 'hub', 'down', 'up'), applied(6, 'hub', 7), applied(5, 'spoke', 7), failed(4.5, 'hub', 7), applied(4, 'hub', 7), applied(3, 'hub', 6)])
   expect(found?.changes.map((it) => [it.peers, it.entry.at])).toEqual([[['hub', 'spoke'], at(6)], [['hub'], at(4.5)], [['hub'], at(3)]])
+})
+
+test('a history that is read again gains what has come, also late, and keeps what was read of the past', () => {
+  const [a, b, late, c, d] = [4, 3, 2.5, 2, 1].map((seconds) => presence(seconds, 'hub', 'online')) as [HistoryEntry, HistoryEntry, HistoryEntry, HistoryEntry, HistoryEntry]
+  expect(withNewer([a, b, late, c], [b, c, d])).toEqual([a, b, late, c, d])
+  expect(withNewer([a, b], [b, c, d])).toEqual([a, b, c, d])
+  expect(withNewer([a, b], [c, d])).toBeNull() // what is between them was not read
+  expect(withNewer([], [d])).toBeNull()
 })

@@ -1,13 +1,15 @@
 import { describe, expect, test } from 'vitest'
 
 import { attention } from '../src/lib/fleet/attention'
-import { DISCONNECTED_MS, provenance, shownState } from '../src/lib/fleet/freshness'
-import { toRow } from '../src/lib/fleet/rows'
+import { tunnelsCsv } from '../src/lib/fleet/export'
+import { DISCONNECTED_MS, isPresenceVoid, lostSince, NO_CONNECTION, provenance, shownState, type Connection } from '../src/lib/fleet/freshness'
+import { oldestReport, toRow } from '../src/lib/fleet/rows'
 import { duration } from '../src/lib/format'
 import type { Schemas } from '../src/lib/api/client'
-import { NOW, tunnel } from './fleet'
+import { SILENCE_MS } from '../src/lib/live'
+import { NOW, row, tunnel } from './fleet'
 
-const LIVE = { state: 'live', lostAt: null, blindAt: null } as const
+const LIVE: Connection = { ...NO_CONNECTION, state: 'live', receivedAt: NOW }
 
 describe('a state', () => {
   test('is shown as received while the page is connected', () => {
@@ -26,9 +28,37 @@ describe('a state', () => {
     expect(shownState('up', blind, NOW - 1)).toEqual({ state: 'up', silence: null })
   })
 
+  test('is unknown on a connection that counts as live and has said nothing: its computer slept', () => {
+    const asleep = { ...LIVE, receivedAt: NOW - SILENCE_MS }
+    expect(shownState('up', asleep, NOW)).toEqual({ state: 'unknown', silence: 'page' })
+    expect(lostSince(asleep, NOW)).toBe(NOW - SILENCE_MS)
+    expect(shownState('up', asleep, NOW - 1)).toEqual({ state: 'up', silence: null })
+  })
+
+  test('leaves the page as a file no better known than it is shown', () => {
+    const rows = [row('hub+spoke', { reason: 'other', detail: 'odd' })]
+    const cells = (connection: Connection): string[] => tunnelsCsv(rows, connection, NOW).split('\r\n')[1]?.split(',') ?? []
+    expect([cells(LIVE)[1], cells(LIVE)[3], cells(LIVE)[13]]).toEqual(['up', 'other', ''])
+    const lost = cells({ ...LIVE, state: 'lost', lostAt: NOW - DISCONNECTED_MS })
+    expect([lost[1], lost[3], lost[13]]).toEqual(['unknown', '', 'page'])
+  })
+
   test('that is unknown to the server is another silence: the agent', () => {
     expect(shownState('unknown', LIVE, NOW)).toEqual({ state: 'unknown', silence: 'agent' })
   })
+})
+
+test('who is online is void without a connection of the page, or of the registry', () => {
+  expect(isPresenceVoid(LIVE, NOW)).toBe(false)
+  expect(isPresenceVoid({ ...LIVE, blindAt: NOW - DISCONNECTED_MS }, NOW)).toBe(false) // the metrics service is not needed for it
+  expect(isPresenceVoid({ ...LIVE, presenceBlindAt: NOW - DISCONNECTED_MS }, NOW)).toBe(true)
+  expect(isPresenceVoid({ ...LIVE, state: 'lost', lostAt: NOW - DISCONNECTED_MS }, NOW)).toBe(true)
+})
+
+test('the age of many states is that of the oldest report that counts', () => {
+  const silent = row('c+d', { sources: [], silent: ['c', 'd'], reportedAt: NOW - 90_000 })
+  expect(oldestReport([row('a+b', { reportedAt: NOW - 7_000 }), row('b+c'), silent])).toBe(NOW - 7_000)
+  expect(oldestReport([silent])).toBeNull()
 })
 
 describe('the row of a tunnel', () => {

@@ -109,11 +109,12 @@ describe('the live stream', () => {
   async function run(transports: ConstructorParameters<typeof LiveStream>[2], done: (seen: { kinds: string[]; states: string[] }) => boolean) {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     vi.stubGlobal('location', { href: 'https://warren.example/tunnels' })
-    const seen = { kinds: [] as string[], states: [] as string[] }
+    const seen = { kinds: [] as string[], states: [] as string[], received: 0 }
     const stream = new LiveStream(
       '/api/live',
       {
         message: (message: LiveMessage) => seen.kinds.push(message.kind),
+        received: () => (seen.received += 1),
         state: (state: LiveState, reason) => seen.states.push(reason === '' ? state : `${state}: ${reason}`),
       },
       transports,
@@ -162,8 +163,9 @@ describe('the live stream', () => {
       asked.push(new Headers(init?.headers).get('last-event-id'))
       return Promise.resolve(events('event: snapshot\ndata: {"kind":"snapshot"}\n\nid: 5\nevent: ready\ndata: {"kind":"ready","cursor":"5"}\n\n: alive\n\n'))
     }) as typeof fetch
-    const { kinds, states } = await run([sockets(() => new Socket([])), overServerSentEvents(request)], () => asked.length === 2)
+    const { kinds, states, received } = await run([sockets(() => new Socket([])), overServerSentEvents(request)], () => asked.length === 2)
     expect(asked).toEqual([null, '5'])
+    expect(received).toBeGreaterThan(kinds.length) // a keepalive says nothing, and that somebody is there
     expect(kinds.slice(0, 2)).toEqual(['snapshot', 'ready'])
     expect(states.slice(0, 3)).toEqual(['connecting', 'live', 'lost'])
   })

@@ -38,6 +38,12 @@ describe('the map', () => {
     expect(map.hidden).toBe(1)
   })
 
+  test('groups by the tag that most share where each gateway has one of its own', () => {
+    const { peers, tunnels } = fleet(MAX_NODES + 50)
+    const sites = peers.map((peer, index) => ({ ...peer, tags: [`a-site-${index}`, ...peer.tags] }))
+    expect(layOut(sites, tunnels).nodes.map((node) => node.label).sort()).toEqual(['a-site-0 (1)', `branch (${MAX_NODES + 50})`])
+  })
+
   test('says of the worst state how old it is', () => {
     const { peers, tunnels } = fleet(5)
     const map = layOut(peers, tunnels)

@@ -1,9 +1,11 @@
-import { describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 
 import openapiText from '../../openapi.json?raw'
 import { offersAt } from '../src/lib/policy/completion'
 import { placeOf } from '../src/lib/policy/cursor'
+import { countsOf, hardestFirst } from '../src/lib/policy/effects'
 import { PolicySchema } from '../src/lib/policy/schema'
+import type { PolicyPlan } from '../src/lib/policy/revisions'
 import { findingsOf, parseText, textOf } from '../src/lib/policy/text'
 
 const openapi = JSON.parse(openapiText)
@@ -100,4 +102,56 @@ describe('completion', () => {
     expect(labels('topology:\n  kind: hub-spoke\n  hubs: [')).toEqual(expect.arrayContaining(['tag=hub', 'peer=hub-1']))
     expect(labels('topology:\n  kind: hub-spoke\n  hubs:\n    - ')).toContain('tag=branch')
   })
+})
+
+describe('the versions of a policy', () => {
+  const ALL = 250
+  const asked: number[] = []
+
+  /** The module with an API that has revisions ALL to 1, in pages of 100. */
+  async function module() {
+    asked.length = 0
+    vi.resetModules()
+    const Native = Request
+    vi.stubGlobal('Request', class extends Native { constructor(url: string, init: RequestInit) { super(new URL(url, 'https://warren.example'), init) } })
+    vi.stubGlobal('fetch', (request: Request) => {
+      const from = Number(new URL(request.url).searchParams.get('before')) || ALL + 1
+      asked.push(from)
+      const versions = Array.from({ length: Math.min(100, from - 1) }, (_, index) => ({ version: from - 1 - index, revision: from - 1 - index }))
+      const last = versions.at(-1)?.revision ?? 1
+      return Promise.resolve(Response.json({ versions, next_before: last > 1 ? last : null }))
+    })
+    return import('../src/lib/policy/revisions')
+  }
+  afterEach(() => vi.unstubAllGlobals())
+
+  test('come a page at a time', async () => {
+    const { history } = await module()
+    const first = await history('branches')
+    expect([first.versions.length, first.versions[0]?.revision, first.before]).toEqual([100, 250, 151])
+    const second = await history('branches', first.before ?? 0)
+    expect([second.versions[0]?.revision, second.before]).toEqual([150, 51])
+  })
+
+  test('are read until one that is older than what is asked for, and no further', async () => {
+    const { history } = await module()
+    for (const [revision, calls] of [[250, 1], [152, 1], [151, 2], [60, 2], [51, 3], [1, 3]] as const) {
+      asked.length = 0
+      const found = await history('branches', 0, revision)
+      expect([revision, asked.length]).toEqual([revision, calls])
+      expect(found.versions.some((it) => it.revision === revision)).toBe(true)
+      expect(found.versions.some((it) => it.revision < revision) || revision === 1).toBe(true)
+    }
+  })
+})
+
+test('a plan says what becomes of the traffic, not of the configuration: a child may have to be re-established', () => {
+  const touched = [['a+b', 'child', 'rekey'], ['b+c', 'child', 're-established'], ['c+d', 'removed', 'removed'], ['a+d', 'new', 'new']]
+  const plan = {
+    tunnels: touched.map(([name, effect, interruption]) => ({ name, effect, interruption })),
+    interruptions: { rekey: 1, 're-established': 1, removed: 1, new: 1 }, effects: { untouched: 40 },
+  } as unknown as PolicyPlan
+  expect(hardestFirst(plan).map((it) => it.name)).toEqual(['c+d', 'b+c', 'a+b', 'a+d'])
+  expect(countsOf(plan)).toBe('1 removed, 1 re-established, 1 rekeyed, 1 new, 40 untouched')
+  expect(countsOf({ ...plan, interruptions: {}, effects: { untouched: 0 } } as unknown as PolicyPlan)).toBe('none')
 })

@@ -3,12 +3,19 @@ import { describe, expect, test } from 'vitest'
 import { csv } from '../src/lib/csv'
 import { share, stripCells } from '../src/lib/fleet/strip'
 import { reasonWords } from '../src/lib/reasons'
-import { pathOf, placeOf } from '../src/lib/routes'
+import { afterSignIn, pathOf, placeOf } from '../src/lib/routes'
 import { parseSorting, sorted, sortingText } from '../src/lib/ui/sorting'
 
 describe('CSV', () => {
   test('quotes what needs it, and disarms formulas', () => {
     expect(csv(['a', 'b'], [['x,"y"', 1], ['=HYPERLINK("x")', null]])).toBe('a,b\r\n"x,""y""",1\r\n"\'=HYPERLINK(""x"")",\r\n')
+  })
+
+  // With a decimal comma, spreadsheets take semicolons for the ends of cells, and quotes inside of an unquoted cell for text.
+  test.each([
+    ['x;=1+1', '"x;\'=1+1"'], ['x;\t@SUM(A1)', '"x;\'\t@SUM(A1)"'], ['x\n+cmd', '"x\n\'+cmd"'], [' =1', "' =1"], ['＝1', "'＝1"], ['x - 1, -2', '"x - 1, -2"'],
+  ])('%j holds no formula in another reading either', (text, written) => {
+    expect(csv([], [[text]])).toBe(`\r\n${written}\r\n`)
   })
 })
 
@@ -17,6 +24,10 @@ describe('routes', () => {
     expect(placeOf(path)).toEqual({ view, name })
   })
   test.each(['/nothing', '/tunnels/a/b', '/tunnels/%E0%A4%A', '/api/policies'])('%s is none', (path) => expect(placeOf(path)).toBeNull())
+  test.each([
+    ['', '/'], ['/tunnels?q=state:down', '/tunnels?q=state:down'], ['//evil.example/tunnels', '/'], ['/\\evil.example', '/'], ['https://evil.example/', '/'],
+    ['javascript:alert(1)', '/'], ['http://', '/'], ['https://[', '/'], ['/sign-in?to=/sign-in', '/'], ['/api/policies', '/'], ['\t//evil.example', '/'],
+  ])('a sign-in that asks for %j leads to %s', (asked, path) => expect(afterSignIn(asked, 'https://warren.example')).toBe(path))
   test('a path leads back to its place', () => expect(placeOf(pathOf('policies', '+new'))).toEqual({ view: 'policies', name: '+new' }))
 })
 

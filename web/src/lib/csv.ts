@@ -1,11 +1,14 @@
-/** CSV by RFC 4180, safe for spreadsheets: a cell that would be read as a formula is prefixed by an apostrophe. */
+/**
+ * CSV by RFC 4180, safe for spreadsheets: what would be read as a formula is prefixed by an apostrophe, at the begin of a cell and behind
+ * what another spreadsheet takes for the end of one (semicolons and tabs, where the comma is the decimal separator).
+ */
 
-const FORMULA = /^[=+\-@\t\r]/
+const FORMULA = /(^|[;\t\r\n])(\s*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20])/g
 
 function cell(value: string | number | null): string {
   if (value === null) return ''
-  const text = typeof value === 'string' && FORMULA.test(value) ? `'${value}` : String(value)
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
+  const text = typeof value === 'string' ? value.replace(FORMULA, "$1'$2") : String(value)
+  return /[",;\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
 }
 
 /** The text of a table. */

@@ -19,6 +19,8 @@ const UNAUTHORIZED = 4_401 // close code of a WebSocket whose token was removed
 export interface LiveHandlers {
   /** A message of the stream, in order. The first of a stream that does not resume is a snapshot: what came before is void. */
   message(message: LiveMessage): void
+  /** The server has sent something, if only a keepalive. */
+  received(): void
   /** `reason`: what the server said when it ended the stream; empty: nothing. */
   state(state: LiveState, reason: string): void
 }
@@ -80,7 +82,9 @@ export class LiveStream {
     const receive = (message: LiveMessage): void => {
       clearTimeout(watchdog)
       watchdog = setTimeout(() => abort.abort(), SILENCE_MS)
-      if (!abort.signal.aborted) this.#receive(message)
+      if (abort.signal.aborted) return
+      this.handlers.received()
+      this.#receive(message)
     }
     try {
       const transport = this.#transports[this.#transport]

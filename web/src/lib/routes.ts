@@ -21,6 +21,14 @@ export function placeOf(path: string): Place | null {
   }
 }
 
+/** Where to go after a sign-in: the path that was asked for, if it is one of this page; never another site, nor the sign-in again. */
+export function afterSignIn(asked: string, origin: string): string {
+  if (!URL.canParse(asked, origin)) return '/'
+  const { origin: other, pathname, search } = new URL(asked, origin)
+  const place = other === origin ? placeOf(pathname) : null
+  return place === null || place.view === 'sign-in' ? '/' : pathname + search
+}
+
 /** The path of a place. */
 export function pathOf(view: View, name = ''): string {
   return name === '' ? `/${view}` : `/${view}/${encodeURIComponent(name)}`

@@ -5,7 +5,7 @@ import { api, ApiError, content, everyPage, problemFrom, type Problem, type Sche
 import { serverClock } from '../clock.svelte'
 import { LiveStream, type LiveMessage, type LiveState } from '../live'
 import { session } from '../session.svelte'
-import type { Connection } from './freshness'
+import { lostSince, NO_CONNECTION, type Connection } from './freshness'
 import { RowStore } from './merge'
 import { DrawingPace } from './pace'
 import { toRow, type TunnelRow } from './rows'
@@ -21,8 +21,10 @@ const RELOAD_LARGE_MS = 120_000
 const LARGE = 2_000 // tunnels, whose listing takes the server a second
 const PAGE_PAUSE_MS = 500 // between the pages of a large listing: in one go it would hold up the changes of everybody
 const LIVE = '/api/live'
-/** Without these no change of a tunnel reaches the live stream. */
+/** Without these no change of a tunnel reaches the live stream, or none of an agent's presence. */
 const SOURCES = ['nats', 'metrics']
+const PRESENCE_SOURCES = ['nats', 'registry']
+const RECEIVED_STEP_MS = 5_000 // what depends on it is computed again with each change of it
 
 class Fleet {
   tunnels = $state.raw<readonly TunnelRow[]>([])
@@ -33,7 +35,7 @@ class Fleet {
   /** There are more tunnels than the page reads. */
   truncated = $state(false)
   problem = $state.raw<Problem | null>(null)
-  connection = $state.raw<Connection>({ state: 'connecting', lostAt: null, blindAt: null })
+  connection = $state.raw<Connection>(NO_CONNECTION)
   /** What the server said when it ended the stream; empty: nothing. */
   ended = $state('')
   /** Services that are not ready, by the server. */
@@ -60,6 +62,7 @@ class Fleet {
     if (this.#live !== null) return
     this.#live = new LiveStream(LIVE, {
       message: (message) => this.#onMessage(message),
+      received: () => this.#onReceived(),
       state: (state, reason) => this.#onState(state, reason),
     })
     this.#live.start()
@@ -78,7 +81,7 @@ class Fleet {
     this.tunnels = []
     this.peers = new Map()
     this.loaded = this.peersLoaded = false
-    this.connection = { state: 'connecting', lostAt: null, blindAt: null }
+    this.connection = NO_CONNECTION
   }
 
   tagsOf(peer: string): readonly string[] {
@@ -141,10 +144,18 @@ class Fleet {
   }
 
   #onState(state: LiveState, reason: string): void {
-    const lostAt = state === 'live' ? null : (this.connection.lostAt ?? (state === 'lost' ? serverClock.now : null))
-    this.connection = { ...this.connection, state, lostAt }
+    const before = this.connection
+    // A connection that was silent until its timer ended it has been lost since the last message.
+    const since = lostSince(before, serverClock.now) ?? (state === 'lost' ? serverClock.now : null)
+    const receivedAt = state === 'live' ? serverClock.now : before.receivedAt
+    this.connection = { ...before, state, receivedAt, lostAt: state === 'live' ? null : since }
     this.ended = reason
     if (state !== 'live') this.#snapshot = null
+  }
+
+  #onReceived(): void {
+    if (serverClock.now - (this.connection.receivedAt ?? 0) < RECEIVED_STEP_MS) return
+    this.connection = { ...this.connection, receivedAt: serverClock.now }
   }
 
   /** Compare the page that the server has now with the one that was loaded. */
@@ -205,8 +216,10 @@ class Fleet {
   #onHealth(health: Schemas['Health']): void {
     const failing = Object.entries(health.dependencies).flatMap(([name, ready]) => (ready ? [] : [name]))
     this.notReady = failing.filter((name) => !name.includes('/'))
-    const isBlind = SOURCES.some((name) => failing.includes(name))
-    this.connection = { ...this.connection, blindAt: isBlind ? (this.connection.blindAt ?? serverClock.now) : null }
+    const since = (sources: readonly string[], before: number | null): number | null =>
+      sources.some((name) => failing.includes(name)) ? (before ?? serverClock.now) : null
+    const { blindAt, presenceBlindAt } = this.connection
+    this.connection = { ...this.connection, blindAt: since(SOURCES, blindAt), presenceBlindAt: since(PRESENCE_SOURCES, presenceBlindAt) }
   }
 
   #gather(): void {

@@ -1,6 +1,7 @@
 /**
  * Where each gateway is drawn: hubs in the middle, the others around them, all by name, so that a gateway stays where an operator has
- * learnt it. Past MAX_NODES gateways are grouped by their first tag, with counts; what is not drawn is counted.
+ * learnt it. Past MAX_NODES gateways are grouped by their first tag, with counts, or where that makes more than MAX_NODES groups, by the tag
+ * that most gateways share; what is not drawn is counted.
  */
 import { worst, type TunnelState } from './states'
 
@@ -63,7 +64,7 @@ export interface FleetMap {
 /** The map of these gateways and tunnels; the same ones give the same map. */
 export function layOut(peers: readonly MapPeer[], tunnels: readonly MapTunnel[]): FleetMap {
   const grouped = peers.length > MAX_NODES
-  const groupOf = new Map(peers.map((peer) => [peer.name, grouped ? groupName(peer) : peer.name]))
+  const groupOf = grouped ? groups(peers) : new Map(peers.map((peer) => [peer.name, peer.name]))
   const sizes = new Map<string, number>()
   for (const group of groupOf.values()) sizes.set(group, (sizes.get(group) ?? 0) + 1)
   const links = collect(tunnels, groupOf)
@@ -76,8 +77,15 @@ export function layOut(peers: readonly MapPeer[], tunnels: readonly MapTunnel[])
   return { nodes: [...nodes.values()], edges, grouped, hidden: links.hidden }
 }
 
-function groupName(peer: MapPeer): string {
-  return [...peer.tags].sort()[0] ?? NO_TAG
+/** The group of each gateway. */
+function groups(peers: readonly MapPeer[]): Map<string, string> {
+  const byFirst = new Map(peers.map((peer) => [peer.name, [...peer.tags].sort()[0] ?? NO_TAG]))
+  if (new Set(byFirst.values()).size <= MAX_NODES) return byFirst
+  // Each site has a tag of its own: that would be the crowd again that groups are for.
+  const sharedBy = new Map<string, number>()
+  for (const tag of peers.flatMap((peer) => peer.tags)) sharedBy.set(tag, (sharedBy.get(tag) ?? 0) + 1)
+  const order = (a: string, b: string): number => (sharedBy.get(b) ?? 0) - (sharedBy.get(a) ?? 0) || (a < b ? -1 : 1)
+  return new Map(peers.map((peer) => [peer.name, [...peer.tags].sort(order)[0] ?? NO_TAG]))
 }
 
 interface Link extends Seen {

@@ -113,6 +113,15 @@ export function toRow(tunnel: FleetTunnel): TunnelRow {
   }
 }
 
+/** The oldest of the reports that the states of these tunnels are derived from; null: there is none. */
+export function oldestReport(rows: readonly TunnelRow[]): number | null {
+  let found: number | null = null
+  for (const { sources, reportedAt } of rows) {
+    if (sources.length > 0 && reportedAt !== null && (found === null || reportedAt < found)) found = reportedAt
+  }
+  return found
+}
+
 function hasReason(status: TunnelStatus): boolean {
   return status.reason !== undefined && status.reason !== 'none'
 }

@@ -4,9 +4,11 @@ import { api, content, type Schemas } from '../api/client'
 // As replies have them: openapi-fetch reads tuples as lists.
 export type StoredPolicy = Awaited<ReturnType<typeof stored>>
 export type Policy = StoredPolicy['policy']
-export type PolicyVersion = Awaited<ReturnType<typeof history>>[number]
+export type PolicyVersion = Awaited<ReturnType<typeof history>>['versions'][number]
 export type PolicyPlan = Awaited<ReturnType<typeof plan>>
 export type ApplyReply = Schemas['ApplyReply']
+
+const PAGE = 100 // versions of one call
 
 /** The stored policy. Throws ApiError: 404 if there is none. */
 export function stored(id: string) {
@@ -39,21 +41,29 @@ function stated(policy: Record<string, unknown>): Schemas['Policy'] {
   return rest as unknown as Schemas['Policy']
 }
 
-/** Store the content of version `to` again, in place of version `base`; or with `dryRun` learn what that would do. */
-export function rollBack(id: string, to: number, base: number, dryRun: boolean): Promise<ApplyReply> {
-  const call = { params: { path: { policy_id: id } }, body: { to, version: base, dry_run: dryRun } }
+/** Store the content of version `to` again, in place of version `base`. */
+export function rollBack(id: string, to: number, base: number): Promise<ApplyReply> {
+  const call = { params: { path: { policy_id: id } }, body: { to, version: base, dry_run: false } }
   return content(api.POST('/api/policies/{policy_id}/rollback', call))
 }
 
-/** Withdraw a policy with its tunnels, or with `dryRun` learn what that would do. */
-export function withdraw(id: string, base: number, dryRun: boolean): Promise<ApplyReply> {
-  return content(api.POST('/api/policies:delete', { body: { ids: [id], dry_run: dryRun, expected_versions: { [id]: base } } }))
+/** Withdraw a policy with its tunnels. */
+export function withdraw(id: string, base: number): Promise<ApplyReply> {
+  return content(api.POST('/api/policies:delete', { body: { ids: [id], dry_run: false, expected_versions: { [id]: base } } }))
 }
 
-/** The versions of a policy, the newest first. */
-export async function history(id: string) {
-  const page = await content(
-    api.GET('/api/policies/{policy_id}/history', { params: { path: { policy_id: id }, query: { limit: 100 } } }),
-  )
-  return page.versions
+/**
+ * Versions of a policy, the newest first, before revision `before` (0: from the newest on): a page of them, and further ones until
+ * one older than revision `downTo`. `before` of the reply is where the next page begins; null: that was all.
+ */
+export async function history(id: string, before = 0, downTo = Number.POSITIVE_INFINITY) {
+  const read = (from: number) =>
+    content(api.GET('/api/policies/{policy_id}/history', { params: { path: { policy_id: id }, query: { before: from, limit: PAGE } } }))
+  let page = await read(before)
+  const versions = [...page.versions]
+  while (typeof page.next_before === 'number' && (versions.at(-1)?.revision ?? 0) >= downTo) {
+    page = await read(page.next_before)
+    versions.push(...page.versions)
+  }
+  return { versions, before: page.next_before ?? null }
 }
