@@ -83,9 +83,7 @@ class Authority:
             .last_update(now - _CLOCK_SKEW)
             .next_update(now + _DAY)
             # charon looks for a list by the identifier of the authority's key
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.certificate.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
         for certificate in revoked:
             entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(now)
