@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from warren_bus.client import PatchedClient
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.dial import PatchedClient
 from warren_bus.settings import BusSettings
 from warren_testkit.bus import RealServer, free_port
 from warren_testkit.waiting import eventually

@@ -14,9 +14,9 @@ from faststream.nats import JStream, PullSub
 from nats.aio.msg import Msg
 
 from warren_bus import rpc
+from warren_bus.client import PatchedClient
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.dial import PatchedClient
 from warren_bus.headers import header
 from warren_bus.publisher import EventPublisher
 from warren_bus.service_calls import HEADER_DEADLINE, sign_call

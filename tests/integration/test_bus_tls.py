@@ -14,9 +14,9 @@ import psutil
 import pytest
 from nats.errors import Error as NatsError
 
+from warren_bus.client import PatchedClient
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.dial import PatchedClient
 from warren_bus.errors import InvalidSettingError
 from warren_bus.settings import BusSettings, parse_servers
 from warren_bus.tls import ClientTls

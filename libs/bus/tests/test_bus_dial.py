@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client, Srv
 
+from warren_bus.client import PatchedClient
 from warren_bus.connect_backoff import FIRST_WAIT, REFUSED_LIMIT, RETURN_SPREAD, UNREACHABLE_LIMIT, ConnectBackoff
-from warren_bus.dial import PatchedClient
 
 
 def waits(backoff: ConnectBackoff, tries: int = 40) -> list[float]:

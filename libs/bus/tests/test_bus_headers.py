@@ -4,7 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from nats.aio.client import Client
 
-from warren_bus.dial import PatchedClient
+from warren_bus.client import PatchedClient
 from warren_bus.headers import header
 
 LINES = st.lists(

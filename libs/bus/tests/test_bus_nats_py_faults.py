@@ -15,9 +15,10 @@ from urllib.parse import urlparse
 import pytest
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 
-from warren_bus.dial import PatchedClient
+from warren_bus.client import PatchedClient
 from warren_bus.headers import HEADER_REQUEST_INFO
 from warren_testkit.waiting import eventually
 
@@ -36,6 +37,7 @@ class ScriptedServer:
 
     port: int = 0
     answers_pings: bool = True
+    ends_at: bytes | None = None  # the line at which it ends the connection without a reply
     received: list[str] = field(default_factory=list)
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
@@ -49,6 +51,8 @@ class ScriptedServer:
         writer.write(b"INFO " + json.dumps(info).encode() + b"\r\n")
         while line := await reader.readline():
             self.received.append(line.decode().split(" ")[0].strip())
+            if line == self.ends_at:
+                break
             if line == b"PING\r\n" and self.answers_pings:
                 writer.write(b"PONG\r\n")
         writer.close()
@@ -83,6 +87,20 @@ async def test_connect_to_server_forgets_the_open_socket_of_the_attempt_before(
         assert writers[0].is_closing() is closed
         for writer in writers:
             writer.close()
+
+
+@pytest.mark.parametrize("kind", [Client, PatchedClient])
+async def test_connect_returns_although_the_connection_ended_before_a_reply(kind: type[Client]) -> None:
+    async with scripted() as server:
+        server.ends_at = b"PING\r\n"
+        client = kind()
+        if kind is PatchedClient:
+            with pytest.raises(NatsError, match="did not answer the greeting"):
+                await client.connect(server.url, allow_reconnect=False)
+        else:
+            await client.connect(server.url, allow_reconnect=False)
+            assert not client.is_connected
+        await client.close()
 
 
 @pytest.mark.parametrize("kind", [Client, PatchedClient])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from warren_bus.dial import PatchedClient
+from warren_bus.client import PatchedClient
 from warren_bus.headers import HEADER_REQUEST_INFO, is_genuine
 from warren_contracts.problems import ForbiddenError
 from warren_service.call_gate import matches

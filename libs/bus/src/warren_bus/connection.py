@@ -14,8 +14,9 @@ import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from warren_bus.client import PatchedClient
 from warren_bus.connect_backoff import Uniform
-from warren_bus.dial import Callbacks, Dialer, PatchedClient
+from warren_bus.dial import Callbacks, Dialer
 from warren_bus.errors import InvalidSettingError, NotConnectedError
 from warren_bus.settings import BusSettings
 from warren_trust.errors import InvalidKeyError

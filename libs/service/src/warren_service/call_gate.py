@@ -1,11 +1,11 @@
-"""Decide on the messages of a service's RPC as they arrive, before they are queued: `dial.PatchedClient.gate`."""
+"""Decide on the messages of a service's RPC as they arrive, before they are queued: `client.PatchedClient.gate`."""
 
 import time
 from collections.abc import Awaitable, Callable
 
 import structlog
 
-from warren_bus.dial import ArrivedMessage, PatchedClient
+from warren_bus.client import ArrivedMessage, PatchedClient
 from warren_bus.errors import NotConnectedError
 from warren_contracts import subjects
 from warren_contracts.problems import CONTENT_TYPE, ForbiddenError, WarrenError

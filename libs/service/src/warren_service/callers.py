@@ -1,7 +1,7 @@
 """The caller of an RPC from another account, by the server's header `Nats-Request-Info`.
 
 AGENTS and OPS reach other subjects than services do, by shared imports, and a header that the caller wrote itself is replaced by
-`headers.FORGED` (`dial.PatchedClient`). A call without the header is nobody's: services sign theirs (`service_callers`).
+`headers.FORGED` (`client.PatchedClient`). A call without the header is nobody's: services sign theirs (`service_callers`).
 """
 
 import json

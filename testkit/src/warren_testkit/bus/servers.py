@@ -21,7 +21,7 @@ from types import TracebackType
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from warren_bus.dial import PatchedClient
+from warren_bus.client import PatchedClient
 from warren_bus.settings import BusSettings
 from warren_bus.tls import ClientTls, fingerprint_of, read_authorities
 from warren_contracts.commands import Role

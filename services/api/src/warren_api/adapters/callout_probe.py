@@ -10,7 +10,7 @@ from contextlib import suppress
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from warren_bus.dial import PatchedClient
+from warren_bus.client import PatchedClient
 from warren_bus.probe_token import build_probe_token
 from warren_bus.settings import BusSettings
 from warren_bus.tls import ClientTls
