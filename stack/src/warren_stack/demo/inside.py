@@ -57,7 +57,7 @@ async def _run(lab: Lab, options: InsideOptions, report: DemoReport, data: Path)
     stack_options = StackOptions(data, bind=str(MANAGEMENT_ADDRESS), http_bind="127.0.0.1", http_port=HTTP_PORT)
     async with contextlib.AsyncExitStack() as resources:
         gateways = build_fleet(lab, options.driver)
-        say("three gateways and a router are made")
+        say(f"three gateways and a router are made, with the {options.driver} driver")
         stack = await resources.enter_async_context(Stack(stack_options))
         say(f"the stack is ready ({stack.info.took_seconds:.2f} s)")
         report.steps.append(("the stack starts", stack.info.took_seconds))
