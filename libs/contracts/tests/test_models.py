@@ -10,7 +10,7 @@ from warren_contracts.names import NAME_PATTERN
 from warren_contracts.pages import fit_page
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy
-from warren_contracts.problems import ConflictError, InvalidField, invalid_input
+from warren_contracts.problems import ConflictError, InvalidField, UnavailableError, WarrenError, invalid_input
 from warren_contracts.status import DriverStatus, HostFacts
 from warren_contracts.verbs import COMMANDS
 
@@ -132,3 +132,19 @@ def test_facts_of_a_driver_that_a_peer_reports_are_bounded(changes: dict[str, st
         DriverStatus.model_validate({"kind": "strongswan", **changes})
     with pytest.raises(ValidationError):
         HostFacts.model_validate({"ike_sockets": ["0.0.0.0:500"] * 9})
+
+
+def test_the_title_of_an_error_is_its_code_in_words_unless_it_states_one() -> None:
+    class NeverSeenError(WarrenError):
+        code = "never-seen-before"
+
+    class StatedError(WarrenError):
+        code = "stated"
+        title = "Another title"
+
+    class QuietError(UnavailableError):
+        """Without a code of its own."""
+
+    assert [it.title for it in (NeverSeenError, StatedError, QuietError)] == [
+        "Never seen before", "Another title", "Unavailable",
+    ]  # fmt: skip

@@ -18,7 +18,7 @@ from warren_bus.rpc import call
 from warren_contracts import subjects
 from warren_contracts.commands import Empty, Health
 from warren_contracts.problems import WarrenError
-from warren_testkit.bus import RealServer
+from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.bus.streams import kept_streams
 from warren_testkit.postgres import PostgresServer, postgres_server
 from warren_testkit.registry.stack import Stack
@@ -135,6 +135,19 @@ async def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
         made = Stack(bus, exits.enter_context(postgres_server()), make, exits)
         await made.start()
         yield made
+
+
+@pytest.fixture
+async def agents(bus: RealServer) -> AsyncIterator[dict[str, Connection]]:
+    """The connections of two enrolled agents, `gw1` and `hub-1`."""
+    async with GrantingCallout(bus) as callout, AsyncExitStack() as stack:
+        found = {}
+        for peer in ("gw1", "hub-1"):
+            settings, nkey = bus.new_agent(peer)
+            callout.enrol(nkey, peer, ())
+            found[peer] = await stack.enter_async_context(Connection(settings, name=peer, inbox_prefix=inbox(peer)))
+            await found[peer].wait_connected()
+        yield found
 
 
 @pytest.fixture

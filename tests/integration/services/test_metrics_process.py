@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +13,6 @@ import pytest
 from nats.errors import TimeoutError as NatsTimeout
 from prometheus_client.parser import text_string_to_metric_families
 
-from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
 from warren_bus.publisher import EventPublisher
@@ -35,7 +32,7 @@ from warren_contracts.tunnel_history import (
     TunnelHistoryQuery,
 )
 from warren_metrics.handlers import ACK_WAIT
-from warren_testkit.bus import GrantingCallout, RealServer, free_port
+from warren_testkit.bus import RealServer, free_port
 from warren_testkit.postgres import PostgresServer
 from warren_testkit.waiting import eventually
 
@@ -119,22 +116,16 @@ def chosen_database(request: pytest.FixtureRequest) -> PostgresServer:
 
 @pytest.fixture
 async def world(
-    bus: RealServer, chosen_database: PostgresServer, process: Any, connect: Any, environ_of: Any, ready: Any
-) -> AsyncIterator[World]:
+    bus: RealServer, agents: dict[str, Connection], chosen_database: PostgresServer, process: Any, connect: Any,
+    environ_of: Any, ready: Any,
+) -> World:  # fmt: skip
     port = free_port()
     environ = environ_of("metrics", chosen_database.dsn()) | {"WARREN_METRICS_PORT": str(port)}
     metrics = process("warren_metrics", environ)
     await metrics.start()
     api, policy = await connect("api"), await connect("policy")
-    async with GrantingCallout(bus) as callout, AsyncExitStack() as stack:
-        agents = {}
-        for peer in ("gw1", "hub-1"):
-            settings, nkey = bus.new_agent(peer)
-            callout.enrol(nkey, peer, ())
-            agents[peer] = await stack.enter_async_context(Connection(settings, name=peer, inbox_prefix=inbox(peer)))
-            await agents[peer].wait_connected()
-        await ready(api, "metrics")
-        yield World(bus, chosen_database, metrics, api, policy, agents, port)
+    await ready(api, "metrics")
+    return World(bus, chosen_database, metrics, api, policy, agents, port)
 
 
 async def test_both_ends_of_a_tunnel_are_seen_and_counted(world: World) -> None:

@@ -9,7 +9,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,6 @@ import pytest
 import yaml
 from nats.aio.client import Client
 
-from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.publisher import EventPublisher
 from warren_bus.rpc import call
@@ -33,7 +32,7 @@ from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
 from warren_contracts.rollouts import PolicyRollout, RolloutList, RolloutState
 from warren_contracts.status import DriverState, DriverStatus, HostFacts, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, Report, TunnelChange
-from warren_testkit.bus import GrantingCallout, RealServer, free_port
+from warren_testkit.bus import RealServer, free_port
 from warren_testkit.monitoring import dashboard_queries
 from warren_testkit.postgres import PostgresServer
 from warren_testkit.waiting import eventually
@@ -198,8 +197,9 @@ def prometheus(folder: Path, port: int, target: int, ca_file: Path) -> Iterator[
 
 @pytest.fixture
 async def monitored(
-    bus: RealServer, database: PostgresServer, process: Any, connect: Any, environ_of: Any, ready: Any, tmp_path: Path
-) -> AsyncIterator[Monitored]:
+    bus: RealServer, agents: dict[str, Connection], database: PostgresServer, process: Any, connect: Any, environ_of: Any,
+    ready: Any, tmp_path: Path,
+) -> AsyncIterator[Monitored]:  # fmt: skip
     database.sql("DROP SCHEMA IF EXISTS metrics CASCADE")
     port, now = free_port(), datetime.now(UTC)
     authority = make_authority(now)
@@ -212,16 +212,9 @@ async def monitored(
     }  # fmt: skip
     await process("warren_metrics", environ).start()
     api, policy = await connect("api"), await connect("policy")
-    async with GrantingCallout(bus) as callout, AsyncExitStack() as exits:
-        agents = {}
-        for peer in ("gw1", "hub-1"):
-            settings, nkey = bus.new_agent(peer)
-            callout.enrol(nkey, peer, ())
-            agents[peer] = await exits.enter_async_context(Connection(settings, name=peer, inbox_prefix=inbox(peer)))
-            await agents[peer].wait_connected()
-        await ready(api, "metrics")
-        url = exits.enter_context(prometheus(tmp_path, free_port(), port, ca_file))
-        signer = Signer(bus.key("policy-signing", KeyKind.SIGNING), SignerRole.POLICY)
+    await ready(api, "metrics")
+    signer = Signer(bus.key("policy-signing", KeyKind.SIGNING), SignerRole.POLICY)
+    with prometheus(tmp_path, free_port(), port, ca_file) as url:
         yield Monitored(Fleet(agents, policy, signer), url, port, ca_file, api)
 
 

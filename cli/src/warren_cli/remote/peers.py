@@ -70,10 +70,7 @@ def show_command(
     """Show one peer. Example: warren peers show spoke-1"""
     with connect(url, token_file) as api:
         found = api.call("GET", path_of("peers", peer), PeerSummary)
-    if as_json:
-        print_json(found)
-    else:
-        _print_peer(found)
+    _show(found, as_json)
 
 
 @app.command("retag")
@@ -100,10 +97,7 @@ def retag_command(
             confirm(f"Remove {joined(lost)} from {peer}, which has {tunnels_of(api, peer)}?", yes)
         body = Tags.model_construct(tags=tuple(tags or ()))  # the API server names what is wrong with a tag
         found = api.call("PUT", path_of("peers", peer, "tags"), PeerSummary, body)
-    if as_json:
-        print_json(found)
-    else:
-        _print_peer(found)
+    _show(found, as_json)
 
 
 @app.command("priority")
@@ -121,10 +115,7 @@ def priority_command(
     with connect(url, token_file) as api:
         body = PeerPriority.model_construct(priority=priority)  # the API server names what is wrong with a number
         found = api.call("PUT", path_of("peers", peer, "priority"), PeerSummary, body)
-    if as_json:
-        print_json(found)
-    else:
-        _print_peer(found)
+    _show(found, as_json)
 
 
 @app.command("revoke")
@@ -146,6 +137,13 @@ def revoke_command(
         print_json(found)
     else:
         typer.echo(f"{found.peer} is revoked")
+
+
+def _show(found: PeerSummary, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        _print_peer(found)
 
 
 def tunnels_of(api: ApiClient, peer: str) -> str:

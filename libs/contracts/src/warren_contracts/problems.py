@@ -42,11 +42,18 @@ class Problem(Document, defer_build=True):
 
 
 class WarrenError(Exception):
-    """Base class of errors that are sent to a caller. A subclass sets `code`, `title` and `status`; its message is the detail."""
+    """Base class of errors that are sent to a caller. A subclass sets `code` and `status`; its message is the detail.
+
+    The title is the code in words, unless a subclass with a code states another one.
+    """
 
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
     status: ClassVar[int] = 500
+
+    def __init_subclass__(cls) -> None:
+        if "code" in vars(cls) and "title" not in vars(cls):
+            cls.title = cls.code.replace("-", " ").capitalize()
 
     def __init__(self, detail: str = "", errors: tuple[InvalidField, ...] = ()) -> None:
         super().__init__(detail or (self.__doc__ or "").strip())
@@ -64,7 +71,6 @@ class InvalidInputError(WarrenError):
     """The input is invalid: correct the named fields."""
 
     code = "invalid-input"
-    title = "Invalid input"
     status = 422
 
 
@@ -72,7 +78,6 @@ class NotFoundError(WarrenError):
     """The resource does not exist."""
 
     code = "not-found"
-    title = "Not found"
     status = 404
 
 
@@ -80,7 +85,6 @@ class ConflictError(WarrenError):
     """The resource changed since it was read: read it again and retry."""
 
     code = "conflict"
-    title = "Conflict"
     status = 409
 
 
@@ -88,7 +92,6 @@ class UnauthorizedError(WarrenError):
     """The bearer token is missing, invalid or expired."""
 
     code = "unauthorized"
-    title = "Unauthorized"
     status = 401
 
 
@@ -96,7 +99,6 @@ class ForbiddenError(WarrenError):
     """The role of this token does not permit the request."""
 
     code = "forbidden"
-    title = "Forbidden"
     status = 403
 
 
@@ -104,7 +106,6 @@ class UnavailableError(WarrenError):
     """A required service is unavailable: retry later."""
 
     code = "unavailable"
-    title = "Unavailable"
     status = 503
 
 

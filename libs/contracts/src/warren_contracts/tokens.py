@@ -34,7 +34,6 @@ class JoinTokenRefusedError(WarrenError):
     """The join token is unknown, expired or used up: ask an operator for a new one."""
 
     code = "join-token-refused"
-    title = "Join token refused"
     status = 401
 
 

@@ -226,7 +226,6 @@ class DeadlineExceededError(UnavailableError):
     """The call timed out at its caller and was not executed: repeat it; if all are too late, compare the hosts' clocks."""
 
     code = "too-late"
-    title = "Too late"
 
 
 def _refuse_late(msg: Any) -> None:

@@ -24,7 +24,6 @@ class LimitExceededError(WarrenError):
     """The limit of this caller is exceeded: retry later, with less at once."""
 
     code = "limit-exceeded"
-    title = "Limit exceeded"
     status = 429
 
 

@@ -1,7 +1,5 @@
 """Errors of the API server itself. A docstring is the default detail, with its remedy."""
 
-from typing import ClassVar
-
 from warren_contracts.problems import InvalidInputError, UnavailableError, WarrenError
 
 
@@ -35,41 +33,36 @@ class TooManyEventStreamsError(UnavailableError):
 class TooManyStreamsOfTokenError(WarrenError):
     """This token has 32 event streams open: close one of them, or use a separate token for each system."""
 
-    code: ClassVar[str] = "too-many-listeners"
-    title: ClassVar[str] = "Too many listeners"
-    status: ClassVar[int] = 429
+    code = "too-many-listeners"
+    status = 429
 
 
 class TooManyStreamsOfAddressError(WarrenError):
     """64 live streams are open from this address: close one of them, or use one for several readers."""
 
-    code: ClassVar[str] = "too-many-listeners"
-    title: ClassVar[str] = "Too many listeners"
-    status: ClassVar[int] = 429
+    code = "too-many-listeners"
+    status = 429
 
 
 class TooManyFailedTokensError(WarrenError):
     """Too many unknown bearer tokens came from this address: wait a second, and find the client with an outdated token."""
 
-    code: ClassVar[str] = "too-many-wrong-tokens"
-    title: ClassVar[str] = "Too many wrong tokens"
-    status: ClassVar[int] = 429
+    code = "too-many-wrong-tokens"
+    status = 429
 
 
 class ForeignOriginError(WarrenError):
     """A page of another origin asked for a change with this browser's session (header Origin): open the page of this server."""
 
-    code: ClassVar[str] = "foreign-origin"
-    title: ClassVar[str] = "Foreign origin"
-    status: ClassVar[int] = 403
+    code = "foreign-origin"
+    status = 403
 
 
 class PageMissingError(WarrenError):
     """The page is not part of this installation: run `make web` and start the API server again. The API is at /api."""
 
-    code: ClassVar[str] = "page-missing"
-    title: ClassVar[str] = "Page missing"
-    status: ClassVar[int] = 404
+    code = "page-missing"
+    status = 404
 
 
 class TooManyConnectionsError(UnavailableError):
@@ -80,69 +73,61 @@ class TooManyConnectionsOfAddressError(WarrenError):
     """Too many connections are open from this address: close those that are not used. A reverse proxy is named in
     WARREN_TRUSTED_PROXIES, which lifts this limit for it."""
 
-    code: ClassVar[str] = "too-many-connections"
-    title: ClassVar[str] = "Too many connections"
-    status: ClassVar[int] = 429
+    code = "too-many-connections"
+    status = 429
 
 
 class AmbiguousLengthError(InvalidInputError):
     """The request has Transfer-Encoding and Content-Length: send one of them (RFC 9112, 6.3)."""
 
-    code: ClassVar[str] = "ambiguous-length"
-    title: ClassVar[str] = "Ambiguous length"
-    status: ClassVar[int] = 400
+    code = "ambiguous-length"
+    status = 400
 
 
 class RequestTimeoutError(WarrenError):
     """The request did not arrive completely in time: send its headers within 10 s and its body within 60 s."""
 
-    code: ClassVar[str] = "request-too-slow"
-    title: ClassVar[str] = "Request too slow"
-    status: ClassVar[int] = 408
+    code = "request-too-slow"
+    status = 408
 
 
 class BodyTooLargeError(WarrenError):
     """The body is larger than what one message of the bus carries: apply fewer policies at once."""
 
-    code: ClassVar[str] = "body-too-large"
-    title: ClassVar[str] = "Body too large"
-    status: ClassVar[int] = 413
+    code = "body-too-large"
+    status = 413
 
 
 class UnsupportedMediaTypeError(WarrenError):
     """The content type is not JSON: send the header `Content-Type: application/json`."""
 
-    code: ClassVar[str] = "unsupported-media-type"
-    title: ClassVar[str] = "Unsupported media type"
-    status: ClassVar[int] = 415
+    code = "unsupported-media-type"
+    status = 415
 
 
 class PolicySetTooLargeError(InvalidInputError):
     """The set of one reader is too large for a message: distribute it over several tags."""
 
-    code: ClassVar[str] = "policy-set-too-large"
-    title: ClassVar[str] = "Policy set too large"
+    code = "policy-set-too-large"
 
 
 class PreconditionFailedError(WarrenError):
     """The policy has another version by now: read it again and repeat with its new ETag."""
 
-    code: ClassVar[str] = "precondition-failed"
-    title: ClassVar[str] = "Precondition failed"
-    status: ClassVar[int] = 412
+    code = "precondition-failed"
+    status = 412
 
 
 class MovedToBusError(WarrenError):
     """This is done on the bus, not over HTTP."""
 
-    code: ClassVar[str] = "on-the-bus"
-    title: ClassVar[str] = "Moved to the bus"
-    status: ClassVar[int] = 410
+    code = "on-the-bus"
+    title = "Moved to the bus"
+    status = 410
 
 
 class ScopeTooLargeError(WarrenError):
     """The scope of this token has more than 10,000 peers: use a token with fewer tags, or one for the whole fleet."""
 
-    code: ClassVar[str] = "scope-too-large"
-    title: ClassVar[str] = "Scope too large"
-    status: ClassVar[int] = 403
+    code = "scope-too-large"
+    status = 403

@@ -23,7 +23,6 @@ class PolicySetTooLargeError(InvalidInputError):
     """The set of one reader is too large to travel: split it over several tags."""
 
     code = "policy-set-too-large"
-    title = "Policy set too large"
 
 
 class RevisionMovedError(ConflictError):
@@ -34,7 +33,6 @@ class PlanMovedError(ConflictError):
     """The plan no longer holds: plan again, and apply the new plan."""
 
     code = "plan-moved"
-    title = "Plan moved"
 
 
 class RegistryUnavailableError(UnavailableError):

@@ -7,49 +7,42 @@ class OperatorNameTakenError(ConflictError):
     """An operator's token of this name exists already: choose another name, or remove that one first."""
 
     code = "operator-name-taken"
-    title = "Operator name taken"
 
 
 class PeerIdTakenError(ConflictError):
     """Another key holds this peer id: choose another id, or revoke the peer first."""
 
     code = "peer-id-taken"
-    title = "Peer id taken"
 
 
 class AlreadyEnrolledError(ConflictError):
     """This key is enrolled under another peer id: create a new key, or use that id."""
 
     code = "already-enrolled"
-    title = "Already enrolled"
 
 
 class PeerRevokedError(ForbiddenError):
     """This key was revoked for good: create a new key and join with a new token."""
 
     code = "peer-revoked"
-    title = "Peer revoked"
 
 
 class SubnetConflictError(ConflictError):
     """A protected network overlaps another peer's: correct one of the two."""
 
     code = "subnet-conflict"
-    title = "Subnet conflict"
 
 
 class IdentityConflictError(ConflictError):
     """The IKE identity belongs to another peer: announce another one."""
 
     code = "identity-conflict"
-    title = "Identity conflict"
 
 
 class IdentityInUseError(ConflictError):
     """Another host uses the identity of this peer: enrol one of the two as a peer of its own."""
 
     code = "identity-in-use"
-    title = "Identity in use"
 
 
 class AnnouncementRateError(WarrenError):
