@@ -2,8 +2,9 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -21,7 +22,6 @@ from warren_contracts.commands import (
     Role,
 )
 from warren_contracts.http_bodies import OperatorTokenRequest
-from warren_contracts.names import Scope
 from warren_contracts.peers import JoinToken, JoinTokenRequest
 from warren_contracts.problems import invalid_input
 
@@ -149,6 +149,37 @@ Examples:
   warren token remove --operator grafana ann --yes
 """
 
+
+class TokenKind(NamedTuple):
+    """How tokens of one kind are called, listed and removed."""
+
+    noun: str
+    path: str
+    listing: type[BaseModel]
+    summary: type[BaseModel]
+    effect: str
+    """What a removal does, in the question that confirms it."""
+    columns: tuple[str, ...]
+    row: Callable[[Any], tuple[Any, ...]]
+    none: str
+    optional: tuple[str, ...] = ()
+
+
+JOIN_TOKENS = TokenKind(
+    "join token", "join-tokens", JoinTokenList, JoinTokenSummary, "let nobody else join by it",
+    ("ID", "USED", "EXPIRES", "TAGS", "PEER", "SUBNETS", "BY", "NOTE"),
+    lambda it: (it.id, f"{it.used}/{it.uses}", moment(it.expires_at), joined(it.tags), it.peer or "-", joined(it.subnets),
+                it.created_by or "-", it.note or "-"),
+    "There are no join tokens: make one with `warren token create`.", ("BY", "SUBNETS", "PEER"),
+)  # fmt: skip
+OPERATOR_TOKENS = TokenKind(
+    "operator token", "operator-tokens", OperatorTokenList, OperatorTokenSummary, "end its connections",
+    ("NAME", "ROLE", "SCOPE", "CREATED", "EXPIRES", "BY"),
+    lambda it: (it.name, it.role.value, "all" if it.scope is None else joined(it.scope), moment(it.created_at),
+                moment(it.expires_at) if it.expires_at else "never", it.created_by or "-"),
+    "There are no bearer tokens.",
+)  # fmt: skip
+
 OfOperators = Annotated[bool, typer.Option("--operator", help="The bearer tokens of this API, not join tokens.")]
 
 
@@ -157,10 +188,13 @@ OfOperators = Annotated[bool, typer.Option("--operator", help="The bearer tokens
 def list_command(
     operator: OfOperators = False, url: Url = URL, token_file: TokenFile = None, as_json: AsJson = False
 ) -> None:
-    if operator:
-        _list_operator_tokens(url, token_file, as_json)
+    kind = OPERATOR_TOKENS if operator else JOIN_TOKENS
+    with connect(url, token_file) as api:
+        found: list[BaseModel] = list(api.pages(path_of(kind.path), kind.listing, "tokens"))
+    if as_json:
+        print_json(found)
     else:
-        _list_join_tokens(url, token_file, as_json)
+        print_table(kind.columns, map(kind.row, found), kind.none, optional=kind.optional)
 
 
 @app.command("remove", help=REMOVE_HELP)
@@ -173,53 +207,16 @@ def remove_command(
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
+    kind = OPERATOR_TOKENS if operator else JOIN_TOKENS
     removed: list[BaseModel] = []
     with connect(url, token_file) as api:
-        effect = "end its connections" if operator else "let nobody else join by it"
-        confirm(f"Remove {joined(names)} and {effect}?", yes)
+        confirm(f"Remove {joined(names)} and {kind.effect}?", yes)
         for name in names:
-            if operator:
-                removed.append(api.call("DELETE", path_of("operator-tokens", name), OperatorTokenSummary))
-            else:
-                removed.append(api.call("DELETE", path_of("join-tokens", name), JoinTokenSummary))
+            removed.append(api.call("DELETE", path_of(kind.path, name), kind.summary))
             if not as_json:
-                typer.echo(f"{'operator token' if operator else 'join token'} {name} is removed")
+                typer.echo(f"{kind.noun} {name} is removed")
     if as_json:
         print_json(removed)
-
-
-def _list_join_tokens(url: str, token_file: Path | None, as_json: bool) -> None:
-    with connect(url, token_file) as api:
-        found: list[JoinTokenSummary] = list(api.pages(path_of("join-tokens"), JoinTokenList, "tokens"))
-    if as_json:
-        print_json(found)
-        return
-    rows = (
-        (it.id, f"{it.used}/{it.uses}", moment(it.expires_at), joined(it.tags), it.peer or "-", joined(it.subnets),
-         it.created_by or "-", it.note or "-")
-        for it in found
-    )  # fmt: skip
-    columns = ("ID", "USED", "EXPIRES", "TAGS", "PEER", "SUBNETS", "BY", "NOTE")
-    none = "There are no join tokens: make one with `warren token create`."
-    print_table(columns, rows, none, optional=("BY", "SUBNETS", "PEER"))
-
-
-def _list_operator_tokens(url: str, token_file: Path | None, as_json: bool) -> None:
-    with connect(url, token_file) as api:
-        found: list[OperatorTokenSummary] = list(api.pages(path_of("operator-tokens"), OperatorTokenList, "tokens"))
-    if as_json:
-        print_json(found)
-        return
-    rows = (
-        (it.name, it.role.value, _scope(it.scope), moment(it.created_at), moment(it.expires_at) if it.expires_at else "never",
-         it.created_by or "-")
-        for it in found
-    )  # fmt: skip
-    print_table(("NAME", "ROLE", "SCOPE", "CREATED", "EXPIRES", "BY"), rows, "There are no bearer tokens.")
-
-
-def _scope(scope: Scope | None) -> str:
-    return "all" if scope is None else joined(scope)
 
 
 def parse_lifetime(text: str) -> int:
