@@ -196,10 +196,15 @@ def prometheus(folder: Path, port: int, target: int, ca_file: Path) -> Iterator[
 
 
 @pytest.fixture
+async def fleet(bus: RealServer, agents: dict[str, Connection], connect: Any) -> Fleet:
+    signer = Signer(bus.key("policy-signing", KeyKind.SIGNING), SignerRole.POLICY)
+    return Fleet(agents, await connect("policy"), signer)
+
+
+@pytest.fixture
 async def monitored(
-    bus: RealServer, agents: dict[str, Connection], database: PostgresServer, process: Any, connect: Any, environ_of: Any,
-    ready: Any, tmp_path: Path,
-) -> AsyncIterator[Monitored]:  # fmt: skip
+    fleet: Fleet, database: PostgresServer, process: Any, connect: Any, environ_of: Any, ready: Any, tmp_path: Path
+) -> AsyncIterator[Monitored]:
     database.sql("DROP SCHEMA IF EXISTS metrics CASCADE")
     port, now = free_port(), datetime.now(UTC)
     authority = make_authority(now)
@@ -211,11 +216,10 @@ async def monitored(
         "WARREN_METRICS_PORT": str(port), "WARREN_METRICS_CERT_FILE": str(certificate), "WARREN_METRICS_KEY_FILE": str(key),
     }  # fmt: skip
     await process("warren_metrics", environ).start()
-    api, policy = await connect("api"), await connect("policy")
+    api = await connect("api")
     await ready(api, "metrics")
-    signer = Signer(bus.key("policy-signing", KeyKind.SIGNING), SignerRole.POLICY)
     with prometheus(tmp_path, free_port(), port, ca_file) as url:
-        yield Monitored(Fleet(agents, policy, signer), url, port, ca_file, api)
+        yield Monitored(fleet, url, port, ca_file, api)
 
 
 async def test_every_query_of_the_dashboards_returns_data_and_every_rule_is_healthy(monitored: Monitored) -> None:

@@ -65,3 +65,8 @@ export function minuteOfDay(milliseconds: number): string {
 export function counted(count: number, noun: string): string {
   return `${count.toLocaleString('en')} ${noun}${count === 1 ? '' : 's'}`
 }
+
+/** The words of a text, which spaces or commas separate. */
+export function words(text: string): string[] {
+  return text.split(/[\s,]+/).filter(Boolean)
+}

@@ -1,5 +1,5 @@
 /** A listing that a view shows and reads again after a change. */
-import { problemFrom, type Problem } from './api/client'
+import { everyPage, problemFrom, type Problem } from './api/client'
 
 export class Listing<Entry> {
   entries = $state.raw<readonly Entry[] | null>(null)
@@ -23,4 +23,13 @@ export class Listing<Entry> {
     await action
     await this.reload()
   }
+}
+
+/** A listing that comes in pages, of which at most `limit` entries are read. */
+export function pagedListing<Page extends { next_after?: string | null }, Entry>(
+  read: (after: string) => Promise<Page>,
+  entries: (page: Page) => readonly Entry[],
+  limit: number,
+): Listing<Entry> {
+  return new Listing(async () => (await everyPage(read, entries, limit)).found)
 }
