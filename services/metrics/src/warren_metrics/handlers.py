@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from faststream.nats import JStream, NatsMessage, NatsResponse, PullSub
+from faststream.nats import JStream, NatsResponse, PullSub
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
@@ -40,9 +40,10 @@ ACK_WAIT = 30  # s; a batch waits for its events to be stored
 MAX_DELIVER = 5  # then it is a dead letter
 
 
-async def _as_it_is(message: Any) -> Any:
-    """Payloads are untrusted: `domain/parse.py` decodes them one by one, so that an invalid one does not affect its batch."""
-    return message.body
+async def _messages(batch: Any) -> Any:
+    """The messages themselves, as they are received: `domain/parse.py` decodes them one by one, so that an invalid one does not affect
+    its batch. (FastStream would look up a handler's argument `NatsMessage` in a thread, for each batch.)"""
+    return batch.raw_message
 
 
 def register_telemetry(broker: Broker, ingest: Ingest) -> None:
@@ -65,12 +66,11 @@ def _consume(broker: Broker, ingest: Ingest, stream: str, consumer: str, subject
     title = stream.lower()
 
     @broker.subscriber(
-        subject, stream=JStream(stream, declare=False), durable=consumer, config=config, decoder=_as_it_is,
+        subject, stream=JStream(stream, declare=False), durable=consumer, config=config, decoder=_messages,
         pull_sub=PullSub(batch_size=batch, timeout=PULL_WAIT, batch=True), title=title,
     )  # fmt: skip
-    async def consume(message: NatsMessage) -> None:
-        raw: Any = message.raw_message  # of a batch: a list
-        await ingest.batch([_raw(item) for item in raw])
+    async def consume(messages: Any) -> None:
+        await ingest.batch([_raw(it) for it in messages])
 
     advisory = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{stream}.{consumer}"
 
