@@ -3,8 +3,8 @@
 import gc
 
 
-def spare_the_collector() -> None:
-    """Let the collector look at everything rarely.
+def spare_the_collector(youngest: int = 250_000) -> None:
+    """Let the collector look at everything rarely, and at the youngest objects after so many new ones.
 
     The state of a large fleet is a million immutable objects without cycles: a full collection holds the event loop for a third of
     a second, and with the default thresholds a scrape, a busy second of telemetry or a plan causes one. A pass over the youngest
@@ -12,4 +12,4 @@ def spare_the_collector() -> None:
     """
     gc.collect()
     gc.freeze()  # what was imported
-    gc.set_threshold(250_000, 20, 50)
+    gc.set_threshold(youngest, 20, 50)
