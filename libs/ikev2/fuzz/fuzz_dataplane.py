@@ -9,6 +9,7 @@ to the TUN device, other counters.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import product
 
 import atheris
 from fuzz_target import run
@@ -16,7 +17,7 @@ from fuzz_target import run
 with atheris.instrument_imports(include=["warren_ikev2.dataplane", "warren_ikev2.esp"]):
     from warren_ikev2.dataplane.links import Links
     from warren_ikev2.dataplane.segment import segment
-    from warren_ikev2.dataplane.vnet import HEADER_SIZE, VnetHeader
+    from warren_ikev2.dataplane.vnet import GSO_NONE, HEADER_SIZE, NEEDS_CSUM, VnetHeader
     from warren_ikev2.esp.drops import PacketDroppedError
     from warren_ikev2.esp.table import SaPair, SaTable
     from warren_testkit.ikev2.dataplane import (
@@ -26,6 +27,7 @@ with atheris.instrument_imports(include=["warren_ikev2.dataplane", "warren_ikev2
         counting_random,
         sent_by_outbound,
         tcp_packet,
+        tso_header,
         udp_packet,
     )
 
@@ -119,5 +121,17 @@ def fuzz_inner(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {"frames": fuzz_frames, "trains": fuzz_trains, "inner": fuzz_inner}
 
 
+def frames() -> Iterator[bytes]:
+    """Frames as the kernel hands them over: with and without a partial checksum, and to be segmented."""
+    for version, size in product((4, 6), (64, 65, 7)):
+        start = 20 if version == 4 else 40
+        datagram, of_tcp = udp_packet(bytes(size), version=version), tcp_packet(bytes(size), version=version)
+        large = tcp_packet(bytes(1000), version=version)
+        yield bytes(HEADER_SIZE) + datagram
+        yield VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, start, 6).build() + datagram
+        yield VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, start, 16).build() + of_tcp
+        yield tso_header(large, size + 100).build() + large
+
+
 if __name__ == "__main__":
-    run(TARGETS)
+    run(TARGETS, {"frames": frames()})
