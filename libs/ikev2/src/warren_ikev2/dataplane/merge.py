@@ -88,6 +88,20 @@ def is_udp(header: int, start: int) -> bool:
     return header == start + UDP_HEADER
 
 
+def equal_bits(header: int, start: int) -> bytes:
+    """A mask of headers: what is equal in all packets of a run whose payloads have one length."""
+    mask = bytearray(b"\xff" * header)
+    if start == 20:
+        mask[4:6] = mask[10:12] = b"\0\0"
+    if is_udp(header, start):
+        mask[start + 6 : start + 8] = b"\0\0"
+    else:
+        mask[start + 4 : start + 8] = bytes(4)
+        mask[start + 13] = 0xFF & ~_VARIES
+        mask[start + 16 : start + 18] = b"\0\0"
+    return bytes(mask)
+
+
 def build_merged_header(header: bytearray, start: int, total: int, flags: int, mss: int) -> bytes:
     """The vnet header and the headers of a merged packet of `total` bytes; `header` is the first one's and is changed.
 

@@ -1,16 +1,17 @@
 """The batched way in without numpy: a train that is one run of TCP segments, or of UDP datagrams, is opened and merged at once (AEAD
 ciphers).
 
-`struct` takes one field of all packets out of the buffer with one call, and tuples compare in C, so most checks cost one
-call a train. The checksums cost the most: `int.from_bytes` makes one number of a segment, which is folded (see `checksum`). A train
-that is not exactly one run is delivered one packet at a time.
+`struct` takes one field of all packets out of the buffer with one call, tuples compare in C, and all headers are one number that
+is compared with itself a packet further on, so most checks cost one call a train. The checksums cost the most: `int.from_bytes`
+makes one number of a segment, which is folded (see `checksum`). A train that is not exactly one run is delivered one packet at a
+time.
 """
 
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
@@ -23,7 +24,7 @@ from warren_ikev2.dataplane.checksum import (
     pseudo_header,
 )
 from warren_ikev2.dataplane.delivery import Delivery, may_be_run
-from warren_ikev2.dataplane.merge import ENDS_RUN, LONGEST_HEADERS, STARTS_RUN, Merger, is_udp
+from warren_ikev2.dataplane.merge import ENDS_RUN, LONGEST_HEADERS, STARTS_RUN, Merger, equal_bits, is_udp
 from warren_ikev2.dataplane.trains import ENDINGS, HEAD, MAX_SEGMENTS, MAX_TRAIN, TAG, first_sequence, may_be_opened
 from warren_ikev2.esp.drops import DropReason
 from warren_ikev2.esp.sa import InboundSa
@@ -70,6 +71,9 @@ class Run:
         self._mss = self.packet_length - header
         row = self._row(header, start) + f"{self._mss}x{len(ending)}s"
         self._fields = struct.Struct(">" + row * count).unpack_from
+        self._headers = [plain[at : at + header] for at in range(0, count * length, length)]
+        self._header_bits = 8 * header
+        self._equal_bits = int.from_bytes(equal_bits(header, start) * (count - 1), "little")
         self.payloads = [plain[at + header : at + self.packet_length] for at in range(0, count * length, length)]
         segment = length - start
         middle = start + segment // 4 * 2
@@ -81,7 +85,7 @@ class Run:
 
     @staticmethod
     def _row(header: int, start: int) -> str:
-        """The headers as `struct` fields."""
+        """The headers as `struct` fields: only what may differ."""
         raise NotImplementedError
 
     def flags(self, first: bytes) -> int | None:
@@ -90,11 +94,12 @@ class Run:
         """
         raise NotImplementedError
 
-    def _are_equal(self, fields: tuple[Any, ...], places: tuple[int, ...], width: int) -> bool:
-        """Whether all packets have the trailer, and the same in these fields of `width`."""
-        return bool(fields[width - 1] == self._ending) and all(
-            fields[at::width].count(fields[at]) == self._count for at in places
-        )
+    def _are_alike(self, endings: tuple[bytes, ...]) -> bool:
+        """Whether all packets have the trailer, and equal headers but for what may differ."""
+        if endings.count(self._ending) != self._count:
+            return False
+        headers = int.from_bytes(b"".join(self._headers), "little")
+        return not (headers ^ headers >> self._header_bits) & self._equal_bits
 
     def _segments_are_valid(self, first: bytes) -> bool:
         """Whether all transport checksums match. The sums include the trailer, so that every row has whole words."""
@@ -119,25 +124,24 @@ class TcpRun(Run):
 
     @staticmethod
     def _row(header: int, start: int) -> str:
-        # constant: all before TCP's sequence number; acknowledgement and data offset; window; urgent pointer, options
-        tcp = f"I5sB2s2x{header - start - 18}s"
-        return ("4sH4sH12s" if start == 20 else "44s") + tcp  # IPv4: identification and checksum may vary
+        # sequence number and flags; before them IPv4's identification and checksum
+        return ("4xH4xH12x" if start == 20 else "44x") + f"I5xB{header - start - 14}x"
 
     def flags(self, first: bytes) -> int | None:
         """See `Run.flags`."""
         v4, count = self._start == 20, self._count
-        width = 11 if v4 else 7
+        width = 5 if v4 else 3
         fields = self._fields(self._plain)
-        if not self._are_equal(fields, (0, 2, 4, 6, 8, 9, 10) if v4 else (0, 2, 4, 5, 6), width):
+        if not self._are_alike(fields[width - 1 :: width]):
             return None
-        sequence, flags = fields[width - 6 :: width], fields[width - 4 :: width]
+        sequence, flags = fields[width - 3 :: width], fields[width - 2 :: width]
         end = sequence[0] + count * self._mss
         if end > _CYCLE or sequence != tuple(range(sequence[0], end, self._mss)):
             return None
         begins, ends = flags[0], flags[-1]
         if begins & (ENDS_RUN | STARTS_RUN) or ends & ~ENDS_RUN != begins or flags[:-1].count(begins) != count - 1:
             return None
-        if v4 and not _ip_headers_are_valid(first, fields[1::width], fields[3::width]):
+        if v4 and not _ip_headers_are_valid(first, fields[0::width], fields[1::width]):
             return None
         return begins | ends if self._segments_are_valid(first) else None
 
@@ -149,16 +153,17 @@ class UdpRun(Run):
 
     @staticmethod
     def _row(header: int, start: int) -> str:
-        return "4sH4sH14sH" if start == 20 else f"{header - 2}sH"
+        # the checksum; before it IPv4's identification and checksum
+        return "4xH4xH14xH" if start == 20 else f"{header - 2}xH"
 
     def flags(self, first: bytes) -> int | None:
         """See `Run.flags`."""
         v4 = self._start == 20
-        width = 7 if v4 else 3
+        width = 4 if v4 else 2
         fields = self._fields(self._plain)
-        if not self._are_equal(fields, (0, 2, 4, 6) if v4 else (0, 2), width) or 0 in fields[width - 2 :: width]:
+        if not self._are_alike(fields[width - 1 :: width]) or 0 in fields[width - 2 :: width]:
             return None  # zero: a datagram without a checksum
-        if v4 and not _ip_headers_are_valid(first, fields[1::width], fields[3::width]):
+        if v4 and not _ip_headers_are_valid(first, fields[0::width], fields[1::width]):
             return None
         return 0 if self._segments_are_valid(first) else None
 

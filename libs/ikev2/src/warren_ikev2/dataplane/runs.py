@@ -16,7 +16,7 @@ import numpy as np
 from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, PROTO_UDP, ipv4_header_is_valid, pseudo_header
 from warren_ikev2.dataplane.delivery import Delivery, may_be_run
 from warren_ikev2.dataplane.layout import ROW_NUMBERS, Bytes, Numbers, trailer_sum
-from warren_ikev2.dataplane.merge import ENDS_RUN, LONGEST_HEADERS, MAX_PACKET, STARTS_RUN, Merger, is_udp
+from warren_ikev2.dataplane.merge import ENDS_RUN, LONGEST_HEADERS, MAX_PACKET, STARTS_RUN, Merger, equal_bits, is_udp
 from warren_ikev2.dataplane.open import COUNTS_KEPT, OpenedTrain, ReceiveLayout
 from warren_ikev2.dataplane.trains import ENDINGS, MAX_SEGMENTS
 from warren_ikev2.esp.drops import DropReason
@@ -56,7 +56,7 @@ class RunLayout:
         self.ending = ENDINGS[4 if start == 20 else 6][pad]
         self.packet_length = layout.plain_length - len(self.ending)
         self.mss = self.packet_length - header
-        self.mask: Numbers = np.frombuffer(_equal_bits(shape), "<u4")
+        self.mask: Numbers = np.frombuffer(equal_bits(header, start), "<u4")
         """What must be equal."""
         self.identification = layout.plain16[:, 2:6:3] if start == 20 else None
         """With the header checksum, what may differ in IPv4 headers; many senders keep it (RFC 6864, 4.1)."""
@@ -95,21 +95,6 @@ class RunLayout:
         pseudo = pseudo_header(first, protocol, self.packet_length - self.shape.start) % MODULUS
         little = (pseudo >> 8 | (pseudo & 0xFF) << 8) + MODULUS - self.trailer
         return (-little % MODULUS).to_bytes(8, "little")
-
-
-def _equal_bits(shape: Shape) -> bytes:
-    """A mask of the headers: what is equal in all packets of a run."""
-    header, start, _ = shape
-    mask = bytearray(b"\xff" * header)
-    if start == 20:
-        mask[4:6] = mask[10:12] = b"\0\0"
-    if shape.is_udp:
-        mask[start + 6 : start + 8] = b"\0\0"
-    else:
-        mask[start + 4 : start + 8] = bytes(4)
-        mask[start + 13] = 0xFF & ~(ENDS_RUN | STARTS_RUN)
-        mask[start + 16 : start + 18] = b"\0\0"
-    return bytes(mask)
 
 
 class RunRows:
