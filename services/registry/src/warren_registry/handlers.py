@@ -5,8 +5,7 @@ middleware. Replies of `whoami` and `directory` are signed over the subject of t
 """
 
 import json
-from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from faststream import Path
 from faststream.nats import NatsMessage, NatsResponse
@@ -47,7 +46,6 @@ AGENT = f"{subjects.VERSION}.rpc.agent.{{peer}}"
 ENROL = f"{subjects.VERSION}.rpc.enrol.{{nkey}}"
 
 Token = Annotated[str, Path()]
-RequestT = TypeVar("RequestT", bound=BaseModel)
 
 
 def signed(signer: Signer, message: NatsMessage, epoch: int, revision: int, model: BaseModel) -> NatsResponse:
@@ -103,38 +101,26 @@ def register_services(verbs: VerbServer, registry: Registry, signer: Signer) -> 
     async def authenticate(query: Authenticate) -> BaseModel:
         return await registry.authenticate(query.token_sha256)
 
-    _subscribe(verbs, "peers", ListPeers, registry.peers)
-    _subscribe(verbs, "peer", GetPeer, peer)
-    _subscribe(verbs, "retag", PeerChange, registry.retag)
-    _subscribe(verbs, "set_priority", SetPriority, registry.set_priority)
-    _subscribe(verbs, "revoke", RevokePeer, registry.revoke)
-    _subscribe(verbs, "order_tunnel", OrderTunnel, registry.order_tunnel)
-    _subscribe(verbs, "directory", ReadDirectory, registry.fleet_directory)
-    _subscribe(verbs, "create_join_token", CreateJoinToken, registry.create_join_token)
-    _subscribe(verbs, "join_tokens", Page, registry.join_tokens)
-    _subscribe(verbs, "remove_join_token", RemoveJoinToken, registry.remove_join_token)
-    _subscribe(verbs, "create_operator_token", CreateOperatorToken, registry.create_operator_token)
-    _subscribe(verbs, "operator_tokens", Page, registry.operator_tokens)
-    _subscribe(verbs, "remove_operator_token", RemoveOperatorToken, registry.remove_operator_token)
-    _subscribe(verbs, "trust", Empty, trust)
-    _subscribe(verbs, "authenticate", Authenticate, authenticate)
-    _subscribe(verbs, "advance_epoch", AdvanceEpoch, registry.advance_epoch)
-    _subscribe(verbs, "scoped_peers", ListScopedPeers, registry.scoped_peers)
-    _subscribe(verbs, "audit", ListAudit, registry.audit)
+    verbs.serve("peers", ListPeers, registry.peers)
+    verbs.serve("peer", GetPeer, peer)
+    verbs.serve("retag", PeerChange, registry.retag)
+    verbs.serve("set_priority", SetPriority, registry.set_priority)
+    verbs.serve("revoke", RevokePeer, registry.revoke)
+    verbs.serve("order_tunnel", OrderTunnel, registry.order_tunnel)
+    verbs.serve("directory", ReadDirectory, registry.fleet_directory)
+    verbs.serve("create_join_token", CreateJoinToken, registry.create_join_token)
+    verbs.serve("join_tokens", Page, registry.join_tokens)
+    verbs.serve("remove_join_token", RemoveJoinToken, registry.remove_join_token)
+    verbs.serve("create_operator_token", CreateOperatorToken, registry.create_operator_token)
+    verbs.serve("operator_tokens", Page, registry.operator_tokens)
+    verbs.serve("remove_operator_token", RemoveOperatorToken, registry.remove_operator_token)
+    verbs.serve("trust", Empty, trust)
+    verbs.serve("authenticate", Authenticate, authenticate)
+    verbs.serve("advance_epoch", AdvanceEpoch, registry.advance_epoch)
+    verbs.serve("scoped_peers", ListScopedPeers, registry.scoped_peers)
+    verbs.serve("audit", ListAudit, registry.audit)
 
     @verbs.verb("records")
     async def records(command: DirectoryPageRequest) -> NatsResponse:
         page = await registry.records(command)
         return _signed(signer, subjects.rpc("registry", "records"), page.epoch, page.revision, page)
-
-
-def _subscribe(
-    verbs: VerbServer, verb: str, request: type[RequestT], answer: Callable[[RequestT], Awaitable[BaseModel]]
-) -> None:
-    """Serve a verb by a call that takes its request and returns its reply."""
-
-    async def handle(command: RequestT) -> NatsResponse:
-        return reply(await answer(command))
-
-    handle.__annotations__["command"] = request  # FastStream parses into this type: it cannot resolve a type variable
-    verbs.verb(verb)(handle)
