@@ -18,7 +18,7 @@ from ipaddress import IPv4Address
 from harness import MIN_RUNS, Bench, Rival, Row, compared
 from nacl.signing import SigningKey
 
-from warren_agent.drivers.port import AttemptFailed, DaemonUp, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonTunnelChanged, DaemonUp
 from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
@@ -100,7 +100,7 @@ class Watched:
                     self.up.set()
                 case AttemptFailed(name=name, final=True):
                     await self.driver.start_tunnel(name)
-                case TunnelChanged(name=name, converged=True):
+                case DaemonTunnelChanged(name=name, converged=True):
                     self.converged.add(name)
                     if len(self.converged) == TUNNELS:
                         self.all_settled.set()

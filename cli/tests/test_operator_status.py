@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from warren_cli.remote import fleet_status
-from warren_cli.remote.fleet_reply import Gateway, PolicyVersion, ReplyError, ServiceHealth
-from warren_cli.remote.fleet_reply import TunnelState as ShownTunnel
+from warren_cli.remote.fleet_reply import ListedGateway, ListedPolicy, ListedTunnel, ReplyError, ServiceHealth
 from warren_contracts.commands import Role
 from warren_contracts.peers import PresenceState
 from warren_contracts.status import DriverState, FleetTunnel, HostFacts, ReasonCode, TunnelState, TunnelStatus
@@ -101,16 +100,16 @@ def test_status_of_a_good_fleet_waits_for_no_models_and_no_tables(api: LiveApi, 
 @pytest.mark.parametrize(
     ("parse", "entry"),
     [
-        (Gateway.parse, {"peer": 7}),
-        (Gateway.parse, {"tags": "branch"}),
-        (Gateway.parse, {"host": {"drifted_at": "yesterday"}}),
-        (Gateway.parse, {"host": {"drifted_at": "2026-01-01T00:00:00"}}),
-        (Gateway.parse, {"host": {"applied_revision": True}}),
-        (Gateway.parse, {"clock_skew_s": "1"}),
-        (Gateway.parse, {"drivers": [7]}),
-        (ShownTunnel.parse, {"ends": {"hub": "up"}}),
-        (ShownTunnel.parse, {"peers": [7]}),
-        (PolicyVersion.parse, {"policy": {"version": "1"}}),
+        (ListedGateway.parse, {"peer": 7}),
+        (ListedGateway.parse, {"tags": "branch"}),
+        (ListedGateway.parse, {"host": {"drifted_at": "yesterday"}}),
+        (ListedGateway.parse, {"host": {"drifted_at": "2026-01-01T00:00:00"}}),
+        (ListedGateway.parse, {"host": {"applied_revision": True}}),
+        (ListedGateway.parse, {"clock_skew_s": "1"}),
+        (ListedGateway.parse, {"drivers": [7]}),
+        (ListedTunnel.parse, {"ends": {"hub": "up"}}),
+        (ListedTunnel.parse, {"peers": [7]}),
+        (ListedPolicy.parse, {"policy": {"version": "1"}}),
         (ServiceHealth.parse, {"ready": "yes"}),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from warren_lab.runtime import make_runtime_folder
-from warren_stack.run_as import NOBODY, User, run_as
+from warren_stack.run_as import NOBODY, ProcessUser, run_as
 
 
 def test_only_what_is_closed_is_shown_in_a_namespace() -> None:
@@ -24,7 +24,7 @@ def test_only_what_is_closed_is_shown_in_a_namespace() -> None:
         assert str(closed_folder) in hiding[-1]
         assert str(open_folder) not in hiding[-1]
         own = os.stat(top)
-        assert run_as(User(own.st_uid, own.st_gid), ["true"], [closed_folder])[0] == "setpriv"
+        assert run_as(ProcessUser(own.st_uid, own.st_gid), ["true"], [closed_folder])[0] == "setpriv"
     finally:
         subprocess.run(["rm", "-r", top], check=True)
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from warren_stack.errors import LocalError
-from warren_stack.run_as import NOBODY, User, run_as
+from warren_stack.run_as import NOBODY, ProcessUser, run_as
 from warren_stack.users import FIRST_UID, PARTS, part_users
 from warren_testkit.up import Up, running_up, stack_folder
 
@@ -59,7 +59,7 @@ def test_no_part_leaves_a_core_file_and_no_service_can_be_read(parts: dict[str, 
     assert {name for name, owner in owners.items() if owner != 0} == {"nats", "postgres"}
 
 
-def attempt(user: User, script: str) -> str:
+def attempt(user: ProcessUser, script: str) -> str:
     """What a process of this user prints for an attack."""
     done = subprocess.run(
         run_as(user, ["sh"]), input=script, capture_output=True, text=True, timeout=60, check=False, cwd="/"
@@ -71,7 +71,7 @@ def attempt(user: User, script: str) -> str:
 def test_a_process_of_another_uid_reads_nothing_of_a_part(
     up: Up, parts: dict[str, psutil.Process], data: Path, attacker: str
 ) -> None:
-    user = NOBODY if attacker == "nobody" else User(parts[attacker].uids().real, parts[attacker].gids().real)
+    user = NOBODY if attacker == "nobody" else ProcessUser(parts[attacker].uids().real, parts[attacker].gids().real)
     others = {name: part.pid for name, part in parts.items() if name != attacker}
     script = "\n".join(
         f"ls /proc/{pid}/root/ && echo {name} root; head -c1 /proc/{pid}/mem && echo {name} memory;"
@@ -138,7 +138,7 @@ def test_the_users_of_the_machine_are_used_where_they_exist(tmp_path: Path) -> N
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    assert done.stdout.strip() == str(User(901, 901, (890,)))
+    assert done.stdout.strip() == str(ProcessUser(901, 901, (890,)))
 
 
 def test_a_user_that_is_missing_among_others_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

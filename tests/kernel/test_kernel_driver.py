@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, ip_network
 
 import pytest
 
-from warren_agent.drivers.port import Effect, TunnelChanged
+from warren_agent.drivers.port import ApplyEffect, DaemonTunnelChanged
 from warren_contracts.selectors import networks_of
 from warren_contracts.status import ChildSaStatus, TunnelState
 from warren_lab.ping import Ping
@@ -23,7 +23,7 @@ OTHER_IKE = {"ike": {"proposals": ["aes256gcm16-prfsha512-ecp384"]}}
 OTHER_ESP = {"child": {"proposals": ["chacha20poly1305-x25519"]}}
 
 
-async def put(hub: Watched, spoke: Watched, name: str, **changes: object) -> tuple[Effect, Effect]:
+async def put(hub: Watched, spoke: Watched, name: str, **changes: object) -> tuple[ApplyEffect, ApplyEffect]:
     """The same tunnel at both ends, the responder's first."""
     at_hub = await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False, name=name, **changes))
     return at_hub, await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, name=name, **changes))
@@ -90,11 +90,11 @@ async def test_capabilities_are_those_of_a_kernel(fleet: KernelFleet) -> None:
 
 @pytest.mark.parametrize(
     ("change", "effect"),
-    [(OTHER_ESP, Effect.UPDATED_CHILD), (OTHER_IKE, Effect.UPDATED_IKE)],
+    [(OTHER_ESP, ApplyEffect.UPDATED_CHILD), (OTHER_IKE, ApplyEffect.UPDATED_IKE)],
     ids=["child", "ike"],
 )
 async def test_edit_makes_before_it_breaks_and_does_not_touch_the_other_tunnel(
-    fleet: KernelFleet, say: Callable[[str], None], change: dict[str, object], effect: Effect
+    fleet: KernelFleet, say: Callable[[str], None], change: dict[str, object], effect: ApplyEffect
 ) -> None:
     hub, spoke, other = fleet.drivers
     await bring_up(hub, spoke)
@@ -126,7 +126,7 @@ async def test_edit_makes_before_it_breaks_and_does_not_touch_the_other_tunnel(
     # processors, some on emulated ones, and none once both hold it or when the old SA goes.
     assert all(asked <= sent <= converged for sent in lost)
     for end in (hub, spoke):
-        reported = [event.status for event in end.events if isinstance(event, TunnelChanged)]
+        reported = [event.status for event in end.events if isinstance(event, DaemonTunnelChanged)]
         states = [status.state for status in reported if status.name == FIRST]
         assert TunnelState.DOWN not in states[states.index(TunnelState.UP) :]
 
@@ -147,7 +147,7 @@ async def test_more_selectors_are_an_edit_of_the_child_and_the_old_ones_carry_on
         effect = await spoke.driver.update_tunnel(
             spoke.tunnel(hub, True, name=FIRST, child={"local_ts": [spoke.gateway.network, wider]})
         )
-        assert effect is Effect.UPDATED_CHILD
+        assert effect is ApplyEffect.UPDATED_CHILD
         await spoke.driver.start_tunnel(FIRST)
         await spoke.converged(since)
         converged = time.time()

@@ -9,7 +9,7 @@ import pytest
 
 from warren_agent.adapters.bus_addresses import BusAddresses
 from warren_agent.adapters.guard import GuardClient
-from warren_agent.drivers.port import Effect
+from warren_agent.drivers.port import ApplyEffect
 from warren_agent.errors import GuardRefusedError, GuardUnavailableError
 from warren_agent.protection import Protection
 from warren_contracts.guard import (
@@ -56,7 +56,7 @@ async def test_traffic_is_protected_before_its_tunnel_is_created(
     protected: list[set[str]] = []
     create = guarded.driver.create_tunnel
 
-    async def note(config: Tunnel) -> Effect:
+    async def note(config: Tunnel) -> ApplyEffect:
         protected.append(guard.protected())
         return await create(config)
 

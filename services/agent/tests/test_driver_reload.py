@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonTunnelChanged, DaemonUp, DriverEvent
 from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.error_notify import ErrorNotifyType, build_notification
 from warren_agent.drivers.strongswan.ledger import Ledger
@@ -97,8 +97,8 @@ async def test_refusal_is_an_event_of_that_tunnel(charon: FakeCharon, driver: Dr
     await charon.stop()
     await log.next(lambda event: isinstance(event, DaemonDown))
     await charon.start()
-    event = await log.next(lambda event: isinstance(event, TunnelChanged))
-    assert isinstance(event, TunnelChanged)
+    event = await log.next(lambda event: isinstance(event, DaemonTunnelChanged))
+    assert isinstance(event, DaemonTunnelChanged)
     assert event.status.reason is ReasonCode.CONFIG_REFUSED
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from warren_agent.drivers.port import TAKEOVER_AFTER, TunnelChanged
+from warren_agent.drivers.port import TAKEOVER_AFTER, DaemonTunnelChanged
 from warren_agent.drivers.strongswan.connections import HandleName
 from warren_agent.drivers.strongswan.convergence import DROP_AFTER, DesiredHandles, surplus
 from warren_agent.drivers.strongswan.reader import FEW, SaReader
@@ -92,7 +92,7 @@ async def reported_states(worlds: Sequence[World], start: World) -> list[TunnelS
         observer.observe(observer.tunnels["t"], (await reader.read(["t"]))["t"])
     observer.observe(observer.tunnels["t"], (await reader.read(["t"]))["t"])
     reported = [observer.events.get_nowait() for _ in range(observer.events.qsize())]
-    return [event.status.state for event in reported if isinstance(event, TunnelChanged)]
+    return [event.status.state for event in reported if isinstance(event, DaemonTunnelChanged)]
 
 
 @pytest.mark.parametrize("moments", list(itertools.combinations_with_replacement(range(6), 4)), ids=str)

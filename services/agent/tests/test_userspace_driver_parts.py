@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from warren_agent.drivers.userspace.checks import FEATURES, capabilities, check
 from warren_agent.drivers.userspace.specification import build_specification
-from warren_agent.drivers.userspace.status import Record
+from warren_agent.drivers.userspace.status import DaemonTunnelRecord
 from warren_agent.errors import ConfigRefusedError
 from warren_contracts.status import EvidenceKind, ReasonCode, TunnelState
 from warren_ikev2.algorithms import ALGORITHMS
@@ -99,7 +99,7 @@ def test_virtual_addresses_are_requested_and_assigned() -> None:
     pool = build_connection(specification, 1, key).address_pool
     assert pool is not None
     assert ([str(network) for network in pool.networks], pool.required, pool.keep) == (["10.200.0.0/24"], True, True)
-    record = Record(asking.name, asking)
+    record = DaemonTunnelRecord(asking.name, asking)
     record.take(report(local_vips=had), NOW)
     assert record.status(NOW).link.local_vips == had
 
@@ -113,7 +113,7 @@ def test_every_algorithm_that_is_announced_is_known() -> None:
 
 def test_a_report_becomes_a_status() -> None:
     config = ipsec_tunnel()
-    record = Record(config.name, config)
+    record = DaemonTunnelRecord(config.name, config)
     assert record.status(NOW).state is TunnelState.DOWN
     record.take(report(), NOW)
     status = record.status(NOW)
@@ -139,13 +139,13 @@ def test_a_report_becomes_a_status() -> None:
     ],
 )
 def test_a_failure_has_its_reason(code: str, by_peer: bool, reason: ReasonCode) -> None:
-    record = Record("t")
+    record = DaemonTunnelRecord("t")
     record.take(report(state="error", converged=False, reason=code, by_peer=by_peer, children=()), NOW)
     assert record.status(NOW).reason is reason
 
 
 def test_the_daemon_unavailable_is_the_reason_of_every_tunnel() -> None:
-    record = Record("t")
+    record = DaemonTunnelRecord("t")
     record.take(report(), NOW)
     before = record.key()
     record.report, record.reason, record.detail = None, ReasonCode.DAEMON_UNREACHABLE, "connect: gone"

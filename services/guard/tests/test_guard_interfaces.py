@@ -11,13 +11,13 @@ from warren_contracts.guard import GuardReply, ProtectRequest, ReleaseRequest
 from warren_contracts.protection import ProtectedTraffic
 from warren_contracts.tunnel_routes import TunnelRoutesRequest
 from warren_guard.adapters.state_file import StateFile
-from warren_guard.domain.interfaces import Link, Surroundings
-from warren_guard.domain.leftovers import KernelIpsec, Route
+from warren_guard.domain.interfaces import KernelLinks, XfrmInterface
+from warren_guard.domain.leftovers import CharonRoute, KernelIpsec
 from warren_guard.guard import Guard
 from warren_testkit.guard import FakeFirewall, FakeInspector, FakeKernel
 
 MADE = ["link add name xfrm7 type xfrm if_id 7", "link set dev xfrm7 alias warren", "link set dev xfrm7 up"]
-OURS = Link("xfrm7", 7, is_ours=True, is_up=True)
+OURS = XfrmInterface("xfrm7", 7, is_ours=True, is_up=True)
 PAIRS = [{"local": ["10.1.0.0/24"], "remote": ["10.2.0.0/24", "10.3.0.1-10.3.0.2", "0.0.0.0/0"]}]
 
 
@@ -48,7 +48,7 @@ async def test_a_routed_tunnel_has_its_interface_until_it_is_released(bed: Bed) 
     routed = {"if_id_out": 7, "after_delete": "keep"}
     assert (await bed.protect(routed)).interface_errors == ()
     assert bed.commands() == MADE
-    bed.kernel.around = Surroundings(links=(OURS,))
+    bed.kernel.around = KernelLinks(links=(OURS,))
     await bed.protect(routed)
     await bed.protect(retained=True)  # its policy is disabled
     await bed.protect()  # and deleted
@@ -58,7 +58,7 @@ async def test_a_routed_tunnel_has_its_interface_until_it_is_released(bed: Bed) 
 
 
 async def test_networks_are_routed_into_the_interface_and_its_traffic_is_protected(bed: Bed) -> None:
-    bed.kernel.around = Surroundings(addresses=(ip_address("192.0.2.1"), ip_address("10.1.0.1")))
+    bed.kernel.around = KernelLinks(addresses=(ip_address("192.0.2.1"), ip_address("10.1.0.1")))
     await bed.protect({"if_id_in": 6, "if_id_out": 7, "pairs": PAIRS})
     routes = [
         f"route replace {network} dev xfrm7 table 220 proto 87 src 10.1.0.1"
@@ -69,8 +69,8 @@ async def test_networks_are_routed_into_the_interface_and_its_traffic_is_protect
     assert '"ipsec0", "lo", "xfrm6", "xfrm7"' in bed.firewall.table
     assert " . 10.1.0.0/24" in bed.firewall.table
     made = (OURS, replace(OURS, name="xfrm6", if_id=6))
-    stale = Route(ip_network("10.8.0.0/24"), "xfrm7")
-    bed.kernel.around = Surroundings(links=made, routes=(Route(ip_network("10.2.0.0/24"), "xfrm7"), stale))
+    stale = CharonRoute(ip_network("10.8.0.0/24"), "xfrm7")
+    bed.kernel.around = KernelLinks(links=made, routes=(CharonRoute(ip_network("10.2.0.0/24"), "xfrm7"), stale))
     await bed.guard.links_changed()
     assert bed.commands() == [
         "route delete 10.8.0.0/24 dev xfrm7 table 220 proto 87",
@@ -80,7 +80,7 @@ async def test_networks_are_routed_into_the_interface_and_its_traffic_is_protect
 
 
 async def test_an_interface_of_another_program_is_used_and_not_removed(bed: Bed) -> None:
-    bed.kernel.around = Surroundings(links=(Link("ipsec-to-hub", 7, is_ours=False, is_up=False),))
+    bed.kernel.around = KernelLinks(links=(XfrmInterface("ipsec-to-hub", 7, is_ours=False, is_up=False),))
     await bed.protect({"if_id_out": 7, "pairs": PAIRS[:1]})
     assert not [it for it in bed.commands() if it.startswith("link")]
     assert '"ipsec-to-hub"' in (bed.firewall.table or "")
@@ -115,7 +115,7 @@ async def test_a_device_of_tunnels_that_somebody_sets_down_is_set_up_again(bed: 
 @pytest.mark.parametrize("has_rules", [True, False])
 async def test_routes_into_tunnels_are_listed(bed: Bed, has_rules: bool) -> None:
     bed.kernel.has_rules = has_rules
-    bed.kernel.ipsec = KernelIpsec(routes=(Route(ip_network("10.2.0.0/24"), "ipsec0"),))
+    bed.kernel.ipsec = KernelIpsec(routes=(CharonRoute(ip_network("10.2.0.0/24"), "ipsec0"),))
     reply = await bed.guard.handle_routes(TunnelRoutesRequest())
     assert (reply.in_use, [(str(it.destination), it.device) for it in reply.routes]) == (
         has_rules, [("10.2.0.0/24", "ipsec0")],

@@ -15,7 +15,7 @@ from warren_contracts.guard import MAX_LINE, EventKind, GuardEvent, GuardReply
 from warren_guard.adapters.state_file import StateFile
 from warren_guard.errors import BadRequestError, BadSettingError
 from warren_guard.guard import Guard
-from warren_guard.server import Server, parse_request
+from warren_guard.server import GuardServer, parse_request
 from warren_guard.settings import check_settings
 from warren_testkit.guard import FakeFirewall, FakeInspector, FakeKernel
 
@@ -47,7 +47,7 @@ def guard(tmp_path: Path) -> Guard:
 @pytest.fixture
 async def path(guard: Guard, tmp_path: Path) -> AsyncIterator[Path]:
     socket = tmp_path / "run" / "guard.sock"
-    async with Server(guard, socket, {os.getuid()}).serving():
+    async with GuardServer(guard, socket, {os.getuid()}).serving():
         yield socket
 
 
@@ -67,7 +67,7 @@ async def test_requests_are_answered_in_order_and_a_bad_one_ends_nothing(path: P
 
 async def test_a_user_who_is_not_the_agent_is_refused(guard: Guard, tmp_path: Path) -> None:
     path = tmp_path / "guard.sock"
-    async with Server(guard, path, {os.getuid() + 1}).serving():
+    async with GuardServer(guard, path, {os.getuid() + 1}).serving():
         caller = await connected(path)
         assert await caller.line() == b""
         caller.writer.close()
@@ -96,7 +96,7 @@ async def test_a_line_beyond_the_limit_closes_the_connection(path: Path) -> None
 async def test_a_socket_that_a_killed_guard_left_is_replaced(guard: Guard, tmp_path: Path) -> None:
     path = tmp_path / "guard.sock"
     for _ in range(2):
-        async with Server(guard, path, {os.getuid()}).serving():
+        async with GuardServer(guard, path, {os.getuid()}).serving():
             held = path.stat().st_ino
             (tmp_path / "left").unlink(missing_ok=True)
             path.rename(tmp_path / "left")

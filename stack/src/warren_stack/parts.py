@@ -10,7 +10,7 @@ from pathlib import Path
 
 from warren_contracts.backoff import pause_s
 from warren_lab.process import bound_to_parent
-from warren_stack.run_as import User, run_as
+from warren_stack.run_as import ProcessUser, run_as
 
 Ready = Callable[[], Awaitable[bool]]
 
@@ -56,7 +56,7 @@ class ManagedProcess:
     tier: int = 0
     fault: RecoverableFault | None = None
     noise: tuple[bytes, ...] = ()  # words, in lower case, of lines that unauthenticated peers can cause
-    user: User | None = None
+    user: ProcessUser | None = None
     needed: tuple[Path, ...] = ()
 
     def command(self) -> list[str]:

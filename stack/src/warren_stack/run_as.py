@@ -10,7 +10,7 @@ PASSWD = Path("/etc/passwd")
 
 
 @dataclass(frozen=True)
-class User:
+class ProcessUser:
     """Whom a process runs as. `passwd` is a file with this user where the machine's has none: shown to the process instead."""
 
     uid: int
@@ -19,11 +19,11 @@ class User:
     passwd: Path | None = None
 
 
-NOBODY = User(65534, 65534)
+NOBODY = ProcessUser(65534, 65534)
 """Debian's nobody:nogroup. Shared by many daemons: what has a key or data has a uid of its own (`users`)."""
 
 
-def run_as(user: User, command: Sequence[str], needed: Sequence[Path] = ()) -> list[str]:
+def run_as(user: ProcessUser, command: Sequence[str], needed: Sequence[Path] = ()) -> list[str]:
     """`command` as `user`, for a process that is root.
 
     `needed` folders that the user cannot reach (an installation under /root) are shown to it in a mount namespace of its
@@ -59,7 +59,7 @@ def _shown(hidden: Sequence[tuple[Path, Path]]) -> list[str]:
     return [*steps, "rmdir $hold", "umask $mask"]
 
 
-def _hidden(user: User, paths: Sequence[Path]) -> list[tuple[Path, Path]]:
+def _hidden(user: ProcessUser, paths: Sequence[Path]) -> list[tuple[Path, Path]]:
     """The paths that the user cannot reach, outer ones first, each with the topmost folder above it that is closed to the user.
 
     A path within another one, as a data folder next to the script that starts the stack, is seen through that: only the folders
@@ -82,7 +82,7 @@ def _depth(path: Path) -> int:
     return len(path.parts)
 
 
-def _may_enter(user: User, folder: Path) -> bool:
+def _may_enter(user: ProcessUser, folder: Path) -> bool:
     status = os.stat(folder)
     if status.st_uid == user.uid:
         return bool(status.st_mode & 0o100)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from warren_stack.parts import ManagedProcess
-from warren_stack.run_as import User
+from warren_stack.run_as import ProcessUser
 from warren_stack.users import python_folders
 
 ROLES = ("registry", "policy", "metrics")
@@ -133,7 +133,7 @@ def service_environment(service: Service, around: ServiceEnvironment) -> dict[st
 
 
 def service_part(
-    service: Service, around: ServiceEnvironment, user: User | None = None, needed: tuple[Path, ...] = ()
+    service: Service, around: ServiceEnvironment, user: ProcessUser | None = None, needed: tuple[Path, ...] = ()
 ) -> ManagedProcess:
     """One service as a process of its own, with this very interpreter. `user` reaches `needed` and the interpreter's folders."""
     return ManagedProcess(
@@ -153,7 +153,7 @@ def bootstrap_token_command(name: str, role: str) -> tuple[str, ...]:
 
 
 def bootstrap_token_part(
-    name: str, role: str, around: ServiceEnvironment, user: User | None = None, needed: tuple[Path, ...] = ()
+    name: str, role: str, around: ServiceEnvironment, user: ProcessUser | None = None, needed: tuple[Path, ...] = ()
 ) -> ManagedProcess:
     """`bootstrap_token_command` as a process with the registry's settings and user."""
     registry = next(service for service in SERVICES if service.name == "registry")
@@ -166,7 +166,7 @@ def bootstrap_token_part(
     )
 
 
-def _environment(service: Service, around: ServiceEnvironment, user: User | None) -> dict[str, str]:
+def _environment(service: Service, around: ServiceEnvironment, user: ProcessUser | None) -> dict[str, str]:
     environment = service_environment(service, around)
     # asyncpg looks for files in HOME, and fails where it may not enter it.
     return environment if user is None else {**environment, "HOME": "/nonexistent"}

@@ -29,7 +29,7 @@ from warren_stack.parts import ManagedProcess
 from warren_stack.ports import check_bind, check_distinct, choose_port, reachable_addresses, url
 from warren_stack.postgres import Postgres
 from warren_stack.readiness import waits_for_epoch
-from warren_stack.run_as import User
+from warren_stack.run_as import ProcessUser
 from warren_stack.server_config import ServerConfig, ServerTls, render
 from warren_stack.services import (
     READERS,
@@ -134,7 +134,7 @@ class Stack:
         self.supervisor = ProcessSupervisor(self.data.log, notify, complain)
         self._resources = contextlib.AsyncExitStack()
         self._info: StackInfo | None = None
-        self._users: Mapping[str, User] | None = None  # of the parts, by name; None: all have ours
+        self._users: Mapping[str, ProcessUser] | None = None  # of the parts, by name; None: all have ours
 
     @property
     def info(self) -> StackInfo:
@@ -249,12 +249,12 @@ class Stack:
             raise group.exceptions[0] from group
         return health.result()
 
-    def _user(self, part: str) -> User | None:
+    def _user(self, part: str) -> ProcessUser | None:
         return None if self._users is None else self._users[part]
 
     def _of_part(
         self, service: Service, around: ServiceEnvironment
-    ) -> tuple[ServiceEnvironment, User | None, tuple[Path, ...]]:
+    ) -> tuple[ServiceEnvironment, ProcessUser | None, tuple[Path, ...]]:
         """The environment of a service, its user, and the folders that it must reach: a user of its own sees its own keys only."""
         user = self._user(service.name)
         if user is None:

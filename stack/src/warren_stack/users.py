@@ -14,7 +14,7 @@ from grp import getgrnam
 from pathlib import Path
 
 from warren_stack.errors import LocalError
-from warren_stack.run_as import PASSWD, User
+from warren_stack.run_as import PASSWD, ProcessUser
 
 PARTS = ("nats", "postgres", "streams", "callout", "registry", "policy", "metrics", "api")
 GROUP = "warren"  # whose members may connect to PostgreSQL's socket; the password decides about more
@@ -23,7 +23,7 @@ FIRST_UID = 64_100  # above useradd's (60000) and below containers' (100000)
 NOLOGIN = "/usr/sbin/nologin"
 
 
-def part_users(folder: Path) -> Mapping[str, User] | None:
+def part_users(folder: Path) -> Mapping[str, ProcessUser] | None:
     """The user of each part; None where this process is not root, and every part has its user.
 
     `folder` receives the passwd file that parts see, where the machine has no users for them.
@@ -44,18 +44,18 @@ def part_users(folder: Path) -> Mapping[str, User] | None:
         group = getgrnam(GROUP).gr_gid
     except KeyError:
         raise LocalError(f"the group {GROUP} is missing: run `groupadd --system {GROUP}`") from None
-    users = {part: User(entry.pw_uid, entry.pw_gid, _groups(part, group)) for part, entry in found.items()}
+    users = {part: ProcessUser(entry.pw_uid, entry.pw_gid, _groups(part, group)) for part, entry in found.items()}
     if len({user.uid for user in users.values()} | {0}) != len(PARTS) + 1:
         raise LocalError("the system users warren-<part> must have a uid each, and not 0")
     return users
 
 
-def socket_group(users: Mapping[str, User]) -> int:
+def socket_group(users: Mapping[str, ProcessUser]) -> int:
     """The group of PostgreSQL's socket."""
     return users["postgres"].groups[0]
 
 
-def give(folder: Path, user: User | None) -> None:
+def give(folder: Path, user: ProcessUser | None) -> None:
     """Make a folder, and all that is in it, a part's own, if it is not yet: as after a start by an older release."""
     if user is None or (folder.stat().st_uid, folder.stat().st_gid) == (user.uid, user.gid):
         return
@@ -69,7 +69,7 @@ def python_folders() -> tuple[Path, ...]:
     return tuple(dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir()))
 
 
-def _own_users(folder: Path) -> Mapping[str, User]:
+def _own_users(folder: Path) -> Mapping[str, ProcessUser]:
     taken = {entry.pw_uid: entry.pw_name for entry in pwd.getpwall()}
     uids = {part: FIRST_UID + number for number, part in enumerate(PARTS, start=1)}
     if theirs := [f"{uid} ({taken[uid]})" for uid in uids.values() if uid in taken]:
@@ -81,7 +81,7 @@ def _own_users(folder: Path) -> Mapping[str, User]:
     lines = [f"warren-{part}:x:{uid}:{uid}::/nonexistent:{NOLOGIN}\n" for part, uid in uids.items()]
     file.write_text(PASSWD.read_text() + "".join(lines))
     file.chmod(0o644)
-    return {part: User(uid, uid, _groups(part, FIRST_UID), file) for part, uid in uids.items()}
+    return {part: ProcessUser(uid, uid, _groups(part, FIRST_UID), file) for part, uid in uids.items()}
 
 
 def _groups(part: str, group: int) -> tuple[int, ...]:
@@ -95,7 +95,7 @@ def _entry(name: str) -> pwd.struct_passwd | None:
         return None
 
 
-def share(folder: Path, files: Iterable[Path], user: User) -> None:
+def share(folder: Path, files: Iterable[Path], user: ProcessUser) -> None:
     """A part's own folder with copies of the keys that it reads."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for stale in folder.iterdir():

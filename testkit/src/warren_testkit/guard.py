@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Sequence
 from warren_contracts.guard import FindingCode, HostFinding
 from warren_contracts.leftovers import Leftover, LeftoverKind
 from warren_guard.domain.holdings import Holdings
-from warren_guard.domain.interfaces import Surroundings
-from warren_guard.domain.leftovers import KernelIpsec, Route, removal
+from warren_guard.domain.interfaces import KernelLinks
+from warren_guard.domain.leftovers import CharonRoute, KernelIpsec, removal
 from warren_guard.errors import IpError, NftError
 
 FINDING = HostFinding(code=FindingCode.MASQUERADE, detail="a chain")
@@ -54,7 +54,7 @@ class FakeKernel:
 
     def __init__(self) -> None:
         self.ipsec = KernelIpsec()
-        self.around = Surroundings()
+        self.around = KernelLinks()
         self.lines: list[str] = []
         self.refusal = ""
         self.down: set[str] = set()
@@ -63,7 +63,7 @@ class FakeKernel:
     async def read(self) -> KernelIpsec:
         return self.ipsec
 
-    async def tunnel_routes(self) -> tuple[Route, ...]:
+    async def tunnel_routes(self) -> tuple[CharonRoute, ...]:
         return tuple(self.ipsec.routes)
 
     async def devices_down(self, devices: Collection[str]) -> list[str]:
@@ -90,7 +90,7 @@ class FakeKernel:
             tuple(it for it in self.ipsec.routes if it.destination not in routes),
         )
 
-    async def surroundings(self, routes_of: str) -> Surroundings:
+    async def surroundings(self, routes_of: str) -> KernelLinks:
         return self.around
 
     async def batch(self, lines: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from warren_agent.drivers.port import AttemptFailed, DriverEvent, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonTunnelChanged, DriverEvent
 from warren_agent.drivers.strongswan.connections import build_connection, groups_of, is_marked
 from warren_agent.drivers.strongswan.vici_codec import build_message, parse_message, subsection, subsections
 from warren_contracts.status import ReasonCode
@@ -142,4 +142,4 @@ async def test_sas_that_both_ends_made_by_altered_proposals_are_found_and_made_a
 
 
 def has_cipher(cipher: str, event: DriverEvent) -> bool:
-    return isinstance(event, TunnelChanged) and [sa.cipher for sa in event.status.link.children] == [cipher]
+    return isinstance(event, DaemonTunnelChanged) and [sa.cipher for sa in event.status.link.children] == [cipher]

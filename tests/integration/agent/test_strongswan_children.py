@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from warren_agent.drivers.port import Effect, TunnelChanged
+from warren_agent.drivers.port import ApplyEffect, DaemonTunnelChanged
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_testkit.lab.gateways import Ends, Watched
 
@@ -26,14 +26,14 @@ def children(own: str, peer: str, *, at_hub: bool, **voice: Any) -> dict[str, An
     }
 
 
-async def put(hub: Watched, spoke: Watched, **voice: Any) -> tuple[Effect, Effect]:
+async def put(hub: Watched, spoke: Watched, **voice: Any) -> tuple[ApplyEffect, ApplyEffect]:
     networks = hub.gateway.network, spoke.gateway.network
     at_hub = hub.tunnel(spoke, initiator=False, **children(*networks, at_hub=True, **voice))
     at_spoke = spoke.tunnel(hub, initiator=True, **children(*networks[::-1], at_hub=False, **voice))
     return await hub.driver.create_tunnel(at_hub), await spoke.driver.create_tunnel(at_spoke)
 
 
-async def bring_up(hub: Watched, spoke: Watched, **voice: Any) -> tuple[TunnelChanged, TunnelChanged]:
+async def bring_up(hub: Watched, spoke: Watched, **voice: Any) -> tuple[DaemonTunnelChanged, DaemonTunnelChanged]:
     since = len(hub.events), len(spoke.events)
     await put(hub, spoke, **voice)
     await spoke.driver.start_tunnel(NAME)
@@ -71,7 +71,7 @@ async def test_an_edit_of_one_child_leaves_the_other_and_the_ike_sa(ends: Ends) 
     await bring_up(hub, spoke)
     (old,) = await spoke.gateway.ike_sas()
     spis = {sa.child: sa.spi_in for sa in await spoke.driver.sa_info(NAME)}
-    assert await put(hub, spoke, replay_window=128) == (Effect.UPDATED_CHILD, Effect.UPDATED_CHILD)
+    assert await put(hub, spoke, replay_window=128) == (ApplyEffect.UPDATED_CHILD, ApplyEffect.UPDATED_CHILD)
     since = len(hub.events), len(spoke.events)
     await spoke.driver.start_tunnel(NAME)
     await asyncio.gather(hub.converged(since[0]), spoke.converged(since[1]))
@@ -82,7 +82,7 @@ async def test_an_edit_of_one_child_leaves_the_other_and_the_ike_sa(ends: Ends) 
     assert after["ping"] == spis["ping"]
     assert after["voice"] != spis["voice"]
     for end in ends:
-        states = [event.status.state for event in end.events if isinstance(event, TunnelChanged)]
+        states = [event.status.state for event in end.events if isinstance(event, DaemonTunnelChanged)]
         assert set(states[states.index(TunnelState.UP) :]) == {TunnelState.UP}
 
 
@@ -92,7 +92,7 @@ async def test_a_child_that_is_removed_is_closed_and_the_other_stays(ends: Ends)
     for end, peer, initiator in ((hub, spoke, False), (spoke, hub, True)):
         one = children(end.gateway.network, peer.gateway.network, at_hub=not initiator)["children"][:1]
         effect = await end.driver.update_tunnel(end.tunnel(peer, initiator=initiator, children=one))
-        assert effect is Effect.UPDATED_CHILD
+        assert effect is ApplyEffect.UPDATED_CHILD
     await spoke.driver.start_tunnel(NAME)
     await asyncio.gather(hub.gateway.has(1, children=1), spoke.gateway.has(1, children=1))
     assert await spoke.gateway.ping(hub.gateway.protected)
@@ -106,11 +106,11 @@ async def test_a_child_that_the_peer_refuses_is_reported_while_the_other_carries
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **wrong))
     await spoke.driver.start_tunnel(NAME)
 
-    def is_partly_up(event: TunnelChanged) -> bool:
+    def is_partly_up(event: DaemonTunnelChanged) -> bool:
         children = [sa.child for sa in event.status.link.children]
         return event.status.reason is ReasonCode.TS_MISMATCH and children == ["ping"]
 
-    event = await spoke.first(TunnelChanged, is_partly_up)
+    event = await spoke.first(DaemonTunnelChanged, is_partly_up)
     assert event.status.state is TunnelState.DEGRADED
     assert not event.converged
     assert await spoke.gateway.ping(hub.gateway.protected)

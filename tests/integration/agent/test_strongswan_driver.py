@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, Effect, TunnelChanged
+from warren_agent.drivers.port import ApplyEffect, AttemptFailed, DaemonDown, DaemonTunnelChanged, DaemonUp
 from warren_agent.drivers.strongswan.connections import HandleName, build_connection
 from warren_agent.errors import ConfigRefusedError, DriverUnavailableError
 from warren_contracts.status import EvidenceKind, ReasonCode, TunnelState
@@ -25,13 +25,13 @@ ML_KEM = {
 OTHER_ESP = {"child": {"proposals": ["chacha20poly1305-x25519"]}}
 
 
-async def put(hub: Watched, spoke: Watched, **changes: object) -> tuple[Effect, Effect]:
+async def put(hub: Watched, spoke: Watched, **changes: object) -> tuple[ApplyEffect, ApplyEffect]:
     """The same change at both ends, the responder's first."""
     at_hub = await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False, **changes))
     return at_hub, await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **changes))
 
 
-async def bring_up(hub: Watched, spoke: Watched, **changes: object) -> tuple[TunnelChanged, TunnelChanged]:
+async def bring_up(hub: Watched, spoke: Watched, **changes: object) -> tuple[DaemonTunnelChanged, DaemonTunnelChanged]:
     since = len(hub.events), len(spoke.events)
     await put(hub, spoke, **changes)
     await spoke.driver.start_tunnel(NAME)
@@ -63,10 +63,10 @@ async def test_unchanged_tunnel_is_not_touched_also_by_an_agent_that_has_restart
     hub, spoke = ends
     _, before = await bring_up(hub, spoke)
     log = len(spoke.gateway.log)
-    assert await put(hub, spoke) == (Effect.UNCHANGED, Effect.UNCHANGED)
+    assert await put(hub, spoke) == (ApplyEffect.UNCHANGED, ApplyEffect.UNCHANGED)
     assert "vici" not in spoke.gateway.log[log:]
     await spoke.restart()
-    assert await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True)) is Effect.UNCHANGED
+    assert await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True)) is ApplyEffect.UNCHANGED
     after = await spoke.driver.tunnel_status(NAME)
     assert after.state is TunnelState.UP
     assert [sa.spi_in for sa in after.link.children] == [sa.spi_in for sa in before.status.link.children]
@@ -79,7 +79,7 @@ async def test_ike_change_makes_before_it_breaks(ends: Ends, change: dict[str, o
     (old,) = await spoke.gateway.ike_sas()
     ping = Ping(spoke.gateway.namespace, IPv4Address(spoke.gateway.protected), IPv4Address(hub.gateway.protected))
     ping.start()
-    assert await put(hub, spoke, **change) == (Effect.UPDATED_IKE, Effect.UPDATED_IKE)
+    assert await put(hub, spoke, **change) == (ApplyEffect.UPDATED_IKE, ApplyEffect.UPDATED_IKE)
     since = len(spoke.events)
     await spoke.driver.start_tunnel(NAME)
     changed = await spoke.converged(since)
@@ -92,7 +92,7 @@ async def test_ike_change_makes_before_it_breaks(ends: Ends, change: dict[str, o
     # between is lost. Breaking before making loses everything for as long as a negotiation takes.
     assert counts.lost <= 1
     for end in ends:
-        states = [event.status.state for event in end.events if isinstance(event, TunnelChanged)]
+        states = [event.status.state for event in end.events if isinstance(event, DaemonTunnelChanged)]
         assert TunnelState.DOWN not in states[states.index(TunnelState.UP) :]
 
 
@@ -100,7 +100,7 @@ async def test_child_change_replaces_the_child_and_keeps_the_ike_sa(ends: Ends) 
     hub, spoke = ends
     await bring_up(hub, spoke)
     (old,) = await spoke.gateway.ike_sas()
-    assert await put(hub, spoke, **OTHER_ESP) == (Effect.UPDATED_CHILD, Effect.UPDATED_CHILD)
+    assert await put(hub, spoke, **OTHER_ESP) == (ApplyEffect.UPDATED_CHILD, ApplyEffect.UPDATED_CHILD)
     since = len(spoke.events)
     await spoke.driver.start_tunnel(NAME)
     await spoke.converged(since)
@@ -211,7 +211,7 @@ async def test_stopped_charon_is_reported_once_and_everything_is_loaded_again_on
 
 
 def shows(event: object, state: TunnelState, reason: ReasonCode) -> bool:
-    return isinstance(event, TunnelChanged) and event.status.state is state and event.status.reason is reason
+    return isinstance(event, DaemonTunnelChanged) and event.status.state is state and event.status.reason is reason
 
 
 async def test_peer_that_crashed_and_came_back_is_unreachable_no_more(ends: Ends) -> None:
@@ -230,7 +230,7 @@ async def test_peer_that_crashed_and_came_back_is_unreachable_no_more(ends: Ends
     await hub.gateway.has(1)
     (last,) = await hub.driver.list_tunnels()
     assert (last.state, last.reason, last.detail) == (TunnelState.UP, ReasonCode.NONE, "")
-    last_event = [event for event in hub.events if isinstance(event, TunnelChanged)][-1]
+    last_event = [event for event in hub.events if isinstance(event, DaemonTunnelChanged)][-1]
     assert shows(last_event, TunnelState.UP, ReasonCode.NONE)
 
 
@@ -280,7 +280,7 @@ async def test_tunnel_that_a_returned_charon_refuses_keeps_no_other_from_its_tra
     await spoke.converged(since)
     assert await spoke.gateway.ping(hub.gateway.protected)
     good = spoke.tunnel(hub, initiator=True, name="needs-xcbc", child={"local_ts": ["10.55.0.0/24"]})
-    assert await spoke.driver.update_tunnel(good) is Effect.UPDATED_IKE
+    assert await spoke.driver.update_tunnel(good) is ApplyEffect.UPDATED_IKE
     assert (await spoke.driver.tunnel_status("needs-xcbc")).reason is ReasonCode.NONE
     await spoke.driver.delete_tunnel("needs-xcbc")
     assert [status.name for status in await spoke.driver.list_tunnels()] == [NAME]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from warren_agent.drivers.port import TunnelChanged
+from warren_agent.drivers.port import DaemonTunnelChanged
 from warren_contracts.identities import canonical
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import InvalidInputError
@@ -51,7 +51,7 @@ async def up(hub: Watched, spoke: Watched, name: str, number: int, identity: str
     await spoke.driver.start_tunnel(name)
 
     def is_up(event: object) -> bool:
-        return isinstance(event, TunnelChanged) and event.converged and event.status.name == name
+        return isinstance(event, DaemonTunnelChanged) and event.converged and event.status.name == name
 
     await hub.wait_for(is_up, since=since)
     return next(sa.unique_id for sa in await hub.gateway.ike_sas() if sa.handle and sa.handle.tunnel == name)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_agent.drivers.port import AttemptFailed, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonTunnelChanged
 from warren_agent.drivers.strongswan.capabilities import parse_version
 from warren_agent.drivers.strongswan.errors import ViciUnknownEventError
 from warren_agent.drivers.strongswan.vici_client import ViciConnection
@@ -62,6 +62,6 @@ async def test_ml_kem_is_negotiated_and_reported_where_charon_has_it_and_refused
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **POST_QUANTUM))
     await spoke.driver.start_tunnel(NAME)
     for end in ends:
-        changed: TunnelChanged = await end.converged()
+        changed: DaemonTunnelChanged = await end.converged()
         assert changed.status.link.ike_cipher == POST_QUANTUM["ike"]["proposals"][0]
     assert await spoke.gateway.ping(hub.gateway.protected)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriftFound, Effect, TunnelChanged
+from warren_agent.drivers.port import ApplyEffect, AttemptFailed, DaemonDown, DaemonTunnelChanged, DaemonUp, DriftFound
 from warren_agent.errors import DriverUnavailableError
 from warren_contracts.explanation import Cause
 from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
@@ -142,7 +142,7 @@ async def test_an_edit_is_made_without_a_gap(pair: tuple[Gateway, Gateway]) -> N
         ping = asyncio.create_task(asyncio.to_thread(run, *command, hub.gateway.protected, check=False))
         config = spoke.tunnel(hub, initiator=True, ike={"dpd_delay": 41})
         since = len(spoke.events)
-        assert await spoke.driver.update_tunnel(config) is Effect.UPDATED_IKE
+        assert await spoke.driver.update_tunnel(config) is ApplyEffect.UPDATED_IKE
         await spoke.driver.start_tunnel(name)
         await spoke.converged(since)
         # the responder holds the new SAs a moment before the initiator does: what it sends in that moment may be lost
@@ -276,7 +276,7 @@ async def test_tunnels_stay_up_while_the_agent_is_started_again(pair: tuple[Gate
         before = await spoke.driver.sa_info(name)
         await spoke.restart()
         assert await spoke.gateway.ping(hub.gateway.protected)
-        assert await spoke.driver.update_tunnel(spoke.tunnel(hub, initiator=True)) is Effect.UNCHANGED
+        assert await spoke.driver.update_tunnel(spoke.tunnel(hub, initiator=True)) is ApplyEffect.UNCHANGED
         after = await spoke.driver.sa_info(name)
         assert [sa.spi_in for sa in after] == [sa.spi_in for sa in before]
 
@@ -287,7 +287,7 @@ async def test_packets_of_a_tunnel_that_is_down_do_not_leave(pair: tuple[Gateway
         name = await bring_up(hub, spoke)
         since = len(spoke.events)
         await spoke.driver.stop_tunnel(name)
-        await spoke.first(TunnelChanged, lambda event: event.status.state is TunnelState.DOWN, since=since)
+        await spoke.first(DaemonTunnelChanged, lambda event: event.status.state is TunnelState.DOWN, since=since)
         route = spoke.gateway.namespace.run("ip", "route", "get", hub.gateway.protected)
         assert "dev warren0" in route
         assert not await spoke.gateway.ping(hub.gateway.protected, 1, "-W", "0.3")

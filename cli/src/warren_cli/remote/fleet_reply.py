@@ -90,7 +90,7 @@ class HostState(NamedTuple):
     drifted_at: datetime | None
 
 
-class Driver(NamedTuple):
+class ListedDriver(NamedTuple):
     """One driver of a gateway, and the state of its daemon."""
 
     kind: str
@@ -98,7 +98,7 @@ class Driver(NamedTuple):
     detail: str
 
 
-class Gateway(NamedTuple):
+class ListedGateway(NamedTuple):
     """A gateway as `GET /api/peers` lists it."""
 
     peer: str
@@ -108,7 +108,7 @@ class Gateway(NamedTuple):
     refused: str
     clock_skew_s: float | None
     host: HostState | None
-    drivers: tuple[Driver, ...]
+    drivers: tuple[ListedDriver, ...]
     hosts: tuple[IdentityUser, ...]
 
     @classmethod
@@ -122,7 +122,7 @@ class Gateway(NamedTuple):
                 moment_of(host, "drifted_at"),
             ) if host else None,
             tuple(
-                Driver(take(it, "kind", str, ""), take(it, "state", str, "unknown"), take(it, "detail", str, ""))
+                ListedDriver(take(it, "kind", str, ""), take(it, "state", str, "unknown"), take(it, "detail", str, ""))
                 for it in objects(entry, "drivers")
             ),
             tuple(
@@ -132,14 +132,14 @@ class Gateway(NamedTuple):
         )  # fmt: skip
 
 
-class TunnelEnd(NamedTuple):
+class ListedTunnelEnd(NamedTuple):
     """What one end reports of a tunnel."""
 
     reason: str
     detail: str
 
 
-class TunnelState(NamedTuple):
+class ListedTunnel(NamedTuple):
     """A tunnel as `GET /api/tunnels` lists it."""
 
     name: str
@@ -147,7 +147,7 @@ class TunnelState(NamedTuple):
     disagreement: str
     peers: tuple[str, ...]
     stale: tuple[str, ...]
-    ends: Mapping[str, TunnelEnd]
+    ends: Mapping[str, ListedTunnelEnd]
 
     @classmethod
     def parse(cls, entry: Json) -> Self:
@@ -158,13 +158,13 @@ class TunnelState(NamedTuple):
             take(entry, "name", str, ""), take(entry, "state", str, "unknown"), take(entry, "disagreement", str, ""),
             texts(entry, "peers"), texts(entry, "stale"),
             {
-                peer: TunnelEnd(take(end, "reason", str, "none"), take(end, "detail", str, ""))
+                peer: ListedTunnelEnd(take(end, "reason", str, "none"), take(end, "detail", str, ""))
                 for peer, end in ends.items()
             },
         )  # fmt: skip
 
 
-class PolicyVersion(NamedTuple):
+class ListedPolicy(NamedTuple):
     """A policy as `GET /api/policies` lists it: what was stored last, when, and by whom."""
 
     id: str
@@ -201,7 +201,7 @@ class ServiceHealth(NamedTuple):
         )
 
 
-def newest(policies: Sequence[PolicyVersion]) -> tuple[PolicyVersion, datetime] | None:
+def newest(policies: Sequence[ListedPolicy]) -> tuple[ListedPolicy, datetime] | None:
     """The policy that was stored last, and when."""
     dated = [(it, it.updated_at) for it in policies if it.updated_at is not None]
     return max(dated, key=lambda pair: pair[1], default=None)

@@ -5,7 +5,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from warren_cli.remote.fleet_reply import Gateway, PolicyVersion, ServiceHealth, TunnelEnd, TunnelState, newest
+from warren_cli.remote.fleet_reply import (
+    ListedGateway,
+    ListedPolicy,
+    ListedTunnel,
+    ListedTunnelEnd,
+    ServiceHealth,
+    newest,
+)
 from warren_cli.remote.render import age
 from warren_contracts.verdicts import identity_in_use, intent_is_stale, is_outdated
 
@@ -56,7 +63,7 @@ class FleetStatus(NamedTuple):
 
 
 def status_of(
-    health: ServiceHealth, peers: Sequence[Gateway], tunnels: Iterable[TunnelState], policies: Sequence[PolicyVersion],
+    health: ServiceHealth, peers: Sequence[ListedGateway], tunnels: Iterable[ListedTunnel], policies: Sequence[ListedPolicy],
     tag: str | None, now: datetime,
 ) -> FleetStatus:  # fmt: skip
     """The status of the fleet; with `tag`, of the gateways that have it and of their tunnels."""
@@ -77,9 +84,9 @@ def status_at(pages: "Sequence[FleetAt]") -> FleetStatus:
     """The status of the fleet at an instant; `pages` are all pages of it."""
     observed, desired = pages[0].observed, pages[0].desired
     tunnels = [
-        TunnelState(
+        ListedTunnel(
             it.name, it.state.value, it.disagreement, it.peers, it.stale,
-            {peer: TunnelEnd(end.reason.value, end.detail) for peer, end in it.ends.items()},
+            {peer: ListedTunnelEnd(end.reason.value, end.detail) for peer, end in it.ends.items()},
         )
         for page in pages for it in page.observed.tunnels
     ]  # fmt: skip
@@ -101,7 +108,7 @@ def _services(health: ServiceHealth) -> Iterable[FleetFinding]:
             yield FleetFinding(kind="service", name=name, state="not ready", reason=health.detail.get(name, ""))
 
 
-def _gateway(peer: Gateway, now: datetime) -> Iterable[FleetFinding]:
+def _gateway(peer: ListedGateway, now: datetime) -> Iterable[FleetFinding]:
     if peer.presence != ONLINE:
         yield FleetFinding(kind="gateway", name=peer.peer, state=peer.presence)
     if peer.refused:
@@ -125,7 +132,7 @@ def _gateway(peer: Gateway, now: datetime) -> Iterable[FleetFinding]:
         yield FleetFinding(kind="gateway", name=peer.peer, state="clock wrong", reason=reason)
 
 
-def _tunnels(tunnels: Iterable[TunnelState]) -> Iterable[FleetFinding]:
+def _tunnels(tunnels: Iterable[ListedTunnel]) -> Iterable[FleetFinding]:
     """The worst state first, one that a newer server names before all; those of one state by name."""
     wrong = [tunnel for tunnel in tunnels if tunnel.state not in GOOD]
     rank = {state: number for number, state in enumerate(WORST_FIRST)}
@@ -133,7 +140,7 @@ def _tunnels(tunnels: Iterable[TunnelState]) -> Iterable[FleetFinding]:
         yield FleetFinding(kind="tunnel", name=tunnel.name, state=tunnel.state, reason=_reason(tunnel))
 
 
-def _reason(tunnel: TunnelState) -> str:
+def _reason(tunnel: ListedTunnel) -> str:
     said = [
         f"{peer}: {end.reason}" + (f" ({end.detail})" if end.detail else "")
         for peer, end in sorted(tunnel.ends.items())

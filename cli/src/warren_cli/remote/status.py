@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from warren_cli.remote.client import PAGE, ApiClient, UsageError, health_response, parse_object, path_of
-from warren_cli.remote.fleet_reply import Gateway, PolicyVersion, ServiceHealth, TunnelState
+from warren_cli.remote.fleet_reply import ListedGateway, ListedPolicy, ListedTunnel, ServiceHealth
 from warren_cli.remote.fleet_status import FleetStatus, status_at, status_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import age, moment, print_table, printable_json
@@ -60,9 +60,9 @@ def status_command(
         scope = _scope(api) if health.ready else None
     found = status_of(
         health,
-        [Gateway.parse(entry) for entry in entries.get("peers", ())],
-        [TunnelState.parse(entry) for entry in entries.get("tunnels", ())],
-        [PolicyVersion.parse(entry) for entry in entries.get("policies", ())],
+        [ListedGateway.parse(entry) for entry in entries.get("peers", ())],
+        [ListedTunnel.parse(entry) for entry in entries.get("tunnels", ())],
+        [ListedPolicy.parse(entry) for entry in entries.get("policies", ())],
         tag,
         datetime.now(UTC),
     )

@@ -14,7 +14,7 @@ from warren_cli.errors import CliError
 from warren_cli.remote.client import ApiUnavailableError
 from warren_cli.remote.live_tunnels import REFRESH_S, ChangeWatch, LiveTunnels
 from warren_cli.remote.render import styled
-from warren_cli.remote.tunnel_rows import COLUMNS, WORST_FIRST, TunnelRow, cells, ordered, row_of
+from warren_cli.remote.tunnel_rows import COLUMNS, WORST_FIRST, ShownTunnel, cells, ordered, row_of
 from warren_contracts.tunnel_query import InvalidQueryError, TunnelQuery
 
 TICK_S = 1.0  # ages are shown in seconds
@@ -112,7 +112,7 @@ class FleetTop(App[None]):
     def _table(self) -> DataTable[Text]:
         return self.query_one(DataTable)
 
-    def _summary(self, rows: list[TunnelRow]) -> Text:
+    def _summary(self, rows: list[ShownTunnel]) -> Text:
         if self._is_lost:
             said = (
                 f"not connected to the API server: no state is known; the rest is as of {self._live.since_s:.0f} s ago"

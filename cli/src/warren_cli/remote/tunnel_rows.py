@@ -26,7 +26,7 @@ class SortError(CliError):
     """The value of --sort is wrong."""
 
 
-class TunnelRow(NamedTuple):
+class ShownTunnel(NamedTuple):
     """Traffic, cipher and counters are of the first end that is current, as seen there; of stale ends only if there is no other."""
 
     tunnel: FleetTunnel
@@ -39,12 +39,12 @@ class TunnelRow(NamedTuple):
     reason: str
 
 
-def row_of(tunnel: FleetTunnel, now: datetime) -> TunnelRow:
+def row_of(tunnel: FleetTunnel, now: datetime) -> ShownTunnel:
     """What is shown of a tunnel."""
     current = [tunnel.ends[peer] for peer in sorted(tunnel.ends) if peer not in tunnel.stale]
     ends = current or [tunnel.ends[peer] for peer in sorted(tunnel.ends)]
     sa = next((sa for end in ends for sa in end.link.children), None)
-    return TunnelRow(
+    return ShownTunnel(
         tunnel, next((end.policy for end in ends if end.policy is not None), ""), sa.cipher if sa else "", ends[0] if ends else None,
         since_of(tunnel) or max((end.since for end in ends if end.since), default=None),
         max((end.evidence for end in ends if end.evidence.at), key=_seen, default=Evidence()),
@@ -52,7 +52,7 @@ def row_of(tunnel: FleetTunnel, now: datetime) -> TunnelRow:
     )  # fmt: skip
 
 
-def cells(row: TunnelRow, now: datetime, *, wide: bool = False) -> tuple[object, ...]:
+def cells(row: ShownTunnel, now: datetime, *, wide: bool = False) -> tuple[object, ...]:
     """The cells of COLUMNS, or of WIDE_COLUMNS."""
     traffic = row.first.traffic if row.first else None
     shown: list[object] = [
@@ -69,7 +69,7 @@ def cells(row: TunnelRow, now: datetime, *, wide: bool = False) -> tuple[object,
     return (*shown, row.reason or "-")
 
 
-def csv_cells(row: TunnelRow) -> tuple[object, ...]:
+def csv_cells(row: ShownTunnel) -> tuple[object, ...]:
     """The cells of CSV_COLUMNS: numbers without units, times in ISO 8601."""
     first = row.first
     traffic = first.traffic if first else None
@@ -115,7 +115,7 @@ def _iso(at: datetime | None) -> str:
     return at.isoformat() if at else ""
 
 
-def _traffic_key(row: TunnelRow) -> tuple[int, int]:
+def _traffic_key(row: ShownTunnel) -> tuple[int, int]:
     return (row.first.traffic.bytes_in, row.first.traffic.bytes_out) if row.first else (-1, -1)
 
 
@@ -136,7 +136,7 @@ class SortKey(StrEnum):
 
 
 # `state` is worst first, `since`, `in`, `out`, `rekeys` and `restarts` largest or newest first: what an operator looks for.
-_KEYS: Mapping[SortKey, Callable[[TunnelRow], Any]] = {
+_KEYS: Mapping[SortKey, Callable[[ShownTunnel], Any]] = {
     SortKey.NAME: lambda row: row.tunnel.name,
     SortKey.STATE: lambda row: WORST_FIRST.index(row.tunnel.state),
     SortKey.PEERS: lambda row: row.tunnel.peers,
@@ -151,7 +151,7 @@ _KEYS: Mapping[SortKey, Callable[[TunnelRow], Any]] = {
 }
 
 
-def ordered(rows: Sequence[TunnelRow], keys: str) -> list[TunnelRow]:
+def ordered(rows: Sequence[ShownTunnel], keys: str) -> list[ShownTunnel]:
     """The rows by one or several keys, separated by commas; rows that are equal in all are in order of their names.
 
     Raises SortError.

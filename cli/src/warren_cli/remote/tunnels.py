@@ -21,7 +21,7 @@ from warren_cli.remote.tunnel_rows import (
     COLUMNS,
     CSV_COLUMNS,
     WIDE_COLUMNS,
-    TunnelRow,
+    ShownTunnel,
     cells,
     csv_cells,
     evidence_text,
@@ -112,7 +112,7 @@ def list_command(
             _watch(live, lambda: connect(url, token_file), lambda: _print(_rows(live, sort), chosen, none))
 
 
-def _rows(live: LiveTunnels, sort: str) -> list[TunnelRow]:
+def _rows(live: LiveTunnels, sort: str) -> list[ShownTunnel]:
     now = datetime.now(UTC)
     return ordered([row_of(tunnel, now) for tunnel in live.matching(now)], sort)
 
@@ -132,7 +132,7 @@ def _watch(live: LiveTunnels, connect_again: Callable[[], ApiClient], show: Call
         changes.pause(SETTLE_S)
 
 
-def _print(rows: Sequence[TunnelRow], output: Output, none: str) -> None:
+def _print(rows: Sequence[ShownTunnel], output: Output, none: str) -> None:
     now = datetime.now(UTC)
     match output:
         case Output.JSON:
@@ -153,7 +153,7 @@ def _print(rows: Sequence[TunnelRow], output: Output, none: str) -> None:
             print_table(WIDE_COLUMNS if wide else COLUMNS, shown, none, optional=() if wide else optional)
 
 
-def csv_line(row: TunnelRow) -> list[str]:
+def csv_line(row: ShownTunnel) -> list[str]:
     """One line of CSV. An apostrophe is before what a spreadsheet would compute: the text was written by others.
 
     Also behind a semicolon, which ends a cell where the comma is the decimal separator.

@@ -13,7 +13,7 @@ from warren_agent.announcer import Announcer
 from warren_agent.clocks import Clocks
 from warren_agent.domain.orders import due_order
 from warren_agent.domain.states import Trigger, next_state
-from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriftFound, DriverEvent, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonTunnelChanged, DaemonUp, DriftFound, DriverEvent
 from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import DriverError
 from warren_agent.intents import Intents
@@ -214,7 +214,7 @@ class Agent:
             self._wake.set()
 
     def _handle(self, event: DriverEvent) -> None:
-        if isinstance(event, TunnelChanged):
+        if isinstance(event, DaemonTunnelChanged):
             self._supervisor.tunnel_changed(event)
             self._changes.observed(event.name, event.converged)
             is_established = event.status.state in (TunnelState.UP, TunnelState.DEGRADED)

@@ -13,7 +13,7 @@ from warren_agent.domain.changes import also_protected
 from warren_agent.domain.peer_runs import Runs, restarted, runs_of, without_daemon
 from warren_agent.domain.reconcile import Action, Plan, Step, plan
 from warren_agent.domain.undeployed import undeployed
-from warren_agent.drivers.port import Effect
+from warren_agent.drivers.port import ApplyEffect
 from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import ConfigRefusedError, DriverError, DriverUnavailableError
 from warren_agent.paths.manager import PathManager
@@ -224,7 +224,7 @@ async def _apply_step(step: Step, drivers: DriverSet, outcome: ApplyResult) -> N
         return
     effect = await drivers.put(step.config, exists=step.exists)
     outcome.put[step.name] = step.config
-    if effect is Effect.UNCHANGED:
+    if effect is ApplyEffect.UNCHANGED:
         outcome.unchanged += 1
     else:
         outcome.changed.add(step.name)

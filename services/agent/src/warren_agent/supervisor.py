@@ -12,7 +12,7 @@ from warren_agent.domain.orders import ordered_sas
 from warren_agent.domain.peer_runs import with_peer_daemon_lost
 from warren_agent.domain.slots import schedule
 from warren_agent.domain.watchdog import Watch
-from warren_agent.drivers.port import AttemptFailed, DriftFound, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonTunnelChanged, DriftFound
 from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import DriverError, DriverUnavailableError
 from warren_agent.health import TunnelHealth
@@ -199,7 +199,7 @@ class Supervisor:
         now = self._clocks.monotonic()
         self._watches = {name: watchdog.resumed(watch, now) for name, watch in self._watches.items()}
 
-    def tunnel_changed(self, event: TunnelChanged) -> None:
+    def tunnel_changed(self, event: DaemonTunnelChanged) -> None:
         """Report a tunnel's change, unless it is not applied any more."""
         watch = self._watches.get(event.name)
         if watch is None:

@@ -18,7 +18,7 @@ from warren_guard.adapters.ip import HostIpsec
 from warren_guard.adapters.state_file import StateFile
 from warren_guard.errors import BadStateError, MissingCapabilityError
 from warren_guard.guard import Guard
-from warren_guard.server import Server
+from warren_guard.server import GuardServer
 from warren_guard.settings import GuardSettings
 
 log = structlog.get_logger("warren_guard")
@@ -49,7 +49,7 @@ async def work(settings: GuardSettings) -> None:
     with _locked(settings), _listening() as listeners:
         guard = Guard(Nft(), HostInspector(), HostIpsec(), file, keep_sources=settings.keep_sources)
         await guard.load()
-        async with Server(guard, settings.socket, settings.users).serving():
+        async with GuardServer(guard, settings.socket, settings.users).serving():
             notify_systemd("READY=1")
             log.info("guard.started", socket=str(settings.socket))
             await _until_stopped(_run(guard, listeners))
@@ -59,9 +59,9 @@ async def work(settings: GuardSettings) -> None:
 class Listeners(NamedTuple):
     """What the kernel reports."""
 
-    tables: netlink.Listener
-    network: netlink.Listener
-    rules: netlink.Listener
+    tables: netlink.NetlinkListener
+    network: netlink.NetlinkListener
+    rules: netlink.NetlinkListener
 
 
 @contextlib.contextmanager
@@ -93,12 +93,12 @@ async def _run(guard: Guard, listeners: Listeners) -> None:
         tasks.create_task(_report_findings(guard))
 
 
-async def _keep_table(guard: Guard, tables: netlink.Listener) -> None:
+async def _keep_table(guard: Guard, tables: netlink.NetlinkListener) -> None:
     while True:
         await guard.nftables_changed(await tables.receive())
 
 
-async def _keep_rules(guard: Guard, rules: netlink.Listener) -> None:
+async def _keep_rules(guard: Guard, rules: netlink.NetlinkListener) -> None:
     """At once: while they are gone, tunnels may take the host's own networks. `ip rule flush` is one message for each rule."""
     while True:
         await rules.receive()
@@ -106,7 +106,7 @@ async def _keep_rules(guard: Guard, rules: netlink.Listener) -> None:
         await guard.rules_changed()
 
 
-async def _report_network_changes(guard: Guard, network: netlink.Listener) -> None:
+async def _report_network_changes(guard: Guard, network: netlink.NetlinkListener) -> None:
     """At once, then every PAUSE_S at most."""
     while True:
         changed = netlink.kinds_of(await network.receive()) | await _changes_within(network, SETTLE_S)
@@ -114,7 +114,7 @@ async def _report_network_changes(guard: Guard, network: netlink.Listener) -> No
         await _report(guard, await _changes_within(network, PAUSE_S))
 
 
-async def _changes_within(network: netlink.Listener, limit_s: float) -> frozenset[str]:
+async def _changes_within(network: netlink.NetlinkListener, limit_s: float) -> frozenset[str]:
     changed: frozenset[str] = frozenset()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(limit_s):

@@ -9,8 +9,8 @@ from warren_contracts.guard import InterfaceError
 from warren_contracts.protection import ProtectedTraffic
 from warren_guard.domain.interfaces import (
     ROUTE_PROTOCOL,
-    Surroundings,
-    Wanted,
+    KernelLinks,
+    WantedInterface,
     missing,
     name_of,
     obsolete,
@@ -24,7 +24,7 @@ log = structlog.get_logger("warren_guard")
 class LinkKernel(Protocol):
     """The kernel's links and routes."""
 
-    async def surroundings(self, routes_of: str) -> Surroundings:
+    async def surroundings(self, routes_of: str) -> KernelLinks:
         """What is there now; GuardError if it cannot be read."""
 
     async def devices_down(self, devices: Collection[str]) -> list[str]:
@@ -39,7 +39,7 @@ class Interfaces:
 
     def __init__(self, kernel: LinkKernel) -> None:
         self._kernel = kernel
-        self._wanted: dict[int, Wanted] = {}
+        self._wanted: dict[int, WantedInterface] = {}
         self._known_empty = False  # nothing of ours is in the kernel
         self.errors: tuple[InterfaceError, ...] = ()
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from warren_contracts.leftovers import Leftover, OwnedSa, RemoveLeftoversRequest
-from warren_guard.domain.leftovers import KernelIpsec, Route, find
+from warren_guard.domain.leftovers import CharonRoute, KernelIpsec, find
 from warren_guard.errors import GuardError
 
 
@@ -14,7 +14,7 @@ class IpsecKernel(Protocol):
     async def read(self) -> KernelIpsec:
         """What is there now; GuardError if it cannot be read."""
 
-    async def tunnel_routes(self) -> tuple[Route, ...]:
+    async def tunnel_routes(self) -> tuple[CharonRoute, ...]:
         """The routes of charon's table; GuardError if they cannot be read."""
 
     async def remove(self, leftovers: Iterable[Leftover]) -> None:

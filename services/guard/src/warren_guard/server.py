@@ -31,7 +31,7 @@ _KINDS = "held, inspect, leftovers, protect, release, remove-leftovers, tunnel-r
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred of socket(7): process, user, group
 
 
-class Server:
+class GuardServer:
     """Serves the socket to processes of the allowed users."""
 
     def __init__(self, guard: Guard, path: Path, users: Collection[int]) -> None:

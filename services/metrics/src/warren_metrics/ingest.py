@@ -19,7 +19,7 @@ from warren_metrics.counters import IngestCounters, exemplar
 from warren_metrics.domain.changes import Changes
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.parse import MessageSource, Observation, parse
-from warren_metrics.domain.propagation import Arrival, Propagation
+from warren_metrics.domain.propagation import Propagation, RevisionArrival
 from warren_metrics.domain.recent_counters import RecentCounters, minute_of
 from warren_metrics.errors import TelemetryRejectedError
 from warren_metrics.memory import StateWriter
@@ -146,7 +146,7 @@ class Ingest:
         for seconds in changes.rekeyings:
             counters.rekey_seconds.labels(peer).observe(seconds, exemplar(raw.traceparent))
         for _, revision in changes.converged:
-            arrival = Arrival(observation.peer, revision, raw.place.at, raw.traceparent)
+            arrival = RevisionArrival(observation.peer, revision, raw.place.at, raw.traceparent)
             if (taken := self._propagation.arrive(arrival)) is not None:
                 self._count_propagation(arrival, taken)
         for code in changes.broken:
@@ -154,7 +154,7 @@ class Ingest:
         if isinstance(observation.body, AttemptFailure):
             counters.failures.labels(observation.body.code.value).inc()
 
-    def _count_propagation(self, arrival: Arrival, seconds: float) -> None:
+    def _count_propagation(self, arrival: RevisionArrival, seconds: float) -> None:
         label = self._counters.peers.of(arrival.peer)
         self._counters.propagation_seconds.labels(label).observe(seconds, exemplar(arrival.traceparent))
 

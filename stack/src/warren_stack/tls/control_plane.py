@@ -12,7 +12,7 @@ import httpx
 
 from warren_stack.errors import LocalError
 from warren_stack.ports import url
-from warren_stack.run_as import User
+from warren_stack.run_as import ProcessUser
 from warren_stack.tls.folder import TlsFolder, TlsListener
 from warren_stack.tls.keeper import CertificateKeeper, OwnCertificate, Reload
 from warren_stack.tls.listeners import client_context, is_loopback, listener_names
@@ -59,7 +59,7 @@ class ControlPlaneTls:
         self._report = report
         self._keeper: CertificateKeeper | None = None
 
-    def prepare(self, binds: Mapping[str, str], users: Callable[[str], User | None]) -> Files:
+    def prepare(self, binds: Mapping[str, str], users: Callable[[str], ProcessUser | None]) -> Files:
         """Make what is missing, for the listeners by name and address; their files. With `cleartext` there are none.
 
         Raises:

@@ -19,7 +19,7 @@ from cryptography import x509
 
 from warren_contracts.atomic_file import rename_durably, write_atomically
 from warren_stack.errors import LocalError
-from warren_stack.run_as import User
+from warren_stack.run_as import ProcessUser
 from warren_trust.certificates import (
     Authority,
     Issued,
@@ -40,7 +40,7 @@ class TlsListener:
 
     name: str  # nats, api, metrics, postgres
     names: tuple[str, ...]
-    user: User | None = None
+    user: ProcessUser | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from warren_agent.drivers.port import Driver, DriverEvent, Effect, TunnelChanged
+from warren_agent.drivers.port import ApplyEffect, DaemonTunnelChanged, Driver, DriverEvent
 from warren_agent.errors import ConfigRefusedError, UnknownTunnelError
 from warren_contracts.status import TunnelState
 from warren_contracts.tunnel import Tunnel
@@ -30,7 +30,7 @@ class Bench(Protocol):
 def _is(name: str, state: TunnelState, converged: bool) -> Callable[[DriverEvent], bool]:
     def matches(event: DriverEvent) -> bool:
         return (
-            isinstance(event, TunnelChanged)
+            isinstance(event, DaemonTunnelChanged)
             and event.name == name
             and event.status.state is state
             and event.converged is converged
@@ -43,7 +43,7 @@ class DriverContract:
     """What every driver does."""
 
     async def test_created_tunnel_is_there_and_down(self, bench: Bench) -> None:
-        assert await bench.driver.create_tunnel(bench.accepted) is Effect.CREATED
+        assert await bench.driver.create_tunnel(bench.accepted) is ApplyEffect.CREATED
         await bench.wait_for(_is(bench.accepted.name, TunnelState.DOWN, converged=False))
         (status,) = await bench.driver.list_tunnels()
         assert (status.name, status.policy, status.peer) == (
@@ -56,7 +56,7 @@ class DriverContract:
         await bench.driver.create_tunnel(bench.accepted)
         await bench.driver.start_tunnel(bench.accepted.name)
         event = await bench.wait_for(_is(bench.accepted.name, TunnelState.UP, converged=True))
-        assert isinstance(event, TunnelChanged)
+        assert isinstance(event, DaemonTunnelChanged)
         assert len(event.status.link.children) == 1
         assert await bench.driver.sa_info(bench.accepted.name)
         assert (await bench.driver.statistics(bench.accepted.name)).bytes_in == 0
@@ -71,7 +71,7 @@ class DriverContract:
     async def test_same_configuration_again_touches_nothing(self, bench: Bench) -> None:
         await self.test_started_tunnel_comes_up_and_is_reported(bench)
         before = await bench.driver.sa_info(bench.accepted.name)
-        assert await bench.driver.update_tunnel(bench.accepted) is Effect.UNCHANGED
+        assert await bench.driver.update_tunnel(bench.accepted) is ApplyEffect.UNCHANGED
         after = await bench.driver.sa_info(bench.accepted.name)
         assert [sa.spi_in for sa in after] == [sa.spi_in for sa in before]
 
@@ -80,7 +80,7 @@ class DriverContract:
         link = bench.accepted.link
         edited = link.model_copy(update={"ike": link.ike.model_copy(update={"dpd_delay": 41})})
         changed = bench.accepted.model_copy(update={"link": edited})
-        assert await bench.driver.update_tunnel(changed) in (Effect.UPDATED_IKE, Effect.UPDATED_CHILD)
+        assert await bench.driver.update_tunnel(changed) in (ApplyEffect.UPDATED_IKE, ApplyEffect.UPDATED_CHILD)
         await bench.wait_for(_is(changed.name, TunnelState.UP, converged=False))
 
     async def test_refused_configuration_names_the_field_and_changes_nothing(self, bench: Bench) -> None:
@@ -89,7 +89,7 @@ class DriverContract:
             bench.driver.validate(bench.refused)
         with pytest.raises(ConfigRefusedError, match="mode"):
             await bench.driver.update_tunnel(bench.refused)
-        assert await bench.driver.create_tunnel(bench.accepted) is not Effect.UPDATED_IKE
+        assert await bench.driver.create_tunnel(bench.accepted) is not ApplyEffect.UPDATED_IKE
 
     async def test_renewed_tunnel_has_other_sas_after_its_next_start(self, bench: Bench) -> None:
         await bench.driver.create_tunnel(bench.accepted)
@@ -102,7 +102,7 @@ class DriverContract:
         spis = {sa.spi_in for sa in before}
 
         def is_renewed(event: DriverEvent) -> bool:
-            if not isinstance(event, TunnelChanged) or not event.converged:
+            if not isinstance(event, DaemonTunnelChanged) or not event.converged:
                 return False
             return bool({sa.spi_in for sa in event.status.link.children} - spis)
 
@@ -117,7 +117,7 @@ class DriverContract:
         await bench.driver.rekey_tunnel(bench.accepted.name)
 
         def has_new_keys(event: DriverEvent) -> bool:
-            if not isinstance(event, TunnelChanged) or not event.converged:
+            if not isinstance(event, DaemonTunnelChanged) or not event.converged:
                 return False
             return bool({sa.spi_in for sa in event.status.link.children} - before)
 
@@ -131,13 +131,13 @@ class DriverContract:
         seen = {sa.spi_in for sa in await bench.driver.sa_info(name)}
 
         def is_new(event: DriverEvent) -> bool:
-            if not isinstance(event, TunnelChanged) or not event.converged:
+            if not isinstance(event, DaemonTunnelChanged) or not event.converged:
                 return False
             return bool({sa.spi_in for sa in event.status.link.children} - seen)
 
         await bench.driver.rekey_tunnel(name, ike=False, children=children)
         event = await bench.wait_for(is_new)
-        assert isinstance(event, TunnelChanged)
+        assert isinstance(event, DaemonTunnelChanged)
         seen |= {sa.spi_in for sa in event.status.link.children}
         await bench.driver.stop_tunnel(name, children=children)
 

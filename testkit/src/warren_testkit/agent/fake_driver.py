@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from warren_agent.drivers.port import (
+    ApplyEffect,
     AttemptFailed,
     Bypassed,
     Children,
     DaemonDown,
+    DaemonTunnelChanged,
     DaemonUp,
     DriverEvent,
-    Effect,
-    TunnelChanged,
 )
 from warren_agent.errors import (
     ConfigRefusedError,
@@ -118,7 +118,7 @@ class FakeDaemon:
         return self.tunnels[name]
 
     def _report(self, tunnel: FakeTunnel) -> None:
-        self._events.put_nowait(TunnelChanged(tunnel.config.name, tunnel.status(), tunnel.is_converged))
+        self._events.put_nowait(DaemonTunnelChanged(tunnel.config.name, tunnel.status(), tunnel.is_converged))
 
 
 def _of_sas(call: str, ike: bool, children: Children) -> str:
@@ -151,13 +151,13 @@ class FakeDriver(FakeDaemon):
     def routes_changed(self) -> None:
         self.route_looks += 1
 
-    async def create_tunnel(self, config: Tunnel) -> Effect:
+    async def create_tunnel(self, config: Tunnel) -> ApplyEffect:
         return self._put("create", config)
 
-    async def update_tunnel(self, config: Tunnel) -> Effect:
+    async def update_tunnel(self, config: Tunnel) -> ApplyEffect:
         return self._put("update", config)
 
-    def _put(self, word: str, config: Tunnel) -> Effect:
+    def _put(self, word: str, config: Tunnel) -> ApplyEffect:
         self._present()
         self.calls.append((word, config.name))
         self.validate(config)
@@ -166,7 +166,7 @@ class FakeDriver(FakeDaemon):
         tunnel = self.tunnels.setdefault(config.name, FakeTunnel(config))
         tunnel.config, tunnel.reason = config, ReasonCode.NONE
         self._report(tunnel)
-        return Effect.CREATED if old is None else Effect.UPDATED_IKE if changed else Effect.UNCHANGED
+        return ApplyEffect.CREATED if old is None else ApplyEffect.UPDATED_IKE if changed else ApplyEffect.UNCHANGED
 
     async def delete_tunnel(self, name: str) -> None:
         self._present()

@@ -16,11 +16,11 @@ from nacl.signing import SigningKey
 from warren_agent.drivers.port import (
     AttemptFailed,
     DaemonDown,
+    DaemonTunnelChanged,
     DaemonUp,
     DriftFound,
     Driver,
     DriverEvent,
-    TunnelChanged,
 )
 from warren_agent.drivers.strongswan.charon import Charon as Vici
 from warren_agent.drivers.strongswan.convergence import Termination
@@ -204,7 +204,7 @@ def raw_key(identity: str, gateway: Gateway) -> dict[str, str]:
     return {"kind": "raw-key", "identity": identity, "public_key": ike_key(gateway.number)[1]}
 
 
-EventT = TypeVar("EventT", TunnelChanged, AttemptFailed, DriftFound, DaemonUp, DaemonDown)
+EventT = TypeVar("EventT", DaemonTunnelChanged, AttemptFailed, DriftFound, DaemonUp, DaemonDown)
 
 
 class WatchedDriver:
@@ -262,13 +262,13 @@ class WatchedDriver:
         assert isinstance(event, kind)
         return event
 
-    async def converged(self, since: int = 0, name: str | None = None) -> TunnelChanged:
+    async def converged(self, since: int = 0, name: str | None = None) -> DaemonTunnelChanged:
         """The next news of a tunnel (this one, if named) being up on its newest configuration."""
 
-        def is_converged(event: TunnelChanged) -> bool:
+        def is_converged(event: DaemonTunnelChanged) -> bool:
             return event.converged and name in (None, event.status.name)
 
-        return await self.first(TunnelChanged, is_converged, since=since)
+        return await self.first(DaemonTunnelChanged, is_converged, since=since)
 
     async def stop(self, teardown: bool = False) -> None:
         if self._task is not None:

@@ -25,7 +25,7 @@ from warren_registry.ports import (
     FleetState,
     KickRow,
     PendingRecord,
-    Published,
+    PublishedRecord,
     SignedRecord,
     TrustRow,
 )
@@ -242,7 +242,7 @@ class FakeDirectory:
             for row in rows[:limit]
         )  # fmt: skip
 
-    async def mark_published(self, published: Iterable[Published]) -> None:
+    async def mark_published(self, published: Iterable[PublishedRecord]) -> None:
         for place, revision, sequence in published:
             row = self._state.records[place]
             self._state.records[place] = replace(

@@ -36,7 +36,7 @@ class KernelGuard(Protocol):
         """The reply to a request; GuardError if the guard does not answer or refuses it."""
 
 
-class Effect(StrEnum):
+class ApplyEffect(StrEnum):
     """What putting a configuration did. The words are those of `AppliedTunnel.step`."""
 
     CREATED = "created"
@@ -46,7 +46,7 @@ class Effect(StrEnum):
 
 
 @dataclass(frozen=True)
-class TunnelChanged:
+class DaemonTunnelChanged:
     """What the daemon holds of a tunnel has changed.
 
     `converged` says that it is up on its newest configuration and on nothing else: until then the watchdog starts it.
@@ -103,7 +103,7 @@ class DriftFound:
     corrected: bool
 
 
-DriverEvent = TunnelChanged | AttemptFailed | DriftFound | DaemonUp | DaemonDown
+DriverEvent = DaemonTunnelChanged | AttemptFailed | DriftFound | DaemonUp | DaemonDown
 
 
 @dataclass(frozen=True)
@@ -141,13 +141,13 @@ class Driver(Protocol):
         Where they do not, that is repaired, and DriftFound follows.
         """
 
-    async def create_tunnel(self, config: Tunnel) -> Effect:
+    async def create_tunnel(self, config: Tunnel) -> ApplyEffect:
         """Make the tunnel exist with this configuration, without starting it; harmless when it exists already.
 
         TunnelChanged follows in any case. ConfigRefusedError leaves everything as it was.
         """
 
-    async def update_tunnel(self, config: Tunnel) -> Effect:
+    async def update_tunnel(self, config: Tunnel) -> ApplyEffect:
         """Give the tunnel this configuration. What runs keeps running on the old one until the tunnel is started.
 
         TunnelChanged follows in any case. ConfigRefusedError leaves everything as it was.

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from warren_agent.drivers.port import Bypassed, Children, DaemonDown, DaemonUp, Driver, DriverEvent, Effect
+from warren_agent.drivers.port import ApplyEffect, Bypassed, Children, DaemonDown, DaemonUp, Driver, DriverEvent
 from warren_agent.errors import ConfigRefusedError, DriverError, DriverUnavailableError, UnknownTunnelError
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import DriverState, DriverStatus, TunnelStatus
@@ -139,7 +139,7 @@ class DriverSet:
         """Whether a tunnel's driver keeps out of it what was given to `pass_by`."""
         return any(config.link.kind in hosted.links and kind in self._passing for kind, hosted in self._drivers.items())
 
-    async def put(self, config: Tunnel, *, exists: bool) -> Effect:
+    async def put(self, config: Tunnel, *, exists: bool) -> ApplyEffect:
         """Create the tunnel, or update it if it `exists`. A tunnel whose kind of link has changed moves to its new driver.
 
         Raises:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from warren_api.errors import TooManyEventStreamsError, TooManyStreamsOfAddressError, TooManyStreamsOfTokenError
 from warren_api.health import HealthProbe
 from warren_api.live.filters import LiveFilter
-from warren_api.live.messages import Outgoing, Rows, changed, dropped, ready, snapshot
+from warren_api.live.messages import LiveFrame, RowSnapshot, changed, dropped, ready, snapshot
 from warren_api.live.model import LiveChange, LiveModel
 from warren_api.live.scoped import PartOfFleet, WholeFleet
 from warren_api.ports import Bus, StoredEvent
@@ -59,7 +59,7 @@ class LiveStream:
 
     def __init__(self, part: WholeFleet | PartOfFleet) -> None:
         self._part = part
-        self.beginning: Iterator[Outgoing] = iter(())
+        self.beginning: Iterator[LiveFrame] = iter(())
         self._waiting: deque[LiveChange | Health] = deque()
         self._rows = 0
         self._news = asyncio.Event()
@@ -83,7 +83,7 @@ class LiveStream:
             self._waiting.clear()
             self._news.set()
 
-    async def messages(self, keepalive_s: float) -> AsyncGenerator[Outgoing | None, None]:
+    async def messages(self, keepalive_s: float) -> AsyncGenerator[LiveFrame | None, None]:
         """What to send, forever, or up to `dropped`; None: nothing happened for `keepalive_s`."""
         for message in self.beginning:
             if self._end:
@@ -185,7 +185,7 @@ class LiveHub:
             stream.beginning = itertools.chain(resumed, [ready(self._cursor)])
         else:
             stream.beginning = itertools.chain(
-                snapshot(Rows.of(self._model), wanted, self._health), [ready(self._cursor)]
+                snapshot(RowSnapshot.of(self._model), wanted, self._health), [ready(self._cursor)]
             )
         self._streams.add(stream)
         return stream

@@ -13,7 +13,7 @@ PART = 500  # rows of one message: some 150 kB
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class LiveFrame:
     """One message: its kind, its JSON (see `warren_contracts.live.LiveMessage`), and the cursor that it has."""
 
     kind: str
@@ -22,7 +22,7 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RowSnapshot:
     """All rows at a moment."""
 
     tunnels: Sequence[Row[LiveTunnel]]
@@ -30,12 +30,12 @@ class Rows:
     policies: Sequence[Row[LivePolicy]]
 
     @classmethod
-    def of(cls, model: LiveModel) -> "Rows":
+    def of(cls, model: LiveModel) -> "RowSnapshot":
         """The rows of a model as it is now."""
         return cls(list(model.tunnels.values()), list(model.peers.values()), list(model.policies.values()))
 
 
-def snapshot(rows: Rows, wanted: LiveFilter, health: Health | None) -> Iterator[Outgoing]:
+def snapshot(rows: RowSnapshot, wanted: LiveFilter, health: Health | None) -> Iterator[LiveFrame]:
     """The messages of a snapshot; there is always one, since it makes void what a reader had."""
     policies = [row.json for row in rows.policies if wanted.matches(row.value)]
     peers = [row.json for row in rows.peers if wanted.matches(row.value)]
@@ -46,12 +46,12 @@ def snapshot(rows: Rows, wanted: LiveFilter, health: Health | None) -> Iterator[
         yield _message("snapshot", {"tunnels": _list(row.json for row in tunnels[at : at + PART])})
 
 
-def ready(cursor: int | None) -> Outgoing:
+def ready(cursor: int | None) -> LiveFrame:
     """The snapshot is complete, or the stream resumes."""
     return _message("ready", {}, cursor)
 
 
-def changed(change: LiveChange, wanted: LiveFilter) -> Iterator[Outgoing]:
+def changed(change: LiveChange, wanted: LiveFilter) -> Iterator[LiveFrame]:
     """The messages of a change; none if it does not concern the reader."""
     fields: dict[str, list[str]] = {}
     for name, rows in (("peers", change.peers), ("policies", change.policies)):
@@ -62,7 +62,7 @@ def changed(change: LiveChange, wanted: LiveFilter) -> Iterator[Outgoing]:
     yield from rows_changed({**fields, "tunnels_gone": gone}, tunnels, change.cursor)
 
 
-def rows_changed(fields: Mapping[str, list[str]], tunnels: list[str], cursor: int | None) -> Iterator[Outgoing]:
+def rows_changed(fields: Mapping[str, list[str]], tunnels: list[str], cursor: int | None) -> Iterator[LiveFrame]:
     """The messages of rows that are JSON, by their fields, and of tunnels, in parts; none without any row."""
     found = {name: rows for name, rows in fields.items() if rows}
     if not tunnels and not found:
@@ -74,12 +74,12 @@ def rows_changed(fields: Mapping[str, list[str]], tunnels: list[str], cursor: in
     yield _message("change", {name: _list(rows) for name, rows in found.items()}, cursor)
 
 
-def health_changed(health: Health) -> Outgoing:
+def health_changed(health: Health) -> LiveFrame:
     """The health of the services."""
     return _message("health", {"health": health.model_dump_json()})
 
 
-def dropped(reason: str) -> Outgoing:
+def dropped(reason: str) -> LiveFrame:
     """The end of a stream, and why."""
     return _message("dropped", {"reason": json.dumps(reason)})
 
@@ -100,8 +100,8 @@ def _list(rows: Iterable[str]) -> str:
     return f"[{','.join(rows)}]"
 
 
-def _message(kind: str, fields: dict[str, str], cursor: int | None = None) -> Outgoing:
+def _message(kind: str, fields: dict[str, str], cursor: int | None = None) -> LiveFrame:
     parts = [f'"kind":"{kind}"']
     parts += [f'"cursor":"{cursor}"'] if cursor is not None else []
     parts += [f'"{name}":{value}' for name, value in fields.items()]
-    return Outgoing(kind, f"{{{','.join(parts)}}}", cursor)
+    return LiveFrame(kind, f"{{{','.join(parts)}}}", cursor)

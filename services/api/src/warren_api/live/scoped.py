@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from warren_api.live.filters import LiveFilter
-from warren_api.live.messages import Outgoing, Rows, changed, health_changed, ready, rows_changed, snapshot
+from warren_api.live.messages import LiveFrame, RowSnapshot, changed, health_changed, ready, rows_changed, snapshot
 from warren_api.live.model import LiveChange, LiveModel, Row
 from warren_contracts.commands import Health
 from warren_contracts.live import LivePeer, LiveTunnel
@@ -22,11 +22,11 @@ class WholeFleet:
     def __init__(self, wanted: LiveFilter) -> None:
         self._wanted = wanted
 
-    def changed(self, change: LiveChange) -> Iterator[Outgoing]:
+    def changed(self, change: LiveChange) -> Iterator[LiveFrame]:
         """The messages of a change."""
         return changed(change, self._wanted)
 
-    def health(self, health: Health) -> Outgoing:
+    def health(self, health: Health) -> LiveFrame:
         """The message of the services' health."""
         return health_changed(health)
 
@@ -41,7 +41,7 @@ class PartOfFleet:
         self._tunnels: set[str] = set()  # that the reader has
         self._peers: set[str] = set()
 
-    def beginning(self, health: Health | None) -> Iterator[Outgoing]:
+    def beginning(self, health: Health | None) -> Iterator[LiveFrame]:
         """The messages of a snapshot."""
         peers = [row for row in self._model.peers.values() if self._shows_peer(row.value)]
         names = {
@@ -53,10 +53,10 @@ class PartOfFleet:
         tunnels = [Row(tunnel) for name in sorted(names) if (tunnel := self._shown_tunnel(name)) is not None]
         self._peers |= {row.value.peer for row in peers}
         self._tunnels |= {row.value.name for row in tunnels}
-        yield from snapshot(Rows(tunnels, peers, ()), LiveFilter(), None if health is None else _bare(health))
+        yield from snapshot(RowSnapshot(tunnels, peers, ()), LiveFilter(), None if health is None else _bare(health))
         yield ready(None)
 
-    def changed(self, change: LiveChange) -> Iterator[Outgoing]:
+    def changed(self, change: LiveChange) -> Iterator[LiveFrame]:
         """The messages of a change."""
         peers: list[str] = []
         names = {row.name for row in change.tunnels}
@@ -66,11 +66,11 @@ class PartOfFleet:
                 names |= self._model.tunnels_of(row.name)
         yield from self._rows(peers, sorted(names))
 
-    def health(self, health: Health) -> Outgoing:
+    def health(self, health: Health) -> LiveFrame:
         """The message of the services' health, without reasons: they name what they concern."""
         return health_changed(_bare(health))
 
-    def _rows(self, peers: Iterable[str], tunnels: Iterable[str]) -> Iterator[Outgoing]:
+    def _rows(self, peers: Iterable[str], tunnels: Iterable[str]) -> Iterator[LiveFrame]:
         shown_peers: list[str] = []
         gone_peers: list[str] = []
         for name in peers:

@@ -17,7 +17,7 @@ from warren_api import sse
 from warren_api.auth import require
 from warren_api.live.filters import MAX_VALUES, LiveFilter
 from warren_api.live.hub import LiveHub, LiveStream
-from warren_api.live.messages import Outgoing
+from warren_api.live.messages import LiveFrame
 from warren_api.routes.common import READS, AuthenticateFirstRoute, Name, PartsOf, RouteDependencies, Viewer
 from warren_api.routes.system import parse_last_event_id
 from warren_api.scope.rules import require_scope
@@ -126,7 +126,7 @@ async def _as_events(
                     return
 
 
-def _event(message: Outgoing) -> bytes:
+def _event(message: LiveFrame) -> bytes:
     cursor = f"id: {message.cursor}\n" if message.cursor is not None else ""
     return f"{cursor}event: {message.kind}\ndata: {message.body}\n\n".encode()
 

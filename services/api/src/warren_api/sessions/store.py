@@ -21,7 +21,7 @@ MAX_SECRET = 64  # characters; longer ones are refused without hashing
 
 
 @dataclass(slots=True)
-class Session:
+class BrowserSession:
     """One signed-in browser. Times are of the store's clock."""
 
     credential: Credential
@@ -50,7 +50,7 @@ class SessionStore:
 
     def __init__(self, lifetime: float, idle: float, clock: Callable[[], float]) -> None:
         self._lifetime, self._idle, self._clock = lifetime, idle, clock
-        self._sessions: OrderedDict[str, Session] = OrderedDict()  # the one that was used last is last
+        self._sessions: OrderedDict[str, BrowserSession] = OrderedDict()  # the one that was used last is last
         self._codes: OrderedDict[str, _Code] = OrderedDict()
 
     def open(self, credential: Credential, principal: str, until: float = math.inf, code: str = "") -> str:
@@ -64,12 +64,12 @@ class SessionStore:
             self._sessions.popitem(last=False)
         secret = secrets.token_urlsafe(SECRET_BYTES)
         opened_by = _digest(code) if code else ""
-        self._sessions[_digest(secret)] = Session(
+        self._sessions[_digest(secret)] = BrowserSession(
             credential, principal, min(until, now + self._lifetime), now, opened_by
         )
         return secret
 
-    def find(self, secret: str) -> Session | None:
+    def find(self, secret: str) -> BrowserSession | None:
         """The session of a secret, which is used by this; None: it has ended, or never was."""
         key = _digest(secret)
         session = self._sessions.get(key)
@@ -83,7 +83,7 @@ class SessionStore:
         self._sessions.move_to_end(key)
         return session
 
-    def seconds_left(self, session: Session) -> float:
+    def seconds_left(self, session: BrowserSession) -> float:
         """Until a session ends, however much it is used."""
         return max(0.0, session.expires_at - self._clock())
 
@@ -118,7 +118,7 @@ class SessionStore:
         del self._sessions[key]
         return True
 
-    def _has_ended(self, session: Session, now: float) -> bool:
+    def _has_ended(self, session: BrowserSession, now: float) -> bool:
         return session.expires_at <= now or session.used_at + self._idle <= now
 
     def _drop_ended(self, now: float) -> None:

@@ -10,9 +10,9 @@ from ipaddress import ip_interface
 
 from warren_contracts import host_command
 from warren_contracts.leftovers import Leftover
-from warren_guard.domain.interfaces import ALIAS, Link, Surroundings
+from warren_guard.domain.interfaces import ALIAS, KernelLinks, XfrmInterface
 from warren_guard.domain.ip_xfrm import parse_policies, parse_routes, parse_states
-from warren_guard.domain.leftovers import ROUTING_TABLE, KernelIpsec, Route, removal
+from warren_guard.domain.leftovers import ROUTING_TABLE, CharonRoute, KernelIpsec, removal
 from warren_guard.errors import IpError
 
 _EVERYTHING = {"-4": "0.0.0.0/0", "-6": "::/0"}
@@ -34,9 +34,9 @@ class HostIpsec:
             await self.tunnel_routes(),
         )
 
-    async def tunnel_routes(self, *selector: str) -> tuple[Route, ...]:
+    async def tunnel_routes(self, *selector: str) -> tuple[CharonRoute, ...]:
         """The routes of charon's table. IpError if they cannot be read."""
-        found: list[Route] = []
+        found: list[CharonRoute] = []
         for family, everything in _EVERYTHING.items():
             with contextlib.suppress(IpError):  # ip(8) fails while there is no such table
                 text = await run("-json", family, "route", "show", "table", str(ROUTING_TABLE), *selector)
@@ -48,12 +48,12 @@ class HostIpsec:
         with contextlib.suppress(IpError):  # what remains is seen by reading again
             await run("-force", "-batch", "-", stdin="".join(f"{removal(it)}\n" for it in leftovers))
 
-    async def surroundings(self, routes_of: str) -> Surroundings:
+    async def surroundings(self, routes_of: str) -> KernelLinks:
         """XFRM interfaces, this host's addresses, and the routes of charon's table with this protocol. IpError as above."""
         try:
             links = json.loads(await run("-json", "-details", "link", "show"))
             addresses = json.loads(await run("-json", "address", "show"))
-            return Surroundings(
+            return KernelLinks(
                 tuple(_links(links)),
                 tuple(
                     ip_interface(f"{it['local']}/{it['prefixlen']}").ip
@@ -91,7 +91,7 @@ class HostIpsec:
         await run("-batch", "-", stdin="".join(f"{line}\n" for line in lines))
 
 
-def _links(listed: Iterable[dict[str, object]]) -> Iterable[Link]:
+def _links(listed: Iterable[dict[str, object]]) -> Iterable[XfrmInterface]:
     for entry in listed:
         info = entry.get("linkinfo")
         if not isinstance(info, dict) or info.get("info_kind") != "xfrm":
@@ -99,7 +99,7 @@ def _links(listed: Iterable[dict[str, object]]) -> Iterable[Link]:
         data = info.get("info_data")
         number = data.get("if_id", 0) if isinstance(data, dict) else 0
         flags = entry.get("flags")
-        yield Link(
+        yield XfrmInterface(
             name=str(entry["ifname"]),
             if_id=int(number, 0) if isinstance(number, str) else int(number),
             is_ours=entry.get("ifalias") == ALIAS,

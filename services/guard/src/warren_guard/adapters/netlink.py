@@ -31,7 +31,7 @@ _GENERATION = struct.Struct("=HH4s")  # its attribute: length, type, number
 _ANSWER_LIMIT_S = 5.0
 
 
-class Listener:
+class NetlinkListener:
     """One socket, listening since it was made."""
 
     def __init__(self, listener: socket.socket) -> None:
@@ -47,17 +47,17 @@ class Listener:
             return None
 
 
-def nftables() -> contextlib.AbstractContextManager[Listener]:
+def nftables() -> contextlib.AbstractContextManager[NetlinkListener]:
     """Changes of nftables."""
     return _listening(_NETLINK_NETFILTER, 1 << (_NFNLGRP_NFTABLES - 1))
 
 
-def network() -> contextlib.AbstractContextManager[Listener]:
+def network() -> contextlib.AbstractContextManager[NetlinkListener]:
     """Changes of links, addresses, routes and switches; `kinds_of` names them."""
     return _listening(_NETLINK_ROUTE, _ROUTE_GROUPS | _SWITCH_GROUPS)
 
 
-def rules() -> contextlib.AbstractContextManager[Listener]:
+def rules() -> contextlib.AbstractContextManager[NetlinkListener]:
     """Changes of the rules of routing."""
     return _listening(_NETLINK_ROUTE, _RULE_GROUPS)
 
@@ -99,9 +99,9 @@ def nftables_generation() -> int:
 
 
 @contextlib.contextmanager
-def _listening(protocol: int, groups: int) -> Iterator[Listener]:
+def _listening(protocol: int, groups: int) -> Iterator[NetlinkListener]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol) as listener:
         with contextlib.suppress(OSError):
             listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         listener.bind((0, groups))
-        yield Listener(listener)
+        yield NetlinkListener(listener)

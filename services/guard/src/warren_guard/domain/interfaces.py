@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from warren_contracts.addresses import IPAddress, IPNetwork
 from warren_contracts.protection import ProtectedTraffic
 from warren_contracts.selectors import TrafficSelector
-from warren_guard.domain.leftovers import ROUTING_TABLE, Route
+from warren_guard.domain.leftovers import ROUTING_TABLE, CharonRoute
 
 ALIAS = "warren"  # of the interfaces that a guard made
 ROUTE_PROTOCOL = "87"  # of the routes that a guard made; 0 to 4 are the kernel's, others have names in rt_protos
 
 
 @dataclass(frozen=True)
-class Link:
+class XfrmInterface:
     """One XFRM interface of the kernel."""
 
     name: str
@@ -29,33 +29,35 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class KernelLinks:
     """What a kernel has: XFRM interfaces, addresses, and the guard's own routes."""
 
-    links: Sequence[Link] = ()
+    links: Sequence[XfrmInterface] = ()
     addresses: Sequence[IPAddress] = ()
-    routes: Sequence[Route] = ()
+    routes: Sequence[CharonRoute] = ()
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedInterface:
     """One interface: networks that are routed into it, and the networks that packets come from."""
 
     remote: tuple[IPNetwork, ...] = ()
     local: tuple[IPNetwork, ...] = ()
 
 
-def wanted(traffic: Iterable[ProtectedTraffic]) -> dict[int, Wanted]:
+def wanted(traffic: Iterable[ProtectedTraffic]) -> dict[int, WantedInterface]:
     """The interfaces that this traffic needs, by their ids."""
-    found: dict[int, Wanted] = {}
+    found: dict[int, WantedInterface] = {}
     for entry in traffic:
         if entry.if_id_in:
-            found.setdefault(entry.if_id_in, Wanted())
+            found.setdefault(entry.if_id_in, WantedInterface())
         if entry.if_id_out:
-            before = found.get(entry.if_id_out, Wanted())
+            before = found.get(entry.if_id_out, WantedInterface())
             remote = {it for pair in entry.pairs for it in _networks(pair.remote) if it.prefixlen}
             local = {it for pair in entry.pairs for it in _networks(pair.local)}
-            found[entry.if_id_out] = Wanted(_sorted({*before.remote, *remote}), _sorted({*before.local, *local}))
+            found[entry.if_id_out] = WantedInterface(
+                _sorted({*before.remote, *remote}), _sorted({*before.local, *local})
+            )
     return found
 
 
@@ -68,12 +70,12 @@ def _sorted(networks: Iterable[IPNetwork]) -> tuple[IPNetwork, ...]:
     return tuple(sorted(networks, key=lambda it: (it.version, int(it.network_address), it.prefixlen)))
 
 
-def name_of(if_id: int, links: Iterable[Link]) -> str:
+def name_of(if_id: int, links: Iterable[XfrmInterface]) -> str:
     """The interface with this id: the kernel's, else the name that the guard gives it."""
     return next((it.name for it in links if it.if_id == if_id), f"xfrm{if_id}")
 
 
-def obsolete(needed: Mapping[int, Wanted], kernel: Surroundings) -> list[str]:
+def obsolete(needed: Mapping[int, WantedInterface], kernel: KernelLinks) -> list[str]:
     """The commands that remove the guard's own interfaces and routes that nothing needs any more."""
     names = {if_id: name_of(if_id, kernel.links) for if_id in needed}
     routes = {(names[if_id], network) for if_id, it in needed.items() for network in it.remote}
@@ -87,7 +89,7 @@ def obsolete(needed: Mapping[int, Wanted], kernel: Surroundings) -> list[str]:
     ]
 
 
-def missing(if_id: int, needed: Wanted, kernel: Surroundings) -> list[str]:
+def missing(if_id: int, needed: WantedInterface, kernel: KernelLinks) -> list[str]:
     """The commands that make one interface with its routes; none if everything is there."""
     link = next((it for it in kernel.links if it.if_id == if_id), None)
     name = name_of(if_id, kernel.links)

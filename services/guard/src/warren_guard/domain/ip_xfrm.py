@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from ipaddress import ip_network
 
-from warren_guard.domain.leftovers import Route, SelectorPorts, XfrmPolicy, XfrmState
+from warren_guard.domain.leftovers import CharonRoute, SelectorPorts, XfrmPolicy, XfrmState
 
 _STATE = re.compile(r"^src (?P<source>\S+) dst (?P<destination>\S+)\n\s+proto esp spi 0x(?P<spi>[0-9a-f]+)")
 _POLICY = re.compile(
@@ -46,7 +46,7 @@ def parse_policies(text: str) -> Iterator[XfrmPolicy]:
         )  # fmt: skip
 
 
-def parse_routes(text: str, everything: str) -> Iterator[Route]:
+def parse_routes(text: str, everything: str) -> Iterator[CharonRoute]:
     """The routes of `ip -json route show` of one family; `everything` is the network that ip(8) calls `default`.
 
     Raises:
@@ -55,7 +55,7 @@ def parse_routes(text: str, everything: str) -> Iterator[Route]:
     for entry in json.loads(text or "[]"):
         destination, device = str(entry.get("dst", "")), str(entry.get("dev", ""))
         if destination and device:
-            yield Route(ip_network(everything if destination == "default" else destination), device)
+            yield CharonRoute(ip_network(everything if destination == "default" else destination), device)
 
 
 def _parts(text: str) -> list[str]:

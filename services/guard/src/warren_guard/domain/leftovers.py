@@ -57,7 +57,7 @@ class XfrmPolicy:
 
 
 @dataclass(frozen=True)
-class Route:
+class CharonRoute:
     """One route of charon's table."""
 
     destination: IPNetwork
@@ -70,7 +70,7 @@ class KernelIpsec:
 
     states: Sequence[XfrmState] = ()
     policies: Sequence[XfrmPolicy] = ()
-    routes: Sequence[Route] = ()
+    routes: Sequence[CharonRoute] = ()
 
 
 def find(sas: Iterable[OwnedSa], kernel: KernelIpsec) -> tuple[Leftover, ...]:

@@ -13,7 +13,7 @@ MAX_WAITING = 10_000  # reports of a revision whose event has not arrived
 MAX_WAIT_S = 10.0
 
 
-class Arrival(NamedTuple):
+class RevisionArrival(NamedTuple):
     """A gateway applied a revision completely for the first time."""
 
     peer: str
@@ -27,14 +27,14 @@ class Propagation:
 
     def __init__(self) -> None:
         self._edited: dict[int, datetime] = {}
-        self._waiting: list[Arrival] = []
+        self._waiting: list[RevisionArrival] = []
 
     @property
     def edited(self) -> Mapping[int, datetime]:
         """When each of the newest revisions was stored."""
         return self._edited
 
-    def edit(self, revision: int, at: datetime) -> list[tuple[Arrival, float]]:
+    def edit(self, revision: int, at: datetime) -> list[tuple[RevisionArrival, float]]:
         """A revision was stored; returns the arrivals that waited for it, with their seconds."""
         self._edited.setdefault(revision, at)
         while len(self._edited) > MAX_REVISIONS:
@@ -43,7 +43,7 @@ class Propagation:
         self._waiting = [arrival for arrival in self._waiting if arrival.revision != revision]
         return [(arrival, _seconds(at, arrival.at)) for arrival in due]
 
-    def arrive(self, arrival: Arrival) -> float | None:
+    def arrive(self, arrival: RevisionArrival) -> float | None:
         """A gateway applied a revision; the seconds since its edit, or None while that is unknown."""
         at = self._edited.get(arrival.revision)
         if at is not None:

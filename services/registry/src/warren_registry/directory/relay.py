@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from warren_bus.errors import NotStoredError
-from warren_registry.ports import Database, PendingRecord, Published
+from warren_registry.ports import Database, PendingRecord, PublishedRecord
 from warren_service.restore_guard import RestoreGuard
 
 AT_ONCE = 64  # acknowledgements awaited at a time
@@ -92,12 +92,12 @@ class DirectoryRelay:
         """Publish records of one kind, many at a time; stored ones are marked, also if others failed."""
         limit = asyncio.Semaphore(AT_ONCE)
 
-        async def one(record: PendingRecord) -> Published:
+        async def one(record: PendingRecord) -> PublishedRecord:
             async with limit:
-                return Published(record.place, record.revision, await self._stream.publish(record))
+                return PublishedRecord(record.place, record.revision, await self._stream.publish(record))
 
         results = await asyncio.gather(*map(one, records), return_exceptions=True)
-        stored = [result for result in results if isinstance(result, Published)]
+        stored = [result for result in results if isinstance(result, PublishedRecord)]
         async with self._database.transaction() as tables:
             await tables.directory.mark_published(stored)
         failures = [result for result in results if isinstance(result, BaseException)]

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from warren_agent.domain.health import find_narrowed
 from warren_agent.drivers.addresses import Owns, with_own_addresses
-from warren_agent.drivers.port import Effect
+from warren_agent.drivers.port import ApplyEffect
 from warren_agent.drivers.strongswan.checks import check
 from warren_agent.drivers.strongswan.connections import build_pools
 from warren_agent.drivers.strongswan.convergence import DesiredHandles
@@ -36,7 +36,7 @@ class TunnelConfiguration:
         self._now = now
         self._records = parts.table.tunnels
 
-    async def put(self, given: Tunnel) -> Effect:
+    async def put(self, given: Tunnel) -> ApplyEffect:
         """Have charon hold a tunnel; nothing is sent for an unchanged one.
 
         Raises:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import structlog
 
 from warren_agent.drivers.addresses import Owns, host_owns
-from warren_agent.drivers.port import Bypassed, Children, DriverEvent, Effect, KernelGuard
+from warren_agent.drivers.port import ApplyEffect, Bypassed, Children, DriverEvent, KernelGuard
 from warren_agent.drivers.strongswan.adopter import Adopter
 from warren_agent.drivers.strongswan.auditor import Auditor, Repairs, run_audits
 from warren_agent.drivers.strongswan.charon import Charon
@@ -113,11 +113,11 @@ class StrongswanDriver:
         self._routes.due = True
         self._presence.audit_due.set()
 
-    async def create_tunnel(self, config: Tunnel) -> Effect:
+    async def create_tunnel(self, config: Tunnel) -> ApplyEffect:
         async with self._presence.configuring:
             return await self._tunnels.put(config)
 
-    async def update_tunnel(self, config: Tunnel) -> Effect:
+    async def update_tunnel(self, config: Tunnel) -> ApplyEffect:
         return await self.create_tunnel(config)
 
     async def delete_tunnel(self, name: str) -> None:

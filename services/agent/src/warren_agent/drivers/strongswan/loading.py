@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-from warren_agent.drivers.port import Effect
+from warren_agent.drivers.port import ApplyEffect
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
 from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.checks import check
@@ -59,7 +59,7 @@ class Loader:
         """Whether charon holds the connection of a ledger entry."""
         return handles(name, entry)[0] in self.loaded
 
-    async def put(self, config: Tunnel, abilities: CharonAbilities) -> tuple[Effect, bool]:
+    async def put(self, config: Tunnel, abilities: CharonAbilities) -> tuple[ApplyEffect, bool]:
         """Load a configuration unless charon holds it already; returns the effect and whether anything was sent.
 
         Raises:
@@ -69,7 +69,7 @@ class Loader:
         levels = fingerprint(config, abilities)
         fitting = old if old is not None and old.levels == levels else None
         if fitting is not None and self.is_loaded(config.name, fitting):
-            return Effect.UNCHANGED, False
+            return ApplyEffect.UNCHANGED, False
         entry = fitting or next_entry(old, levels, self._new_generation(config.name))
         assert entry is not None
         await self._load(config, entry, abilities)
@@ -246,9 +246,9 @@ class Loader:
             log.error("strongswan.ledger_not_written", error=str(error))
 
 
-def _effect(old: LedgerEntry | None, entry: LedgerEntry) -> Effect:
+def _effect(old: LedgerEntry | None, entry: LedgerEntry) -> ApplyEffect:
     if old is None:
-        return Effect.CREATED
+        return ApplyEffect.CREATED
     if old.connection != entry.connection:
-        return Effect.UPDATED_IKE
-    return Effect.UPDATED_CHILD if old.children != entry.children else Effect.CREATED
+        return ApplyEffect.UPDATED_IKE
+    return ApplyEffect.UPDATED_CHILD if old.children != entry.children else ApplyEffect.CREATED

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
-from warren_agent.drivers.port import AttemptFailed, DriverEvent, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonTunnelChanged, DriverEvent
 from warren_agent.drivers.strongswan.connections import parse_handle
 from warren_agent.drivers.strongswan.convergence import has_surplus
 from warren_agent.drivers.strongswan.error_notify import ErrorNotifyType, Notification
@@ -156,7 +156,7 @@ class TunnelTable:
         facts = record.fingerprint()
         if facts != record.last_reported:
             record.last_reported = facts
-            self.events.put_nowait(TunnelChanged(record.name, record.status(self._now()), record.converged))
+            self.events.put_nowait(DaemonTunnelChanged(record.name, record.status(self._now()), record.converged))
 
 
 def _rekeyed(event: str, section: Section) -> list[tuple[str, int]]:

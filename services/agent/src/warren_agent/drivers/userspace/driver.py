@@ -8,11 +8,11 @@ from pathlib import Path
 import structlog
 
 from warren_agent.drivers.addresses import Owns, host_owns, with_own_addresses
-from warren_agent.drivers.port import Bypassed, Children, DriverEvent, Effect
+from warren_agent.drivers.port import ApplyEffect, Bypassed, Children, DriverEvent
 from warren_agent.drivers.userspace.checks import capabilities, check
 from warren_agent.drivers.userspace.link import DaemonLink
 from warren_agent.drivers.userspace.specification import build_specification
-from warren_agent.drivers.userspace.status import Record
+from warren_agent.drivers.userspace.status import DaemonTunnelRecord
 from warren_agent.errors import DriverError, UnknownTunnelError
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import ChildSaStatus, TrafficStats, TunnelStatus
@@ -21,7 +21,7 @@ from warren_ikev2.daemon import messages
 
 log = structlog.get_logger()
 
-_EFFECTS = {"created": Effect.CREATED, "updated": Effect.UPDATED_IKE, "unchanged": Effect.UNCHANGED}
+_EFFECTS = {"created": ApplyEffect.CREATED, "updated": ApplyEffect.UPDATED_IKE, "unchanged": ApplyEffect.UNCHANGED}
 
 
 class UserspaceDriver:
@@ -60,10 +60,10 @@ class UserspaceDriver:
     def routes_changed(self) -> None:
         self._link.restore_routes_soon()
 
-    async def create_tunnel(self, config: Tunnel) -> Effect:
+    async def create_tunnel(self, config: Tunnel) -> ApplyEffect:
         return await self._put(config)
 
-    async def update_tunnel(self, config: Tunnel) -> Effect:
+    async def update_tunnel(self, config: Tunnel) -> ApplyEffect:
         return await self._put(config)
 
     async def delete_tunnel(self, name: str) -> None:
@@ -144,11 +144,11 @@ class UserspaceDriver:
 
     # configuration
 
-    async def _put(self, given: Tunnel) -> Effect:
+    async def _put(self, given: Tunnel) -> ApplyEffect:
         channel = self._link.present()
         config = with_own_addresses(given, self._owns)
         check(config)
-        record = self._link.records.setdefault(config.name, Record(config.name))
+        record = self._link.records.setdefault(config.name, DaemonTunnelRecord(config.name))
         before, record.config = record.config, config
         try:
             outcome = await channel.call(messages.Put(build_specification(config)))

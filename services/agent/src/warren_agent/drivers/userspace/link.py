@@ -7,10 +7,10 @@ from pathlib import Path
 
 import structlog
 
-from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriftFound, DriverEvent, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonTunnelChanged, DaemonUp, DriftFound, DriverEvent
 from warren_agent.drivers.userspace.channel import Channel, connect, launch
 from warren_agent.drivers.userspace.specification import build_specification
-from warren_agent.drivers.userspace.status import Record, reason_of
+from warren_agent.drivers.userspace.status import DaemonTunnelRecord, reason_of
 from warren_agent.errors import DriverError, DriverUnavailableError
 from warren_contracts.backoff import Backoff
 from warren_contracts.status import ReasonCode, TunnelState
@@ -30,7 +30,7 @@ class DaemonLink:
         self._socket = socket
         self._seed = key_seed
         self._options = options
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, DaemonTunnelRecord] = {}
         self.events: asyncio.Queue[DriverEvent | BaseException] = asyncio.Queue()
         self.channel: Channel | None = None
         self.version = ""
@@ -127,7 +127,7 @@ class DaemonLink:
             self.events.put_nowait(DriftFound(name, ReasonCode.CONFIG_DRIFT, detail, corrected=True))
 
     def _take_report(self, report: messages.TunnelReport) -> None:
-        record = self.records.setdefault(report.name, Record(report.name))
+        record = self.records.setdefault(report.name, DaemonTunnelRecord(report.name))
         failed = record.report is None or record.report.reason != report.reason
         record.take(report, datetime.now(UTC))
         self.report(record)
@@ -135,8 +135,8 @@ class DaemonLink:
             final = report.state != TunnelState.CONNECTING
             self.events.put_nowait(AttemptFailed(report.name, reason_of(report), report.detail, final))
 
-    def report(self, record: Record) -> None:
+    def report(self, record: DaemonTunnelRecord) -> None:
         """Emit what differs from the last report of a tunnel."""
         if record.key() != record.last:
             record.last = record.key()
-            self.events.put_nowait(TunnelChanged(record.name, record.status(datetime.now(UTC)), record.converged))
+            self.events.put_nowait(DaemonTunnelChanged(record.name, record.status(datetime.now(UTC)), record.converged))

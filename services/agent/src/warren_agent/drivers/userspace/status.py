@@ -34,7 +34,7 @@ _REASONS = {
 
 
 @dataclass
-class Record:
+class DaemonTunnelRecord:
     """One tunnel. `config` is None for one that an earlier run of the agent left in the daemon."""
 
     name: str

@@ -7,7 +7,7 @@ from warren_contracts import subjects
 from warren_contracts.documents import SignedDocument, SignerRole
 from warren_contracts.subjects import Audience
 from warren_registry.directory.model import PublishedState, RecordKey
-from warren_registry.ports import PendingRecord, Published, SignedRecord
+from warren_registry.ports import PendingRecord, PublishedRecord, SignedRecord
 from warren_store import Connection, load_queries
 
 SQL = load_queries("warren_registry.directory", "directory.sql")
@@ -53,7 +53,7 @@ class PostgresDirectory:
             for row in await self._connection.fetch(SQL["pending_records"], limit)
         )  # fmt: skip
 
-    async def mark_published(self, published: Iterable[Published]) -> None:
+    async def mark_published(self, published: Iterable[PublishedRecord]) -> None:
         await self._connection.executemany(
             SQL["record_published"],
             [(place.reader, place.peer, sequence, revision) for place, revision, sequence in published],
