@@ -31,7 +31,7 @@ test('a break before the last recovery is another one', () => {
   expect(found?.changes).toHaveLength(1)
 })
 
-test('a removed tunnel, a standby and silence are no break', () => {
+test('a removed tunnel, a standby and silence are not a break', () => {
   expect(lastBreak([state(3, 'hub', 'down', 'up', { removed: true }), state(2, 'hub', 'standby', 'up'), state(1, 'hub', 'unknown', 'up')])).toBeNull()
   expect(lastBreak([])).toBeNull()
 })

@@ -16,7 +16,7 @@ from warren_contracts.commands import PeerList, TunnelList
 from warren_contracts.status import FleetTunnel
 from warren_contracts.tunnel_query import TunnelQuery
 
-REFRESH_S = 30.0  # between two readings of everything: silence of a peer is no event of its tunnels
+REFRESH_S = 30.0  # between two readings of everything: silence of a peer is not an event of its tunnels
 MANY = 50  # changed tunnels at once from which on everything is read
 NOT_FOUND = 404
 KINDS = ("tunnel", "presence", "revoked", "retagged")
@@ -57,7 +57,7 @@ class LiveTunnels:
         return time.monotonic() - self._received_at
 
     def matching(self, now: datetime | None = None) -> list[FleetTunnel]:
-        """The tunnels, in no order."""
+        """The tunnels, in any order."""
         at = now or datetime.now(UTC)
         return [tunnel for tunnel in self._found.values() if self._asked.matches(tunnel, self._tags, at)]
 

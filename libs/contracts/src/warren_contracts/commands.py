@@ -340,4 +340,6 @@ class Health(Document):
     ready: bool
     dependencies: dict[str, bool]
     detail: dict[str, str] = Field(default_factory=dict)
-    remarks: dict[str, str] = Field(default_factory=dict)  # what needs an operator, and is no dependency of the service
+    remarks: dict[str, str] = Field(
+        default_factory=dict
+    )  # what needs an operator, and is not a dependency of the service

@@ -170,6 +170,6 @@ class GuardEvent(Document, defer_build=True):
 
     event: EventKind
     at: datetime | None = None  # of TABLE_RESTORED
-    failed: bool = False  # of TABLE_RESTORED: nft refuses the table, and the guard tries again
+    failed: bool = False  # of TABLE_RESTORED: nft refuses the table, and the guard retries
     detail: Detail = ""
     findings: tuple[HostFinding, ...] = ()

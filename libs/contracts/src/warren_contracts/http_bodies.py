@@ -1,4 +1,4 @@
-"""Bodies of HTTP requests that are no command or document of their own.
+"""Bodies of HTTP requests that are not a command or document of their own.
 
 The API server validates them. A client that lets it name what is wrong with a value builds them by `model_construct`.
 """

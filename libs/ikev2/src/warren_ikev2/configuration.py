@@ -109,7 +109,7 @@ class ChildConfiguration:
 
     name: str
     local_ts: Selectors = ()
-    """Empty: the own (virtual) address."""
+    """Empty: our own address, virtual or not."""
     remote_ts: Selectors = ()
     """Empty: the peer's (virtual) address."""
     esp_proposals: tuple[Proposal, ...] = DEFAULT_ESP_PROPOSALS

@@ -110,7 +110,7 @@ def _status_of(message: Msg) -> str | None:
 def _is_end(message: Msg) -> bool:
     """Whether the server will send no more for this request. Raises APIError if it refuses it.
 
-    A conflict (a leader that changed, too many requests) is waited out: to repeat the request at once would be no pause at all.
+    A conflict (a leader that changed, too many requests) is waited out: to repeat the request at once would not be a pause at all.
     """
     status = _status_of(message)
     if status in (None, _HEARTBEAT, _CONFLICT):

@@ -155,7 +155,7 @@ def _locked(settings: GuardSettings) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise BadStateError(f"{settings.state}: another guard works with this folder") from None
+        raise BadStateError(f"{settings.state}: another guard uses this folder") from None
     finally:
         os.close(descriptor)
 

@@ -138,7 +138,7 @@ def _bind(path: Path, users: Collection[int]) -> socket.socket:
     It gets its name when it listens: a client that finds it is not refused. That replaces what a killed guard has left.
     """
     if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
-        raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
+        raise FileExistsError(errno.EEXIST, "there is a file that is not a socket")
     new = path.with_name(".new")
     new.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

@@ -7,7 +7,7 @@ from warren_contracts.backoff import Backoff
 FIRST_S, LIMIT_S = 1.0, 60.0
 """Between rounds over all servers, and between sessions that the server ends soon."""
 STABLE_S = 60.0
-"""A session that has lasted so long is no sign of a conflict."""
+"""A session that has lasted so long is not a sign of a conflict."""
 
 
 class Pauses:

@@ -119,7 +119,7 @@ class Question:
 
         query = dns.message.make_query(self.name, kind)
         try:
-            # what is no answer to this question is ignored: anybody can send datagrams to the port
+            # what is not an answer to this question is ignored: anybody can send datagrams to the port
             reply = await dns.asyncquery.udp(
                 query, str(server), QUERY_SECONDS, PORT, ignore_unexpected=True, ignore_errors=True,
                 sock=self.sockets[server.version],

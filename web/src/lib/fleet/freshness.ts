@@ -1,4 +1,4 @@
-/** What may be shown of a state: never one that nobody vouches for now. */
+/** Which state may be shown: never one whose reports are not current. */
 import { duration } from '../format'
 import { SILENCE_MS, type LiveState } from '../live'
 import type { TunnelState } from './states'
@@ -12,7 +12,7 @@ export interface Connection {
   lostAt: number | null
   /** When the server last sent something, to a few seconds. */
   receivedAt: number | null
-  /** Since when the server has not received what agents report, by its own word. */
+  /** Since when the server has received no reports of agents, as it states itself. */
   blindAt: number | null
   /** Since when it has not received whose agents are online. */
   presenceBlindAt: number | null

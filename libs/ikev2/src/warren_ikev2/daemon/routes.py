@@ -131,7 +131,7 @@ class Routes:
     async def _check(self, address: IPAddress) -> None:
         """Refuse a virtual address that would take traffic of this host: a peer that has authenticated may still be wrong."""
         if address.is_loopback or address.is_multicast or address.is_unspecified or address.is_link_local:
-            raise ConfigurationError(f"vips: the peer assigns {address}, which is no unicast address of a network")
+            raise ConfigurationError(f"vips: the peer assigns {address}, which is not a unicast address of a network")
         for device, interface in await self._interfaces(address.version):
             if device != self._device and address in interface.network:
                 raise ConfigurationError(

@@ -15,7 +15,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A credential that can be checked again at any time, and is no secret by itself; it is not shown nevertheless."""
+    """A credential that can be checked again at any time, and is not a secret by itself; it is not shown nevertheless."""
 
     method: Method
     subject: str = field(repr=False)

@@ -217,7 +217,7 @@ def admit_joining(credential: JoinCredential, stored: JoinTokenState | None, key
     """Admit a key that is to be enrolled. An enrolled key may repeat the request with a token that is used up by now:
     the reply may have been lost. The RPC counts the use in its transaction, not the callout.
 
-    The connection ends after a minute, or with its token: an agent that has not enrolled by then connects again.
+    The connection ends after a minute, or with its token: an agent that has not enrolled by then reconnects.
     """
     if key.revoked:
         raise AdmissionRefusedError("the key is revoked")

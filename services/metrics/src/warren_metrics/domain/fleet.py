@@ -79,7 +79,7 @@ class FleetTelemetry:
                 self._put(peer, name, tunnel)
 
     def set_ends(self, ends: Mapping[str, frozenset[str]]) -> Changes:
-        """Replace the ends of explicit tunnels, and drop the views of peers that are no end."""
+        """Replace the ends of explicit tunnels, and drop the views of peers that are not an end."""
         self._ends = ends
         changes = Changes()
         for name, peers in ends.items():

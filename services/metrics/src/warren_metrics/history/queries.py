@@ -114,7 +114,7 @@ class HistoryQueries:
             try:
                 at = _EPOCH + timedelta(microseconds=int(micros))
             except OverflowError:
-                raise _refused("before", "is no cursor of this path: use `next_before` of a page") from None
+                raise _refused("before", "is not a cursor of this path: use `next_before` of a page") from None
             self._check("before", at, begins)
             position = min(position, (at, int(sequence)))
         return position

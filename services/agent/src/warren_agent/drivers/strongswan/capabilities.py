@@ -84,7 +84,7 @@ class CharonAbilities:
         return [word for word in proposal if algorithm_name(word) not in self.algorithms]
 
     def document(self) -> DriverCapabilities:
-        """What the directory shall know of it."""
+        """What is announced of it in the directory."""
         offered = [w for w in (*AEAD_CIPHERS, *CIPHERS, *INTEGRITIES, *GROUPS) if algorithm_name(w) in self.algorithms]
         prfs = [word for word in PRFS if algorithm_name(word) in self.algorithms]
         return DriverCapabilities(

@@ -42,9 +42,7 @@ class DaemonLink:
     def present(self) -> Channel:
         """The connection. DriverUnavailableError if there is none."""
         if self.channel is None:
-            raise DriverUnavailableError(
-                "the userspace daemon does not answer; its tunnels are taken up again when it does"
-            )
+            raise DriverUnavailableError("the userspace daemon does not answer; its tunnels are resumed when it does")
         return self.channel
 
     async def run(self) -> None:
