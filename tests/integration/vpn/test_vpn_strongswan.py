@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from warren_lab.charon import Charon
 from warren_lab.charon_conf import charon_settings
 from warren_lab.errors import CommandFailedError
+from warren_lab.process import wait_until
 from warren_testkit.lab.vpn_bed import INSIDE, SERVER, VpnBed, make_vpn_bed
 from warren_trust.certificates import private_key_pem
 from warren_vpn.commands import app
@@ -170,6 +171,22 @@ def test_strongswan_logs_in_by_raw_key(bed: VpnBed, swan: StrongSwan) -> None:
         swan.swanctl("--rekey", "--child", "vpn-carol")  # with a key exchange of its own, by the profile's proposal
         (session,) = bed.wait_for("new keys", lambda it: any("ecp256" in one.esp for one in it.sessions)).sessions
         assert ping(swan, session.addresses)
+
+
+def test_a_strongswan_that_another_device_replaces_learns_of_it(bed: VpnBed, swan: StrongSwan) -> None:
+    """By a plain DELETE, at once; before, it would have sent into the void until its own DPD, which is off by default."""
+    key = bed.keys["erin"] = Ed25519PrivateKey.generate()
+    user(bed, "add", "erin", "--public-key", public_text(key.public_key()))
+    reloaded(bed)
+    (bed.folder / "erin.key").write_bytes(private_key_pem(key))
+    swan.profile("erin", "--key", str(bed.folder / "erin.key"), "--with-key")
+    with swan.connected("erin"):
+        bed.wait_for("the session is there", lambda it: it.connected == 1)
+        with bed.client("erin", place="elsewhere"):
+            wait_until(lambda: "vpn-erin" not in swan.swanctl("--list-sas"), "charon has no SA any more", 10.0)
+            (session,) = bed.status().sessions
+            assert session.endpoint.startswith(bed.address_of("elsewhere"))
+    bed.wait_for("nobody is connected", lambda it: it.connected == 0)
 
 
 def test_strongswan_logs_in_by_certificate_until_the_user_is_removed(bed: VpnBed, swan: StrongSwan) -> None:
