@@ -1,6 +1,8 @@
 """Nothing stale is shown as live: a lost connection, a computer that slept, a server without reports, an ended session, the past."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from threading import Event
 from typing import Any
 
 import pytest
@@ -31,12 +33,24 @@ def test_a_disconnected_page_shows_no_state(demo: Demo, page: Any) -> None:
 
 
 def test_a_page_whose_computer_slept_shows_no_state_until_the_server_sends(demo: Demo, page: Any) -> None:
-    page.clock.install()
+    asleep = Event()
+
+    def live(socket: Any) -> None:
+        server = socket.connect_to_server()
+        server.on_message(lambda message: None if asleep.is_set() else socket.send(message))
+
+    page.route_web_socket(re.compile("/api/live"), live)
+    page.add_init_script("window.slept = 0; const now = Date.now; Date.now = () => now() + window.slept")
     page.reload()
+    page.locator("[data-known=true]").wait_for()
     up = page.locator("[data-count=up] [data-state]")
     expect(up).to_have_attribute("data-state", "up")
-    page.clock.set_system_time(datetime.now(UTC) + timedelta(hours=1))  # no timer has run meanwhile
-    expect(up).to_have_attribute("data-silence", "page", timeout=8_000)
+    asleep.set()
+    page.route(re.compile("/api/"), lambda route: route.abort())  # a reply would set the page's clock back
+    page.evaluate("window.slept = 3_600_000")  # no timer has run meanwhile
+    expect(up).to_have_attribute("data-silence", "page", timeout=10_000)  # the timer of a silent connection has 25 s
+    asleep.clear()
+    page.unroute_all(behavior="ignoreErrors")
     expect(up).to_have_attribute("data-state", "up")
 
 
