@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from harness import Bench, Rival, Row, absolute, compared
 
 from warren_ikev2.dataplane import control
+from warren_ikev2.dataplane.tun import ip_arguments, link_settings
 from warren_lab.charon_conf import charon_settings
 from warren_lab.lab import Lab
 from warren_lab.namespace import Namespace
@@ -81,8 +82,7 @@ def _ours(options: TunnelOptions) -> Iterator[tuple[Tunnel, TunnelBed]]:
     with make_tunnel(options) as bed:
         ends = (bed.left, bed.right)
         for end in ends:
-            end.namespace.run("ip", "link", "set", end.tun.name, "mtu", MTU)
-            end.namespace.run("ip", "link", "set", end.tun.name, "gso_max_size", "60700", "gso_max_segs", "45")
+            end.namespace.run("ip", "link", "set", end.tun.name, *ip_arguments(link_settings(int(MTU))))
         processes = [end.plane.process_id for end in ends]
         yield Tunnel(bed.left.namespace, bed.right.namespace, tuple(p for p in processes if p is not None)), bed
 

@@ -34,6 +34,7 @@ from warren_ikev2.configuration import (
     IkeLifetime,
 )
 from warren_ikev2.credentials import EapGtcAuth, LocalAuth, RawKeyAuth, RawKeyTrust
+from warren_ikev2.dataplane.tun import ip_arguments, link_settings
 from warren_ikev2.endpoint import Endpoint
 from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import TrafficSelector
@@ -268,8 +269,7 @@ def measure_tunnel() -> Iterable[Row]:
             (bare.left.namespace, bare.left.tun.name), (bare.right.namespace, bare.right.tun.name),
             (alice.namespace, alice.tun.name), (bed.namespace, "wvpn0"),
         ):  # fmt: skip
-            space.run("ip", "link", "set", device, "mtu", "1400")
-            space.run("ip", "link", "set", device, "gso_max_size", "60700", "gso_max_segs", "45")
+            space.run("ip", "link", "set", device, *ip_arguments(link_settings(1400)))
         status, session = bed.status(), alice.session
         assert isinstance(session, OffloadSession)
         carriers = _known(session.plane.process_id, status.data_process_id, status.process_id)

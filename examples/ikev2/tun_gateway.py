@@ -10,6 +10,7 @@ import asyncio
 import os
 
 from warren_ikev2.aio import Client, OffloadTun
+from warren_ikev2.dataplane.tun import ip_arguments, link_settings
 from warren_ikev2.errors import IkeError
 
 
@@ -23,7 +24,7 @@ async def main(options: argparse.Namespace) -> None:
             (address,) = session.info.network.addresses
             for command in (
                 ["ip", "address", "add", f"{address}/32", "dev", tun.name],
-                ["ip", "link", "set", tun.name, "up", "mtu", str(session.mtu)],
+                ["ip", "link", "set", tun.name, "up", *ip_arguments(link_settings(session.mtu))],
                 ["ip", "route", "add", options.network, "dev", tun.name, "src", str(address)],
             ):
                 process = await asyncio.create_subprocess_exec(*command)

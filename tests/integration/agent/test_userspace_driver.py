@@ -68,6 +68,8 @@ async def test_both_ends_carry_traffic(pair: tuple[Gateway, Gateway], hub_kind: 
             status = await end.driver.tunnel_status(name)
             assert status.state is TunnelState.UP
             assert status.reason is ReasonCode.NONE
+            if isinstance(end, WatchedUserspace):
+                assert " gso_max_segs 45 " in end.gateway.namespace.run("ip", "-d", "link", "show", "warren0")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from warren_ikev2.dataplane.tun import link_settings
 from warren_lab.capture import Capture
 from warren_lab.process import wait_until
 from warren_testkit.lab.transfers import Host, transfer
@@ -34,6 +35,7 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.usefixtures("namespaces"),
 ]
+DEVICE = "warren-vpn0"
 ROUTER = "192.0.2.1"
 VIRTUAL = ("10.77.0.1", "fd77::1")
 SPLIT = ["10.50.0.0/16", "192.168.0.0/16"]
@@ -55,6 +57,8 @@ def test_a_full_tunnel_carries_both_versions_and_is_put_back(bed: VpnBed) -> Non
         assert status is not None
         assert (status["state"], status["server"]) == ("up", SERVERS["one"][0])
         assert status["bytes_in"] > 0
+        assert f"mtu {up['mtu']} " in (link := bed.client.run("ip", "-d", "link", "show", DEVICE))
+        assert f" gso_max_segs {link_settings(up['mtu'])['gso_max_segs']} " in link
         check_capabilities(client.process.pid)
         second: ClientProcess = bed.start(bed.profile())
         assert second.process.wait(LIMIT_S) == 1

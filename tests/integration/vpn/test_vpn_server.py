@@ -94,6 +94,7 @@ def test_clients_get_addresses_and_reach_the_outside_by_the_servers_address(bed:
         assert one.bytes_out > 0
         assert "AES" in one.esp.upper()
         assert [(pool.network, pool.used) for pool in status.pools] == [("10.66.0.0/24", 2), ("fd66::/64", 2)]
+        assert " gso_max_segs 45 " in bed.namespace.run("ip", "-d", "link", "show", "wvpn0")
         # client to client is off
         assert ping(alice, INSIDE[4])
         assert ping(alice, INSIDE[6])

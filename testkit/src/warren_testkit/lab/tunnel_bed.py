@@ -13,6 +13,7 @@ from warren_ikev2.aio import Client, OffloadTun, Server, Session
 from warren_ikev2.aio.builder import ConnectionBuilder
 from warren_ikev2.aio.data_plane import DataPlane
 from warren_ikev2.aio.offload import OffloadSession
+from warren_ikev2.dataplane.tun import ip_arguments, link_settings
 from warren_lab.lab import Lab
 from warren_lab.loop import NamespaceLoop
 from warren_lab.namespace import Namespace
@@ -144,7 +145,7 @@ def _set_up(space: Namespace, tun: str, side: int) -> None:
     for version in (4, 6):
         own, peer = INNER[version][side], INNER[version][1 - side]
         space.add_address(tun, ip_interface(f"{own}/{32 if version == 4 else 128}"))
-    space.run("ip", "link", "set", tun, "up", "mtu", "1400")
+    space.run("ip", "link", "set", tun, "up", *ip_arguments(link_settings(1400)))
     for version in (4, 6):
         own, peer = INNER[version][side], INNER[version][1 - side]
         space.run("ip", f"-{version}", "route", "add", peer, "dev", tun, "src", own)

@@ -9,7 +9,7 @@ from pathlib import Path
 from warren_ikev2.addresses import SocketAddress
 from warren_ikev2.aio.session import Session
 from warren_ikev2.aio.udp import local_address_for
-from warren_ikev2.dataplane.tun import OffloadTun
+from warren_ikev2.dataplane.tun import OffloadTun, link_settings
 from warren_vpn.client import verify
 from warren_vpn.client.servers import Candidate
 from warren_vpn.host.changes import (
@@ -172,7 +172,7 @@ class Tunnel:
             if self._kill_switch != "off":
                 await self.apply_kill_switch(interfaces)
             async with open_routing() as routing:
-                await routing.bring_up(self.device, mtu)
+                await routing.bring_up(self.device, link_settings(mtu))
             await self._host.replace(_ROUTING, self._routing(interfaces))
             await self._configure_dns(dns)
         remarks = [f"the server's DNS server {one} is outside of the routes and is not used" for one in refused]

@@ -1,7 +1,7 @@
 """Addresses, routes and rules by netlink (pyroute2). Undoing what is not there succeeds."""
 
 import errno
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_interface
 from socket import AF_INET, AF_INET6
@@ -33,10 +33,10 @@ class Routing:
         found = await self._netlink.link_lookup(ifname=device)
         return int(found[0]) if found else None
 
-    async def bring_up(self, device: str, mtu: int) -> None:
-        """Set the MTU and bring the device up. HostError."""
-        with _explained(f"{device}: mtu {mtu}, up"):
-            await self._netlink.link("set", index=await self._index(device), mtu=mtu, state="up")
+    async def bring_up(self, device: str, settings: Mapping[str, int]) -> None:
+        """Set the MTU and other attributes of a link, by pyroute2's names, and bring the device up. HostError."""
+        with _explained(f"{device}: {', '.join(f'{name} {value}' for name, value in settings.items())}, up"):
+            await self._netlink.link("set", index=await self._index(device), state="up", **settings)
 
     async def interfaces(self, without: str = "") -> list[Interface]:
         """The addresses of all interfaces that are up, but for loopback, link-local ones and those of the device `without`."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warren_contracts.host_command import first_reason
-from warren_ikev2.dataplane.tun import OffloadTun
+from warren_ikev2.dataplane.tun import OffloadTun, ip_arguments, link_settings
 from warren_vpn.server.errors import NetworkError
 from warren_vpn.server.ruleset import build_table, remove_table
 from warren_vpn.server.settings import TunnelSettings
@@ -61,7 +61,7 @@ class NetworkSetup:
 
     def _address(self) -> None:
         tunnel = self.tunnel
-        run("ip", "link", "set", "dev", tunnel.device, "up", "mtu", str(tunnel.mtu))
+        run("ip", "link", "set", "dev", tunnel.device, "up", *ip_arguments(link_settings(tunnel.mtu)))
         for pool, own in zip(tunnel.pools, tunnel.own_addresses, strict=True):
             more = ["nodad"] if pool.version == 6 else []
             # the prefix of the pool makes the route of all its clients

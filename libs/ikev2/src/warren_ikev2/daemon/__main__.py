@@ -17,7 +17,7 @@ from warren_ikev2.configuration import EndpointConfiguration
 from warren_ikev2.daemon.routes import Routes, run_ip
 from warren_ikev2.daemon.server import ControlServer
 from warren_ikev2.daemon.tunnels import Tunnels
-from warren_ikev2.dataplane.tun import OffloadTun
+from warren_ikev2.dataplane.tun import OffloadTun, ip_arguments, link_settings
 from warren_ikev2.endpoint import Endpoint
 
 TUN_MTU = 1400
@@ -39,7 +39,7 @@ async def run(options: argparse.Namespace) -> None:
     """Serve until a signal or `Shutdown`."""
     server = ControlServer(options.socket, pwd.getpwnam(options.user).pw_uid if options.user else None)
     with OffloadTun(options.tun) as tun:
-        await run_ip("link", "set", tun.name, "up", "mtu", str(TUN_MTU))
+        await run_ip("link", "set", tun.name, "up", *ip_arguments(link_settings(TUN_MTU)))
         ports = _open_ports(options.ike_port, options.natt_port)
         configuration = replace(EndpointConfiguration(), ike_port=options.ike_port, natt_port=options.natt_port)
         engine = Endpoint(configuration, os.urandom, lambda: datetime.now(UTC))
