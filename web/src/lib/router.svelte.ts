@@ -1,12 +1,24 @@
 /** Where the page is: the address bar holds the view, and what is filtered and sorted in it. */
-import { placeOf, type Place } from './routes'
+import { isSamePlace, placeOf, type Place } from './routes'
+import { unsavedEdits } from './unsaved.svelte'
+
+/** What the browser stores with each entry of its history: its number, so that a step back or forward can be taken back. */
+interface Entry {
+  entry: number
+}
+
+function numberOf(state: unknown): number | null {
+  return typeof state === 'object' && state !== null && 'entry' in state && typeof state.entry === 'number' ? state.entry : null
+}
 
 class Router {
   #path = $state(location.pathname)
   #search = $state(location.search)
+  #entry = numberOf(history.state) ?? 0
 
   constructor() {
-    window.addEventListener('popstate', () => this.#read())
+    history.replaceState(this.#state, '')
+    window.addEventListener('popstate', () => this.#followHistory())
     document.addEventListener('click', (event) => this.#followLink(event))
   }
 
@@ -23,9 +35,10 @@ class Router {
     return new URLSearchParams(this.#search).get(name) ?? ''
   }
 
-  /** Go to a path of this page. */
+  /** Go to a path of this page, also from unsaved edits. */
   go(path: string): void {
-    history.pushState(null, '', path)
+    this.#entry += 1
+    history.pushState(this.#state, '', path)
     this.#read()
     window.scrollTo(0, 0)
   }
@@ -38,7 +51,25 @@ class Router {
       else query.set(name, value)
     }
     const text = query.toString()
-    history.replaceState(null, '', text === '' ? this.#path : `${this.#path}?${text}`)
+    history.replaceState(this.#state, '', text === '' ? this.#path : `${this.#path}?${text}`)
+    this.#read()
+  }
+
+  get #state(): Entry {
+    return { entry: this.#entry }
+  }
+
+  /** A step back or forward has been taken. No browser lets a page prevent one: from unsaved edits it is taken back until the user decides. */
+  #followHistory(): void {
+    const found = numberOf(history.state)
+    const steps = (found ?? this.#entry + 1) - this.#entry
+    if (steps !== 0 && unsavedEdits.present && !isSamePlace(placeOf(location.pathname), this.place)) {
+      history.go(-steps)
+      unsavedEdits.before(() => history.go(steps))
+      return
+    }
+    this.#entry += steps
+    if (found === null) history.replaceState(this.#state, '') // a new entry, by a change after `#` in the address bar
     this.#read()
   }
 
@@ -54,7 +85,9 @@ class Router {
     if (link === null || link.origin !== location.origin || link.hasAttribute('download')) return
     if (placeOf(link.pathname) === null) return
     event.preventDefault()
-    this.go(link.pathname + link.search)
+    const path = link.pathname + link.search
+    if (isSamePlace(placeOf(link.pathname), this.place)) this.go(path)
+    else unsavedEdits.before(() => this.go(path))
   }
 }
 

@@ -21,6 +21,11 @@ export function placeOf(path: string): Place | null {
   }
 }
 
+/** Whether two places are one view of the same thing: what is in that view stays open. */
+export function isSamePlace(one: Place | null, other: Place | null): boolean {
+  return one !== null && one.view === other?.view && one.name === other.name
+}
+
 /** Where to go after a sign-in: the path that was asked for, if it is one of this page; never another site, nor the sign-in again. */
 export function afterSignIn(asked: string, origin: string): string {
   if (!URL.canParse(asked, origin)) return '/'

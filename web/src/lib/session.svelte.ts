@@ -10,12 +10,23 @@ class Session {
   user = $state<SignedIn | null | undefined>(undefined)
   /** The session ended while the page was open. */
   ended = $state(false)
+  readonly #ending = new Set<() => void>()
 
   constructor() {
     whenSignedOut(() => {
-      if (this.user) this.ended = true // several calls may get a 401
+      // Several calls may get a 401.
+      if (this.user) {
+        this.ended = true
+        for (const action of this.#ending) action()
+      }
       this.user = null
     })
+  }
+
+  /** Do something when the session ends other than by a sign-out, while the view is still open. Returns what ends that. */
+  whenEnding(action: () => void): () => void {
+    this.#ending.add(action)
+    return () => void this.#ending.delete(action)
   }
 
   /** Ask the API server; throws ApiError when it cannot say. */

@@ -1,5 +1,6 @@
 /** A policy while it is edited: its text, what the server says about it, and who else has changed it meanwhile. */
 import { ApiError, problemFrom, type Problem } from '../api/client'
+import type { Edit } from './interrupted.svelte'
 import { apply, plan, stored, type ApplyReply, type PolicyPlan, type StoredPolicy } from './revisions'
 import { policySchema, type PolicySchema } from './schema'
 import { findingsOf, parseText, TEMPLATE, textOf, type Finding } from './text'
@@ -29,6 +30,21 @@ export class PolicyDraft {
 
   get changed(): boolean {
     return this.text !== this.original
+  }
+
+  /** The text without changes: what is stored, or the template of a new policy. */
+  get #untouched(): string {
+    return this.original === '' ? TEMPLATE : this.original
+  }
+
+  /** Whether leaving loses something that was written. */
+  get unsaved(): boolean {
+    return this.replaced > 0 && this.text !== this.#untouched // before the first replacement nothing is loaded
+  }
+
+  /** What is needed to resume this edit in another draft. */
+  get snapshot(): Edit {
+    return { text: this.text, original: this.original, base: this.base, stored: this.stored }
   }
 
   get canApply(): boolean {
@@ -65,6 +81,15 @@ export class PolicyDraft {
   /** The text of what is stored by somebody else. */
   get theirs(): string {
     return this.conflict === null ? '' : this.#textOf(this.conflict)
+  }
+
+  /** Resume an edit in place of what was loaded. A version that was stored since it began is a conflict. */
+  resume(edit: Edit): void {
+    const newest = this.stored
+    this.stored = edit.stored
+    this.#replace(edit.text, edit.original, edit.base)
+    if (newest !== null && newest.policy.version !== edit.base) this.conflict = newest
+    else void this.check()
   }
 
   /** Set the text, and schedule a check of it. */
@@ -165,7 +190,7 @@ export class PolicyDraft {
 
   /** Discard the changes of this draft. */
   reset(): void {
-    this.#replace(this.original === '' ? TEMPLATE : this.original, this.original, this.base)
+    this.#replace(this.#untouched, this.original, this.base)
     this.plan = null
     this.findings = []
   }
