@@ -153,7 +153,7 @@ def test_mobike_moves_the_client(bed: Bed) -> None:
                     assert ping.wait_for_reply(5, since=time.time() + 0.05) is not None
                     (sa,) = bed.vici.sas(name)
                     assert sa["remote-host"] == address
-            assert ping.counts().received > 300
+            assert ping.counts().received >= 12
             assert own.metrics.esp_packets_decrypted == counted_packets(bed.ours, "counted")
     finally:
         bed.ours.run("ip", "address", "del", "203.0.113.7/24", "dev", "wan")
