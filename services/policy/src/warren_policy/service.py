@@ -114,7 +114,7 @@ class PolicyService:
 
     async def history(self, request: ListHistory) -> PolicyHistory:
         """The versions of a policy, deleted ones too; NotFoundError if there never was one."""
-        before = request.before or LAST_REVISION
+        before = min(request.before or LAST_REVISION, LAST_REVISION)
         found = await self._store.history(request.id, before, request.limit + 1)
         if not found and not request.before:
             raise NotFoundError(f"no policy {request.id}, now or before: list the policies to see what there is")
