@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 
 from warren_api.live import hub as hub_module
 from warren_api.live.filters import LiveFilter
-from warren_api.live.hub import LiveHub, LiveStream
 from warren_api.live.model import LiveModel
 from warren_contracts.base import Document
 from warren_contracts.events import PeerRetagged, PeerRevoked, PolicyChanged, PresenceChanged, TunnelChanged
 from warren_contracts.live import LiveMessage
 from warren_contracts.peers import PresenceState
 from warren_contracts.status import TunnelState, TunnelStatus
-from warren_testkit.api import FakeBus
+from warren_testkit.api.live_streams import LiveBed, live_bed, publish_event
 from warren_testkit.api.world import live_world
 from warren_testkit.examples import examples
 from warren_testkit.waiting import eventually
@@ -38,108 +37,62 @@ def presence(peer: str, state: str, seconds: float = 0) -> PresenceChanged:
     return PresenceChanged(peer=peer, state=PresenceState(state), at=NOW + timedelta(seconds=seconds))
 
 
-async def publish(bus: FakeBus, event: Document) -> None:
-    kind: Any = type(event)
-    await bus.publish("warren.v1.event.metrics.tunnel.x", kind.TYPE, event.model_dump_json().encode())
-
-
-class Reader:
-    """A reader of a live stream."""
-
-    def __init__(self, stream: LiveStream) -> None:
-        self.stream = stream
-        self._messages = stream.messages(60)
-
-    async def next(self) -> LiveMessage:
-        async with asyncio.timeout(20):
-            message = await anext(self._messages)
-        assert message is not None
-        return LiveMessage.model_validate_json(message.body)
-
-    async def until_ready(self) -> list[LiveMessage]:
-        found: list[LiveMessage] = []
-        while not found or found[-1].kind != "ready":
-            found.append(await self.next())
-        return found
-
-
-class Live:
-    """A hub on a fake bus."""
-
-    def __init__(self) -> None:
-        from warren_api.health import HealthProbe
-
-        self.bus = live_world()
-        self.stopping = asyncio.Event()
-        self.hub = LiveHub(self.bus, HealthProbe(self.bus), self.stopping)
-        self._opened: list[LiveStream] = []
-
-    async def open(self, cursor: int | None = None, **wanted: Any) -> Reader:
-        self.hub.admit("ann", "192.0.2.1")
-        stream = await self.hub.open(LiveFilter(**{name: frozenset(it) for name, it in wanted.items()}), cursor)
-        self._opened.append(stream)
-        return Reader(stream)
-
-
 @pytest.fixture
-async def live() -> AsyncIterator[Live]:
-    found = Live()
-    yield found
-    found.stopping.set()
-    for stream in found._opened:
-        found.hub.leave("ann", "192.0.2.1", stream)
+async def live() -> AsyncIterator[LiveBed]:
+    async with live_bed(live_world()) as found:
+        yield found
 
 
 def states(messages: list[LiveMessage]) -> dict[str, str]:
     return {it.name: it.state.value for message in messages for it in message.tunnels}
 
 
-async def test_a_stream_begins_with_all_there_is_and_continues_with_each_change(live: Live) -> None:
+async def test_a_stream_begins_with_all_there_is_and_continues_with_each_change(live: LiveBed) -> None:
     reader = await live.open()
     first = await reader.until_ready()
     assert states(first) == {"hub+spoke-1": "up", "hub+spoke-2": "up"}
     assert [it.peer for it in first[0].peers] == ["hub", "spoke-1", "spoke-2"]
     assert first[0].health is not None
-    await publish(live.bus, changed("hub", "hub+spoke-1", DOWN))
+    await publish_event(live.bus, changed("hub", "hub+spoke-1", DOWN))
     change = await reader.next()
     assert (change.kind, change.cursor, states([change])) == ("change", "1", {"hub+spoke-1": "down"})
     assert change.tunnels[0].tags == ("branch", "hub")
-    await publish(live.bus, presence("hub", "offline"))
+    await publish_event(live.bus, presence("hub", "offline"))
     change = await reader.next()
     assert ([it.presence for it in change.peers], len(change.tunnels)) == ([PresenceState.OFFLINE], 2)
     assert change.tunnels[0].stale == ("hub",)
-    await publish(live.bus, PeerRevoked(peer="spoke-2", actor="ann", at=NOW))
+    await publish_event(live.bus, PeerRevoked(peer="spoke-2", actor="ann", at=NOW))
     change = await reader.next()
     assert (change.peers_gone, states([change])) == (("spoke-2",), {"hub+spoke-2": "unknown"})
     stored = PolicyChanged(policy="p", action="created", revision=1, version=1, actor="ann", at=NOW)
-    await publish(live.bus, stored)
+    await publish_event(live.bus, stored)
     assert (await reader.next()).policies[0].id == "p"
-    await publish(live.bus, stored.model_copy(update={"action": "deleted", "revision": 2}))
+    await publish_event(live.bus, stored.model_copy(update={"action": "deleted", "revision": 2}))
     assert (await reader.next()).policies_gone == ("p",)
 
 
-async def test_a_filter_lets_rows_in_and_out(live: Live) -> None:
+async def test_a_filter_lets_rows_in_and_out(live: LiveBed) -> None:
     by_state = await live.open(states=[DOWN])
     assert states(await by_state.until_ready()) == {}
     by_peer = await live.open(peers=["spoke-2"])
     assert states(await by_peer.until_ready()) == {"hub+spoke-2": "up"}
     by_tag = await live.open(tags=["late"], policies=["branches"])
     assert states(await by_tag.until_ready()) == {}
-    await publish(live.bus, changed("hub", "hub+spoke-1", DOWN))
+    await publish_event(live.bus, changed("hub", "hub+spoke-1", DOWN))
     assert states([await by_state.next()]) == {"hub+spoke-1": "down"}
-    await publish(live.bus, changed("hub", "hub+spoke-1", UP, 1))
+    await publish_event(live.bus, changed("hub", "hub+spoke-1", UP, 1))
     assert (await by_state.next()).tunnels_gone == ("hub+spoke-1",)
-    await publish(live.bus, changed("hub", "hub+spoke-2", DOWN))
+    await publish_event(live.bus, changed("hub", "hub+spoke-2", DOWN))
     assert states([await by_peer.next()]) == {"hub+spoke-2": "down"}
-    await publish(live.bus, PeerRetagged(peer="spoke-1", tags=("late",), actor="ann", at=NOW))
+    await publish_event(live.bus, PeerRetagged(peer="spoke-1", tags=("late",), actor="ann", at=NOW))
     assert [it.peer for it in (await by_tag.next()).peers] == ["spoke-1"]
 
 
-async def test_a_reader_that_returns_gets_what_it_missed_once_or_a_snapshot(live: Live) -> None:
+async def test_a_reader_that_returns_gets_what_it_missed_once_or_a_snapshot(live: LiveBed) -> None:
     staying = await live.open()
     await staying.until_ready()
     for n in range(3):
-        await publish(live.bus, changed("hub", "hub+spoke-1", UP if n % 2 else DOWN, n))
+        await publish_event(live.bus, changed("hub", "hub+spoke-1", UP if n % 2 else DOWN, n))
         await staying.next()
     returned = await live.open(cursor=1)
     missed = await returned.until_ready()
@@ -150,26 +103,28 @@ async def test_a_reader_that_returns_gets_what_it_missed_once_or_a_snapshot(live
         assert (again[0].kind, again[-1].cursor) == ("snapshot", "3")
 
 
-async def test_changes_that_are_no_longer_held_lead_to_a_snapshot(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_changes_that_are_no_longer_held_lead_to_a_snapshot(
+    live: LiveBed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hub_module, "HELD_CHANGES", 2)
     staying = await live.open()
     await staying.until_ready()
     for n in range(4):
-        await publish(live.bus, changed("hub", "hub+spoke-1", UP if n % 2 else DOWN, n))
+        await publish_event(live.bus, changed("hub", "hub+spoke-1", UP if n % 2 else DOWN, n))
         await staying.next()
     assert next(it.kind for it in await (await live.open(cursor=1)).until_ready()) == "snapshot"
     assert [it.cursor for it in await (await live.open(cursor=2)).until_ready()] == ["3", "4", "4"]
 
 
 async def test_a_slow_reader_is_dropped_with_the_reason_and_others_are_not(
-    live: Live, monkeypatch: pytest.MonkeyPatch
+    live: LiveBed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow, quick = await live.open(), await live.open()
     for reader in (slow, quick):
         await reader.until_ready()
     monkeypatch.setattr(hub_module, "MAX_BACKLOG", 2)
     for n in range(4):
-        await publish(live.bus, changed("hub", "hub+spoke-1", UP if n % 2 else DOWN, n))
+        await publish_event(live.bus, changed("hub", "hub+spoke-1", UP if n % 2 else DOWN, n))
         assert (await quick.next()).kind == "change"
     message = await slow.next()
     assert (message.kind, message.reason.partition(":")[0]) == ("dropped", "slow-reader")
@@ -177,7 +132,7 @@ async def test_a_slow_reader_is_dropped_with_the_reason_and_others_are_not(
     assert (await quick.next()).reason.startswith("stopping")
 
 
-async def test_streams_are_limited_per_token_and_per_address(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_streams_are_limited_per_token_and_per_address(live: LiveBed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "MAX_OF_ACTOR", 2)
     monkeypatch.setattr(hub_module, "MAX_OF_ADDRESS", 3)
     for actor, address in (("ann", "a"), ("ann", "b"), ("bob", "a"), ("eve", "a")):
@@ -190,7 +145,7 @@ async def test_streams_are_limited_per_token_and_per_address(live: Live, monkeyp
     live.hub.admit("joe", "a")
 
 
-async def test_the_fleet_must_be_readable(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_fleet_must_be_readable(live: LiveBed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "LOAD_SECONDS", 0.2)
     monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.05)
     live.bus.unavailable = {"metrics"}
@@ -202,7 +157,7 @@ async def test_the_fleet_must_be_readable(live: Live, monkeypatch: pytest.Monkey
 
 
 async def test_a_reading_that_takes_longer_than_its_reader_waits_is_not_begun_again(
-    live: Live, monkeypatch: pytest.MonkeyPatch
+    live: LiveBed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub_module, "LOAD_SECONDS", 0.05)
     readings, may_go_on, call = [], asyncio.Event(), live.bus.call
@@ -223,11 +178,13 @@ async def test_a_reading_that_takes_longer_than_its_reader_waits_is_not_begun_ag
     assert readings == ["tunnels"]
 
 
-async def test_nothing_is_followed_some_time_after_the_last_stream(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_followed_some_time_after_the_last_stream(
+    live: LiveBed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hub_module, "LINGER_SECONDS", 0.01)
     reader = await live.open()
     await reader.until_ready()
-    live.hub.leave("ann", "192.0.2.1", live._opened.pop())
+    live.hub.leave("ann", "192.0.2.1", live.opened.pop())
     await eventually(lambda: live.hub._task is None)
 
 
@@ -265,11 +222,11 @@ def test_a_snapshot_and_its_changes_are_the_snapshot_afterwards(events: list[Doc
 
 
 async def test_a_large_change_comes_in_parts_of_which_the_last_has_the_cursor(
-    live: Live, monkeypatch: pytest.MonkeyPatch
+    live: LiveBed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("warren_api.live.messages.PART", 1)
     reader = await live.open()
     assert len(await reader.until_ready()) == 4
-    await publish(live.bus, presence("hub", "offline"))
+    await publish_event(live.bus, presence("hub", "offline"))
     parts = [await reader.next(), await reader.next()]
     assert [(it.cursor, len(it.tunnels)) for it in parts] == [(None, 1), ("1", 1)]

@@ -4,14 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from starlette.requests import HTTPConnection
 
-from warren_api.health import HealthProbe
-from warren_api.live.filters import LiveFilter
-from warren_api.live.hub import LiveHub, LiveStream
 from warren_api.live.model import LiveChange, RowChange
 from warren_api.ports import StoredEvent
 from warren_api.scope import source as source_module
@@ -20,7 +16,6 @@ from warren_api.sessions.credential import Method
 from warren_api.sessions.identity import Identity
 from warren_api.sessions.store import SessionStore
 from warren_contracts.authentication import Authenticated
-from warren_contracts.base import Document
 from warren_contracts.commands import Role
 from warren_contracts.events import (
     EVENTS,
@@ -39,6 +34,7 @@ from warren_contracts.problems import UnauthorizedError, UnavailableError
 from warren_contracts.status import TunnelState, TunnelStatus
 from warren_testkit.api import FakeBus
 from warren_testkit.api.client import Client, problem
+from warren_testkit.api.live_streams import LiveBed, LiveReader, live_bed, publish_event
 from warren_testkit.api.world import TOKENS_OF, two_customers
 from warren_testkit.waiting import eventually
 
@@ -52,67 +48,24 @@ def changed(peer: str, tunnel: str, state: TunnelState, detail: str = "") -> Tun
     return TunnelChanged(peer=peer, tunnel=tunnel, state=state, previous=None, removed=False, status=status, at=NOW)
 
 
-async def publish(bus: FakeBus, event: Document) -> None:
-    kind: Any = type(event)
-    await bus.publish("warren.v1.event.metrics.tunnel.x", kind.TYPE, event.model_dump_json().encode())
-
-
 async def retag(bus: FakeBus, peer: str, *tags: str) -> None:
     """As the registry: first the row, then the event."""
     bus.peers[peer] = bus.peers[peer].model_copy(update={"tags": tags})
     bus.tagged_at[peer] = NOW
-    await publish(bus, PeerRetagged(peer=peer, tags=tags, actor="root", at=NOW))
-
-
-class Reader:
-    def __init__(self, stream: LiveStream) -> None:
-        self.stream = stream
-        self._messages = stream.messages(60)
-        self.text = ""
-
-    async def next(self) -> LiveMessage:
-        async with asyncio.timeout(20):
-            message = await anext(self._messages)
-        assert message is not None
-        self.text += message.body
-        return LiveMessage.model_validate_json(message.body)
-
-    async def until_ready(self) -> list[LiveMessage]:
-        found: list[LiveMessage] = []
-        while not found or found[-1].kind != "ready":
-            found.append(await self.next())
-        return found
-
-
-class Live:
-    def __init__(self) -> None:
-        self.bus = two_customers()
-        self.stopping = asyncio.Event()
-        self.hub = LiveHub(self.bus, HealthProbe(self.bus), self.stopping)
-        self.opened: list[LiveStream] = []
-
-    async def open(self, cursor: int | None = None, **wanted: Any) -> Reader:
-        self.hub.admit("ann", "192.0.2.1")
-        found = LiveFilter(**{name: frozenset(it) for name, it in wanted.items()})
-        stream = await self.hub.open(found, cursor, SCOPE)
-        self.opened.append(stream)
-        return Reader(stream)
+    await publish_event(bus, PeerRetagged(peer=peer, tags=tags, actor="root", at=NOW))
 
 
 @pytest.fixture
-async def live() -> AsyncIterator[Live]:
-    found = Live()
-    yield found
-    found.stopping.set()
-    for stream in found.opened:
-        found.hub.leave("ann", "192.0.2.1", stream)
+async def live() -> AsyncIterator[LiveBed]:
+    async with live_bed(two_customers(), SCOPE) as found:
+        yield found
 
 
 def names(messages: list[LiveMessage]) -> list[str]:
     return [it.name for message in messages for it in message.tunnels]
 
 
-async def test_a_snapshot_has_the_scope_only_and_no_cursor(live: Live) -> None:
+async def test_a_snapshot_has_the_scope_only_and_no_cursor(live: LiveBed) -> None:
     reader = await live.open()
     first = await reader.until_ready()
     assert (names(first), [it.peer for it in first[0].peers]) == (["a-1+hub", "a-2+hub"], ["a-1", "a-2"])
@@ -124,14 +77,16 @@ async def test_a_snapshot_has_the_scope_only_and_no_cursor(live: Live) -> None:
     assert first[0].policies == ()
 
 
-async def test_changes_of_others_are_not_sent_and_old_cursors_resume_nothing(live: Live) -> None:
+async def test_changes_of_others_are_not_sent_and_old_cursors_resume_nothing(live: LiveBed) -> None:
     reader = await live.open()
     await reader.until_ready()
-    await publish(live.bus, changed("hub", "b-1+hub", TunnelState.UP))
-    await publish(live.bus, PresenceChanged(peer="b-1", state=PresenceState.OFFLINE, at=NOW))
-    await publish(live.bus, PresenceChanged(peer="hub", state=PresenceState.ONLINE, reason="b-1", at=NOW))
-    await publish(live.bus, PolicyChanged(policy="of-b", action="created", revision=1, version=1, actor="x", at=NOW))
-    await publish(live.bus, changed("a-1", "a-1+hub", TunnelState.ERROR, "own words"))
+    await publish_event(live.bus, changed("hub", "b-1+hub", TunnelState.UP))
+    await publish_event(live.bus, PresenceChanged(peer="b-1", state=PresenceState.OFFLINE, at=NOW))
+    await publish_event(live.bus, PresenceChanged(peer="hub", state=PresenceState.ONLINE, reason="b-1", at=NOW))
+    await publish_event(
+        live.bus, PolicyChanged(policy="of-b", action="created", revision=1, version=1, actor="x", at=NOW)
+    )
+    await publish_event(live.bus, changed("a-1", "a-1+hub", TunnelState.ERROR, "own words"))
     change = await reader.next()
     assert (change.kind, names([change]), change.cursor) == ("change", ["a-1+hub"], None)
     assert (change.tunnels[0].state, change.tunnels[0].ends["hub"]) == (TunnelState.ERROR, TunnelState.DOWN)
@@ -142,7 +97,7 @@ async def test_changes_of_others_are_not_sent_and_old_cursors_resume_nothing(liv
     assert "b-1" not in reader.text
 
 
-async def test_a_peer_that_leaves_the_scope_disappears_and_one_that_enters_appears(live: Live) -> None:
+async def test_a_peer_that_leaves_the_scope_disappears_and_one_that_enters_appears(live: LiveBed) -> None:
     reader, other = await live.open(), await live.open(tags=["customer-b", "hub"])
     await reader.until_ready()
     assert names(await other.until_ready()) == [], "a filter answers nothing about tags that are not shown"
@@ -155,19 +110,19 @@ async def test_a_peer_that_leaves_the_scope_disappears_and_one_that_enters_appea
     await retag(live.bus, "b-1", "customer-b")
     change = await reader.next()
     assert (change.peers_gone, change.tunnels_gone) == (("b-1",), ("b-1+hub",))
-    await publish(live.bus, PeerRevoked(peer="a-1", actor="root", at=NOW))
+    await publish_event(live.bus, PeerRevoked(peer="a-1", actor="root", at=NOW))
     change = await reader.next()
     assert (change.peers_gone, change.tunnels_gone) == (("a-1",), ("a-1+hub",))
     assert names([message async for message in drained(reader)]) == []
 
 
-async def drained(reader: Reader) -> AsyncIterator[LiveMessage]:
+async def drained(reader: LiveReader) -> AsyncIterator[LiveMessage]:
     reader.stream.end("test: the end")
     while (message := await reader.next()).kind != "dropped":
         yield message
 
 
-async def test_the_tags_of_the_far_end_do_not_hold_a_tunnel_that_changes_hands(live: Live) -> None:
+async def test_the_tags_of_the_far_end_do_not_hold_a_tunnel_that_changes_hands(live: LiveBed) -> None:
     """Both ends have the tag, then one: the tunnel stays, and what only the other end says is not shown any more."""
     await retag(live.bus, "hub", "customer-a")
     live.bus.peers["hub"] = live.bus.peers["hub"].model_copy(update={"tags": ("customer-a",)})
@@ -180,7 +135,7 @@ async def test_the_tags_of_the_far_end_do_not_hold_a_tunnel_that_changes_hands(l
     assert [(it.name, it.detail, it.tags) for it in change.tunnels] == [("a-1+hub", "", ("customer-a",))]
 
 
-async def test_a_far_end_has_no_words_as_soon_as_it_is_one(live: Live) -> None:
+async def test_a_far_end_has_no_words_as_soon_as_it_is_one(live: LiveBed) -> None:
     """Here the tags of both ends together stay the same, so that the row of the whole fleet does not change."""
     for peer in ("a-1", "hub"):
         live.bus.peers[peer] = live.bus.peers[peer].model_copy(update={"tags": ("customer-a", "x")})
@@ -191,7 +146,7 @@ async def test_a_far_end_has_no_words_as_soon_as_it_is_one(live: Live) -> None:
     assert [(it.name, it.detail) for it in change.tunnels] == [("a-1+hub", "")]
 
 
-async def test_a_stream_of_a_scope_is_alive_while_only_others_change(live: Live) -> None:
+async def test_a_stream_of_a_scope_is_alive_while_only_others_change(live: LiveBed) -> None:
     reader = await live.open()
     await reader.until_ready()
     change = LiveChange(1, peers=[RowChange("b-1", None, None)])
@@ -238,13 +193,13 @@ async def shown(source: ScopeSource, bus: FakeBus, after: int = 0) -> list[Store
 async def test_events_are_those_of_the_scope_and_without_the_words_of_far_ends() -> None:
     bus = two_customers()
     applied = {"epoch": 1, "revision": 1, "ok": True, "duration_ms": 1.0, "at": NOW}
-    await publish(bus, changed("a-1", "a-1+hub", TunnelState.UP, "own words"))
-    await publish(bus, changed("hub", "a-1+hub", TunnelState.UP, "words about b-1"))
-    await publish(bus, changed("hub", "b-1+hub", TunnelState.UP))
-    await publish(bus, PolicyApplied(peer="a-1", **applied))
-    await publish(bus, PolicyApplied(peer="hub", **applied))
-    await publish(bus, PolicyChanged(policy="p", action="created", revision=1, version=1, actor="b", at=NOW))
-    await publish(bus, EpochAdvanced(epoch=2, before=1, actor="b", at=NOW))
+    await publish_event(bus, changed("a-1", "a-1+hub", TunnelState.UP, "own words"))
+    await publish_event(bus, changed("hub", "a-1+hub", TunnelState.UP, "words about b-1"))
+    await publish_event(bus, changed("hub", "b-1+hub", TunnelState.UP))
+    await publish_event(bus, PolicyApplied(peer="a-1", **applied))
+    await publish_event(bus, PolicyApplied(peer="hub", **applied))
+    await publish_event(bus, PolicyChanged(policy="p", action="created", revision=1, version=1, actor="b", at=NOW))
+    await publish_event(bus, EpochAdvanced(epoch=2, before=1, actor="b", at=NOW))
     await bus.publish("warren.v1.event.x.y.z", "warren.unknown.v9", b'{"peer":"a-1"}')
     await bus.publish("warren.v1.event.x.y.z", TunnelChanged.TYPE, b"not JSON")
     found = await shown(ScopeSource(bus), bus)
@@ -263,8 +218,8 @@ def test_every_event_is_of_a_peer_or_of_the_fleet() -> None:
 async def test_events_from_before_a_peer_belonged_to_the_scope_are_not_shown() -> None:
     bus = two_customers()
     bus.tagged_at["a-1"] = NOW + timedelta(seconds=1)
-    await publish(bus, changed("a-1", "a-1+hub", TunnelState.UP))
-    await publish(bus, changed("a-2", "a-2+hub", TunnelState.UP))
+    await publish_event(bus, changed("a-1", "a-1+hub", TunnelState.UP))
+    await publish_event(bus, changed("a-2", "a-2+hub", TunnelState.UP))
     assert [event.sequence for event in await shown(ScopeSource(bus), bus)] == [2]
 
 
@@ -273,16 +228,16 @@ async def test_events_follow_a_peer_into_the_scope_and_out_of_it_at_once() -> No
     source = ScopeSource(bus, lambda: now[0])
     async with aclosing(source.events(SCOPE, bus.events(None, ()))) as events, asyncio.timeout(20):
         assert await anext(events) is None
-        await publish(bus, changed("a-1", "a-1+hub", TunnelState.UP))
+        await publish_event(bus, changed("a-1", "a-1+hub", TunnelState.UP))
         assert (await anext(events) or bus.stored[-1]).sequence == 1
         await retag(bus, "a-1", "customer-b")
-        await publish(bus, changed("a-1", "a-1+hub", TunnelState.DOWN))
+        await publish_event(bus, changed("a-1", "a-1+hub", TunnelState.DOWN))
         await retag(bus, "b-1", "customer-a")
-        await publish(bus, changed("hub", "b-1+hub", TunnelState.DOWN))
+        await publish_event(bus, changed("hub", "b-1+hub", TunnelState.DOWN))
         found = [await anext(events), await anext(events)]
         assert [event.sequence for event in found if event is not None] == [4, 5]
         bus.add_peer("a-9", "customer-a")
-        await publish(bus, PeerEnrolled(peer="a-9", tags=("customer-a",), at=NOW))
+        await publish_event(bus, PeerEnrolled(peer="a-9", tags=("customer-a",), at=NOW))
         assert b"a-9" in (await anext(events) or bus.stored[0]).data
 
 
@@ -303,7 +258,7 @@ async def test_a_view_is_read_again_after_two_seconds_and_used_longer_only_while
         assert await anext(events) is None
         now[0] += CACHE_SECONDS
         bus.unavailable = {"registry"}
-        await publish(bus, changed("a-1", "a-1+hub", TunnelState.UP))
+        await publish_event(bus, changed("a-1", "a-1+hub", TunnelState.UP))
         assert await anext(events) is not None
 
 
@@ -315,8 +270,8 @@ async def test_after_a_move_nothing_is_shown_until_the_registry_has_answered(mon
         assert await anext(events) is None
         bus.unavailable = {"registry"}
         await retag(bus, "a-1", "customer-b")
-        await publish(bus, changed("a-1", "a-1+hub", TunnelState.UP))
-        await publish(bus, changed("a-2", "a-2+hub", TunnelState.UP))
+        await publish_event(bus, changed("a-1", "a-1+hub", TunnelState.UP))
+        await publish_event(bus, changed("a-2", "a-2+hub", TunnelState.UP))
         waiting = asyncio.ensure_future(anext(events))
         await eventually(lambda: sum(1 for _, verb, _ in bus.calls if verb == "scoped_peers") >= 1)
         assert not waiting.done()

@@ -1,4 +1,4 @@
-"""A gateway on a real socket, in a thread of its own: for clients that block, such as the operator's verbs."""
+"""An API server on a real socket, in a thread of its own: for clients that block, such as the operator's verbs."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from warren_testkit.waiting import eventually
 
 
 class LiveApi:
-    """A gateway on a fake bus. With `former`: the same one, which returns on its port with its events."""
+    """An API server on a fake bus. With `former`: the same one, which returns on its port with its events."""
 
     def __init__(
         self, former: "LiveApi | None" = None, bus: FakeBus | None = None, certificate: ServerCertificate | None = None

@@ -8,6 +8,7 @@ time.
 """
 
 import struct
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -55,7 +56,7 @@ class Layout:
         return map(bytes, self.opened)
 
 
-class Run:
+class Run(ABC):
     """The fields of the packets of one run: all headers have `header` bytes, the transport's starts at `start`, `pad` bytes are
     padding.
     """
@@ -84,15 +85,15 @@ class Run:
         self._folds = fold_widths(8 * (length - middle) + 16)
 
     @staticmethod
+    @abstractmethod
     def _row(header: int, start: int) -> str:
         """The headers as `struct` fields: only what may differ."""
-        raise NotImplementedError
 
+    @abstractmethod
     def flags(self, first: bytes) -> int | None:
         """The TCP flags of all packets together, 0 for UDP, if they are one run, with correct checksums, whose first headers are
         `first`.
         """
-        raise NotImplementedError
 
     def _are_alike(self, endings: tuple[bytes, ...]) -> bool:
         """Whether all packets have the trailer, and equal headers but for what may differ."""

@@ -82,7 +82,7 @@ def _finished(packet: bytes, header: VnetHeader) -> bytes:
 
 
 def tcp_segment(packet: bytes, shape: TransportShape, number: int, at: int, payload: bytes) -> bytes:
-    """Segment `number` of a TCP packet, whose payload stands in the packet from `at` on."""
+    """Segment `number` of a TCP packet; its payload begins at offset `at` of the packet."""
     head = build_headers(packet, shape, number, len(payload))
     tcp = shape.transport
     sequence = int.from_bytes(packet[tcp + 4 : tcp + 8], "big") + at - shape.payload
