@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,6 +105,26 @@ def test_listings_are_paged_by_name_after_their_filters() -> None:
     mine = list_tunnels(talk.fleet, ListTunnels(peer="gw2"), talk.now)
     assert [tunnel.name for tunnel in mine.tunnels] == ["other"]
     assert list_tunnels(talk.fleet, ListTunnels(peer="nobody"), talk.now).tunnels == ()
+
+
+def test_a_listing_of_a_peer_has_each_tunnel_of_which_it_is_an_end() -> None:
+    talk = Talk()
+    talk.report(
+        "hub", *(status(f"{peer}+hub", "up", peer=peer) for peer in ("a", "b")), status("link", "down", peer="a")
+    )
+    talk.report("a", status("a+hub", "up", peer="hub"), status("own", "up"))
+
+    def names(peer: str, **more: Any) -> list[str]:
+        return [tunnel.name for tunnel in list_tunnels(talk.fleet, ListTunnels(peer=peer, **more), talk.now).tunnels]
+
+    assert names("a") == ["a+hub", "link", "own"], "`link` is reported by its other end only"
+    assert names("b") == ["b+hub"], "an agent that never reported"
+    assert names("hub") == ["a+hub", "b+hub", "link"]
+    assert names("a", state=TunnelState.DOWN) == ["link"]
+    assert names("a", after="a+hub", limit=1) == ["link"]
+    assert names("a", ends=("hub",)) == ["a+hub", "link"]
+    assert names("hub", ends=("b",)) == ["b+hub"]
+    assert names("a", ends=("b",)) == []
 
 
 async def of_ends(talk: Talk, ends: Sequence[str], most: int = 1_000, limit: int = 500, after: str = "") -> TunnelList:

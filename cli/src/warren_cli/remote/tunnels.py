@@ -56,7 +56,9 @@ class Output(StrEnum):
 
 Peer = Annotated[
     str | None,
-    typer.Option("--peer", help="Only tunnels of this peer.", show_default=False, autocompletion=completion.peers),
+    typer.Option(
+        "--peer", help="Only tunnels of which this peer is an end.", show_default=False, autocompletion=completion.peers
+    ),
 ]
 State = Annotated[TunnelState | None, typer.Option("--state", help="Only tunnels in this state.", show_default=False)]
 Filter = Annotated[

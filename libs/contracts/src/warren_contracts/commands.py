@@ -312,6 +312,7 @@ class EpochFollowed(Document):
 class ListTunnels(Input):
     """A page of the tunnels, by name. `lean`: without SAs, counters and evidence, a fifth of the size.
 
+    `peer`: only tunnels of which it is an end, whether it reports them or only the other end does.
     `ends`: only tunnels with at least one of these ends. Then `next_after` is the name of a tunnel with one, too.
     """
 

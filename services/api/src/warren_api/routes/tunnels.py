@@ -46,7 +46,7 @@ ORDERS = problems(401, 403, 404, 409, 422, 429, 503)
 @router.get("/tunnels", responses=READS)
 async def list_tunnels(
     parts: PartsOf, principal: Viewer, seen: Seen, after: After = "", limit: Limit = 200,
-    peer: Annotated[Name | None, Query(description="Only tunnels of this peer.")] = None,
+    peer: Annotated[Name | None, Query(description="Only tunnels of which this peer is an end.")] = None,
     state: Annotated[TunnelState | None, Query(description="Only tunnels in this state.")] = None,
 ) -> TunnelList:  # fmt: skip
     """The tunnels in order of names, a page at a time."""

@@ -26,10 +26,10 @@ def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime, most:
     """A page of tunnels by name; filters come before the page. It ends after looking at `most` tunnels, whether or not it is full."""
     names: Iterable[str] = fleet.names.after(query.after)
     if query.peer is not None:
-        names = sorted(name for name in fleet.names_of(query.peer) if name > query.after)
+        names = _names_of(fleet, (query.peer,), query.after)
     elif query.ends is not None:
         names = _names_of(fleet, query.ends, query.after)
-    only = None if query.ends is None else frozenset(query.ends)
+    limits = _limits(query)
     found: list[FleetTunnel] = []
     last = ""
     for seen, name in enumerate(names):
@@ -37,7 +37,7 @@ def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime, most:
             shown = fit_page(found, exclude_defaults=query.lean)
             return TunnelList(tunnels=shown, next_after=last if len(shown) == len(found) else shown[-1].name)
         last, ends = name, fleet.tunnels[name]
-        if only is not None and only.isdisjoint(ends) and all(view.peer not in only for view in ends.values()):
+        if limits and not all(_has_end(ends, limit) for limit in limits):
             continue
         if query.state is not None and combined.worst(_states(fleet, ends, now).values()) is not query.state:
             continue
@@ -48,6 +48,17 @@ def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime, most:
         found.append(tunnel)
     shown = fit_page(found, exclude_defaults=query.lean)
     return TunnelList(tunnels=shown, next_after=shown[-1].name if len(shown) < len(found) else None)
+
+
+def _limits(query: ListTunnels) -> tuple[Collection[str], ...]:
+    """Sets of peers; of each a listed tunnel has an end."""
+    peer = () if query.peer is None else (frozenset({query.peer}),)
+    return peer if query.ends is None else (*peer, frozenset(query.ends))
+
+
+def _has_end(ends: Mapping[str, TunnelView], peers: Collection[str]) -> bool:
+    """Whether one of these peers is an end: it reports the tunnel, or an end that reports names it."""
+    return any(peer in peers or view.peer in peers for peer, view in ends.items())
 
 
 def _names_of(fleet: FleetTelemetry, ends: Collection[str], after: str) -> Iterable[str]:
