@@ -52,7 +52,9 @@ def leave_fragments(pair: Pair, sa: IkeSa, exchange: ExchangeType, message_id: i
 
 def pinned(host: Host) -> int:
     """Count the bytes of incomplete messages in the IKE_SAs."""
-    found = [parts for sa in host.endpoint.state.ike_sas.values() for parts in sa.requests._messages.values()]
+    found = [
+        parts for sa in host.endpoint.state.ike_sas.values() for parts in sa.incomplete.requests._messages.values()
+    ]
     return sum(len(data) for parts in found for data in parts.parts.values())
 
 

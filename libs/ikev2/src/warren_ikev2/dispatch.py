@@ -51,7 +51,7 @@ def _create_child_sa(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> R
     if request is not None and any(proposal.protocol == Protocol.IKE for proposal in request.proposals):
         return rekey_ike.respond(sa, payloads, now)
     if (
-        any(isinstance(task, rekey_ike.RekeyIke) for task in sa.current_tasks) or sa.successor is not None
+        any(isinstance(task, rekey_ike.RekeyIke) for task in sa.sending.tasks) or sa.successor is not None
     ):  # RFC 7296, 2.25.2
         raise TemporaryFailureError
     return create_child_sa.respond(sa, payloads, now)
@@ -232,7 +232,7 @@ def _answer(sa: IkeSa, handler: Handler, message: Message, opened: tuple[int, by
         reply = refuse(int(error.notify or NotifyType.INVALID_SYNTAX))
     if reply.deferred:
         sa.receiving.deferred = message.header.message_id
-        sa.requests.discard(message.header.message_id)
+        sa.incomplete.requests.discard(message.header.message_id)
         return
     _report_refusal(sa, message.header.exchange, reply, text)
     sa.respond(ExchangeType(message.header.exchange), message.header.message_id, reply.payloads, path, now)

@@ -159,3 +159,26 @@ class Reassembly:
     def _complete(self, message_id: int, found: _MessageFragments) -> tuple[int, bytes]:
         self.discard(message_id)
         return found.first, b"".join(found.parts[number] for number in range(1, found.total + 1))
+
+
+class IncompleteMessages:
+    """The fragments of both directions of an IKE_SA: those of the peer's requests, and of its responses to ours."""
+
+    def __init__(self, max_fragments: int, max_bytes: int, budget: FragmentBudget | None = None) -> None:
+        self.requests = Reassembly(max_fragments, max_bytes, budget=budget)
+        self.responses = Reassembly(max_fragments, max_bytes, budget=budget)
+
+    def add(self, header: Header, part: EncryptedPart, plaintext: bytes) -> tuple[int, bytes] | None:
+        """See `Reassembly.add`."""
+        reassembly = self.responses if header.is_response else self.requests
+        return reassembly.add(header.message_id, part, plaintext)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.requests.clear()
+        self.responses.clear()
+
+    def move_to(self, budget: FragmentBudget) -> None:
+        """Discard all fragments, and use another budget from now on."""
+        self.requests.move_to(budget)
+        self.responses.move_to(budget)

@@ -17,7 +17,7 @@ from warren_ikev2.constants import NON_ESP_MARKER, ExchangeType, HeaderFlag, Pay
 from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.errors import IntegrityError
 from warren_ikev2.events import DeleteReason, Event, State, StateChanged
-from warren_ikev2.fragments import FragmentBudget, Reassembly, datagram_capacity, seal
+from warren_ikev2.fragments import FragmentBudget, IncompleteMessages, datagram_capacity, seal
 from warren_ikev2.handshake import Handshake
 from warren_ikev2.identity import Identity
 from warren_ikev2.leases import AddressLeases
@@ -82,7 +82,7 @@ class Task(Protocol):
 
     exchange: ClassVar[ExchangeType]
     exclusive: ClassVar[bool]
-    """Whether no other request may be outstanding with it, where the order matters."""
+    """See `window.Request`."""
 
     def build(self, sa: "IkeSa", now: float) -> Sequence[Payload] | None:
         """Return the payloads of the request, or None if it is no longer needed."""
@@ -126,8 +126,7 @@ class IkeSa:
     """Message ids of the peer's newest UPDATE_SA_ADDRESSES and address list; older ones that arrive later are ignored."""
     answering: int = 0
     """The message id of the request that is being answered."""
-    requests: Reassembly = field(init=False)
-    responses: Reassembly = field(init=False)
+    incomplete: IncompleteMessages = field(init=False)
     deleted_spis: set[int] = field(default_factory=set)
     """SPIs of the peer that it deleted while requests of ours were outstanding: a pending response may still name them."""
     followups: dict[bytes, Followup] = field(default_factory=dict)
@@ -138,8 +137,7 @@ class IkeSa:
     def __post_init__(self) -> None:
         limits = self.host.configuration.limits
         budget = self.host.authenticated_fragments if self.session.established else self.host.unauthenticated_fragments
-        self.requests = Reassembly(limits.fragments, limits.message_size, budget=budget)
-        self.responses = Reassembly(limits.fragments, limits.message_size, budget=budget)
+        self.incomplete = IncompleteMessages(limits.fragments, limits.message_size, budget)
 
     @property
     def own_spi(self) -> bytes:
@@ -150,11 +148,6 @@ class IkeSa:
     def alive(self) -> bool:
         """Whether it can still carry requests of ours."""
         return self.state not in (State.CLOSED, State.DELETING)
-
-    @property
-    def current_tasks(self) -> list[Task]:
-        """The tasks whose requests are outstanding."""
-        return [outstanding.task for outstanding in self.sending]
 
     def use_keys(self, suite: IkeSuite, keys: IkeKeys) -> None:
         """Protect messages with these keys from now on."""
@@ -183,22 +176,17 @@ class IkeSa:
     def open_windows(self, own: int, peers: int) -> None:
         """Apply both sides' SET_WINDOW_SIZE (RFC 7296, 2.3): ours as announced, the peer's up to our `max_outstanding`."""
         self.receiving.grow(own)
-        self.requests.max_messages = self.receiving.size
+        self.incomplete.requests.max_messages = self.receiving.size
         self.sending.grow(min(peers, self.session.connection.max_outstanding))
-        self.responses.max_messages = self.sending.size
+        self.incomplete.responses.max_messages = self.sending.size
 
     def pump(self, now: float) -> None:
         """Send queued requests as far as the window allows."""
-        while self.queue and self._may_send(self.queue[0]) and self.state != State.CLOSED:
+        while self.queue and self.sending.admits(self.queue[0]) and self.state != State.CLOSED:
             task = self.queue.popleft()
             payloads = task.build(self, now)
             if payloads is not None:
                 self._send_request(task, payloads, now)
-
-    def _may_send(self, task: Task) -> bool:
-        if not self.sending:
-            return True
-        return self.sending.can_send and not task.exclusive and not any(other.exclusive for other in self.current_tasks)
 
     def _send_request(self, task: Task, payloads: Sequence[Payload], now: float) -> None:
         message_id = self.sending.take_id()
@@ -247,7 +235,7 @@ class IkeSa:
     def answer_arrived(self, message_id: int) -> Task | None:
         """Remove our request from the window; the caller passes the response to the task."""
         outstanding = self.sending.outstanding.pop(message_id, None)
-        self.responses.discard(message_id)
+        self.incomplete.responses.discard(message_id)
         return outstanding.task if outstanding is not None else None
 
     # The peer's requests
@@ -258,7 +246,7 @@ class IkeSa:
         """Respond to a request over the path of the request, and store the response."""
         messages = self.protect(exchange, message_id, payloads, response=True)
         self.receiving.store(message_id, messages)
-        self.requests.discard(message_id)
+        self.incomplete.requests.discard(message_id)
         self.transmit(messages, path, now)
 
     def repeat_response(self, message_id: int, path: Path, now: float) -> None:
@@ -278,13 +266,7 @@ class IkeSa:
         plaintext = self.protection.open(part)
         if part.type == PayloadType.SK:
             return part.next_payload, plaintext
-        window = self.responses if message.header.is_response else self.requests
-        return window.add(message.header.message_id, part, plaintext)
-
-    def trust(self) -> None:
-        """Move the fragments of a peer that has authenticated to the budget of such peers."""
-        self.requests.move_to(self.host.authenticated_fragments)
-        self.responses.move_to(self.host.authenticated_fragments)
+        return self.incomplete.add(message.header, part, plaintext)
 
     # The end
 
@@ -322,8 +304,7 @@ class IkeSa:
         self.queue.clear()
         self.delayed.clear()
         self.sending.outstanding.clear()
-        self.requests.clear()
-        self.responses.clear()
+        self.incomplete.clear()
         self.handshake = None
         self.rekey_at = self.over_at = None
 

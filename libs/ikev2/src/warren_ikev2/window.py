@@ -14,9 +14,18 @@ Both begin at 1 with each new IKE_SA, also after rekeying, and only grow.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-T = TypeVar("T")
+
+class Request(Protocol):
+    """What the window has to know of a request."""
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether no other request may be outstanding with it, where the order matters."""
+
+
+T = TypeVar("T", bound=Request)
 
 
 @dataclass(slots=True)
@@ -52,9 +61,16 @@ class SendWindow(Generic[T]):
         return bool(self.outstanding)
 
     @property
-    def can_send(self) -> bool:
-        """Whether the peer's window allows another request."""
-        return not self.outstanding or self.next_id < min(self.outstanding) + self.size
+    def tasks(self) -> list[T]:
+        """Whose requests are outstanding."""
+        return [outstanding.task for outstanding in self]
+
+    def admits(self, task: T) -> bool:
+        """Whether a request may be sent now: the peer's window has space, and neither it nor an outstanding one is exclusive."""
+        if not self.outstanding:
+            return True
+        has_space = self.next_id < min(self.outstanding) + self.size
+        return has_space and not task.exclusive and not any(other.exclusive for other in self.tasks)
 
     def grow(self, size: int) -> None:
         """Enlarge the window; it never shrinks."""

@@ -248,7 +248,7 @@ def _adopt(
 
 
 def _rival_task(sa: IkeSa, old: Child) -> CreateChild | None:
-    tasks = (task for task in sa.current_tasks if isinstance(task, CreateChild) and task.old is old)
+    tasks = (task for task in sa.sending.tasks if isinstance(task, CreateChild) and task.old is old)
     return next(tasks, None)
 
 
@@ -257,7 +257,7 @@ def _find_old(sa: IkeSa, rekey: NotifyPayload) -> Child:
     if rekey.protocol != Protocol.ESP or len(rekey.spi) != 4:
         raise MalformedMessageError("REKEY_SA without an ESP SPI")
     old = sa.session.child_of_peer(int.from_bytes(rekey.spi, "big"))
-    if old is None and any(isinstance(task, CreateChild | FollowupKe) for task in sa.current_tasks):
+    if old is None and any(isinstance(task, CreateChild | FollowupKe) for task in sa.sending.tasks):
         raise TemporaryFailureError  # it may be the one whose response is still pending
     if old is None:
         raise ChildSaNotFoundError

@@ -67,7 +67,7 @@ def establish(sa: IkeSa, local: Identity, remote: Identity, proofs: tuple[str, s
     session.last_inbound = now
     sa.host.established(session)
     sa.handshake, sa.expires_at = None, None
-    sa.trust()
+    sa.incomplete.move_to(sa.host.authenticated_fragments)
     start_lifetime(sa, now)
     _start_reauthentication(sa, now)
     sa.transition(State.ESTABLISHED, "authenticated")

@@ -208,7 +208,7 @@ def _peer_deleted(sa: IkeSa, reason: DeleteReason, now: float) -> None:
     """Discard our requests (2.25.2), except those about the session, which move to the successor."""
     current = sa.session.ike_sa
     if current is not None and current is not sa and current.alive:
-        for task in sa.current_tasks:
+        for task in sa.sending.tasks:
             if isinstance(task, _OF_THE_SESSION):
                 current.enqueue(task, now)
     sa.linger(reason, "deleted by the peer", now)

@@ -211,12 +211,12 @@ def _make(
 
 
 def _own_attempt(sa: IkeSa) -> RekeyIke | None:
-    return next((task for task in sa.current_tasks if isinstance(task, RekeyIke)), None)
+    return next((task for task in sa.sending.tasks if isinstance(task, RekeyIke)), None)
 
 
 def _refuse_if_busy(sa: IkeSa) -> None:
     """Refuse while a CHILD_SA is being created, rekeyed or deleted, or a successor exists (2.25.2)."""
-    busy = any(isinstance(task, CreateChild | DeleteChild | FollowupKe) for task in sa.current_tasks)
+    busy = any(isinstance(task, CreateChild | DeleteChild | FollowupKe) for task in sa.sending.tasks)
     if busy or sa.successor is not None:
         raise TemporaryFailureError
     if any(child.state == ChildState.DELETING for child in sa.session.children.values()):
