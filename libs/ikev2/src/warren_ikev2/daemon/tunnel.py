@@ -66,6 +66,12 @@ class Tunnel:
             if child.name in names
         ]
 
+    def cancel_attempt(self) -> None:
+        """Give up the attempt under way."""
+        if self.attempt is not None:
+            self.attempt.cancel()
+            self.attempt = None
+
     def count(self) -> None:
         """Take over the counters of the present CHILD_SAs; those that are gone are former ones from now on."""
         present: dict[int, ChildUsage] = {}

@@ -5,11 +5,8 @@ started: then the new generation is brought up first, and after that the older s
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from time import monotonic
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -20,9 +17,10 @@ from warren_ikev2.aio.udp import local_address_for
 from warren_ikev2.daemon.build import build_connection, tunnel_of
 from warren_ikev2.daemon.messages import TunnelReport, TunnelSpecification
 from warren_ikev2.daemon.routes import Network, Routes
+from warren_ikev2.daemon.sessions import TunnelSessions
 from warren_ikev2.daemon.tunnel import Tunnel
 from warren_ikev2.endpoint import Endpoint
-from warren_ikev2.errors import CommandError, IkeError, InternalAddressFailureError, PeerNotRespondingError
+from warren_ikev2.errors import CommandError, IkeError, PeerNotRespondingError
 
 _SILENCE_SECONDS = 5.0
 """Without an answer for so long, and one retransmission, the peer is reported as unreachable while it is still tried."""
@@ -43,7 +41,7 @@ class Tunnels:
         self._routes = routes
         self._on_change = on_change
         self._tunnels: dict[str, Tunnel] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._sessions = TunnelSessions(routes, self._changed, self._set_connections)
         self._key: Ed25519PrivateKey | None = None
         driver.dispatcher.on_session = self._peer_began
 
@@ -94,7 +92,7 @@ class Tunnels:
         tunnel = self._known(name)
         if tunnel.converged:
             return
-        self._cancel(tunnel)
+        tunnel.cancel_attempt()
         tunnel.failure = None
         tunnel.attempt = asyncio.create_task(self._attempt(tunnel))
         self._changed(tunnel)
@@ -127,7 +125,7 @@ class Tunnels:
             return True
         if not force and tunnel.handshake is not None and tunnel.handshake.answered:
             return False
-        self._cancel(tunnel)
+        tunnel.cancel_attempt()
         if tunnel.failure is None:
             tunnel.failure = PeerNotRespondingError("no answer to IKE_SA_INIT yet")
         self._changed(tunnel)
@@ -145,6 +143,10 @@ class Tunnels:
         for name in list(self._tunnels):
             await self.remove(name)
 
+    async def _close(self, tunnel: Tunnel) -> None:
+        tunnel.cancel_attempt()
+        await asyncio.gather(*(session.close(timeout=1.0) for session in list(tunnel.sessions)))
+
     # ---- bringing up
 
     async def _attempt(self, tunnel: Tunnel) -> None:
@@ -159,7 +161,7 @@ class Tunnels:
             if tunnel.attempt is asyncio.current_task():
                 tunnel.attempt = None
         self._changed(tunnel)
-        self._close_superseded(tunnel)
+        self._sessions.close_superseded(tunnel)
 
     async def _handshake(self, tunnel: Tunnel) -> Session:
         specification = tunnel.specification
@@ -187,29 +189,9 @@ class Tunnels:
             self._driver.abandon(tunnel.handshake)
             raise
         tunnel.failure = None
-        await self._take_addresses(tunnel, session)
-        self._adopt(tunnel, session)
+        await self._sessions.take_addresses(tunnel, session)
+        self._sessions.follow(tunnel, session)
         return session
-
-    async def _take_addresses(self, tunnel: Tunnel, session: Session) -> None:
-        """Use the virtual addresses that the peer has assigned, before the tunnel is reported as up. IkeError: they cannot be used."""
-        name, addresses = tunnel.specification.name, session.info.network.addresses
-        if not tunnel.specification.vips or (addresses and addresses == self._routes.addresses(name)):
-            return
-        try:
-            if not addresses:
-                raise InternalAddressFailureError("the peer assigns no virtual address")
-            await self._routes.assign(name, addresses)
-        except BaseException:
-            self._spawn(session.close())
-            raise
-        self._set_connections()  # a re-authentication requests the same ones
-
-    async def _follow_addresses(self, tunnel: Tunnel, session: Session) -> None:
-        try:
-            await self._take_addresses(tunnel, session)
-        except IkeError as error:
-            tunnel.failure = error
 
     def _add_children(self, tunnel: Tunnel, session: Session) -> None:
         present = {child.name for child in session.children.values()}
@@ -221,47 +203,9 @@ class Tunnels:
         name, _ = tunnel_of(session.info.connection)
         tunnel = self._tunnels.get(name)
         if tunnel is None:
-            self._spawn(session.close())
+            self._sessions.end(session)
         else:
-            self._adopt(tunnel, session)
-
-    def _adopt(self, tunnel: Tunnel, session: Session) -> None:
-        tunnel.sessions[session] = monotonic()
-        self._changed(tunnel)
-        self._spawn(self._watch(tunnel, session))
-
-    async def _watch(self, tunnel: Tunnel, session: Session) -> None:
-        while not session.closed:
-            spis = set(session.children)
-            await session.changed()
-            if spis - set(session.children) and set(session.children) - spis:
-                tunnel.rekeys += 1
-            if tunnel.converged:
-                tunnel.failure = None
-            if not session.closed and session in tunnel.newest:  # re-authentication may have brought others
-                await self._follow_addresses(tunnel, session)
-            self._changed(tunnel)
-        tunnel.count()
-        tunnel.sessions.pop(session, None)
-        self._changed(tunnel)
-
-    # ---- closing
-
-    def _close_superseded(self, tunnel: Tunnel) -> None:
-        """Once the newest generation is up, the older ones end."""
-        newest = tunnel.newest
-        if any(session.children for session in newest):
-            for session in [session for session in tunnel.sessions if session not in newest]:
-                self._spawn(session.close())
-
-    def _cancel(self, tunnel: Tunnel) -> None:
-        if tunnel.attempt is not None:
-            tunnel.attempt.cancel()
-            tunnel.attempt = None
-
-    async def _close(self, tunnel: Tunnel) -> None:
-        self._cancel(tunnel)
-        await asyncio.gather(*(session.close(timeout=1.0) for session in list(tunnel.sessions)))
+            self._sessions.follow(tunnel, session)
 
     # ---- helpers
 
@@ -285,14 +229,3 @@ class Tunnels:
                 for name, tunnel in self._tunnels.items()
             ]
         )
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(_quietly(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-
-async def _quietly(work: Coroutine[Any, Any, None]) -> None:
-    """A session that ends meanwhile is reported by its own watch."""
-    with contextlib.suppress(IkeError):
-        await work
