@@ -95,18 +95,18 @@ async def test_a_client_leaves_no_socket_behind(closed: bool) -> None:
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         client, target = PatchedClient(), Srv(urlparse(f"nats://127.0.0.1:{port}"))
-        client.options["connect_timeout"] = 5
+        client.options["connect_timeout"] = 60
         await client._connect_to_server(target)
         if closed:
             client._status = Client.CLOSED
             with pytest.raises(asyncio.CancelledError):
                 await client._connect_to_server(target)
-            assert await asyncio.wait_for(ended.get(), 5) == b""  # and no further one was opened
+            assert await asyncio.wait_for(ended.get(), 60) == b""  # and no further one was opened
         else:
             await client._connect_to_server(target)
-            assert await asyncio.wait_for(ended.get(), 5) == b""
+            assert await asyncio.wait_for(ended.get(), 60) == b""
             client._close_socket()
-            assert await asyncio.wait_for(ended.get(), 5) == b""
+            assert await asyncio.wait_for(ended.get(), 60) == b""
 
 
 async def test_a_flush_returns_after_what_was_sent_before_it() -> None:

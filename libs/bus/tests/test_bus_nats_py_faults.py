@@ -6,9 +6,8 @@ A test that fails here says that the fault was corrected: then its override can 
 import asyncio
 import json
 import sys
-import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlparse
 
@@ -39,6 +38,7 @@ class ScriptedServer:
     answers_pings: bool = True
     ends_at: bytes | None = None  # the line at which it ends the connection without a reply
     received: list[str] = field(default_factory=list)
+    ended: int = 0  # connections of which it has read everything
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     @property
@@ -56,6 +56,7 @@ class ScriptedServer:
             if line == b"PING\r\n" and self.answers_pings:
                 writer.write(b"PONG\r\n")
         writer.close()
+        self.ended += 1
 
     def send(self, text: bytes) -> None:
         self.writers[-1].write(text)
@@ -80,7 +81,7 @@ async def test_connect_to_server_forgets_the_open_socket_of_the_attempt_before(
     """Only the garbage collector would close it, in those releases of Python whose StreamWriter has a `__del__`."""
     async with scripted() as server:
         client, writers = kind(), []
-        client.options["connect_timeout"] = 5
+        client.options["connect_timeout"] = 60
         for _ in range(2):
             await client._connect_to_server(Srv(urlparse(server.url)))
             writers.append(client._transport._io_writer)  # type: ignore[union-attr]
@@ -107,7 +108,7 @@ async def test_connect_returns_although_the_connection_ended_before_a_reply(kind
 async def test_connect_to_server_goes_on_with_a_client_that_was_closed_meanwhile(kind: type[Client]) -> None:
     async with scripted() as server:
         client = kind()
-        client.options["connect_timeout"] = 5
+        client.options["connect_timeout"] = 60
         client._status = Client.CLOSED
         if kind is PatchedClient:
             with pytest.raises(asyncio.CancelledError):
@@ -126,7 +127,7 @@ async def test_connect_to_server_repeats_for_ever_without_a_server_although_the_
     client.options["reconnect_time_wait"] = 0
     client._server_pool.append(Srv(urlparse("nats://127.0.0.1:1")))
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(client._select_next_server(), 10)
+        await asyncio.wait_for(client._select_next_server(), 60)
     assert client._server_pool[0].reconnects == 0
 
 
@@ -136,12 +137,11 @@ async def test_connect_command_is_sent_in_clear_although_the_url_begins_with_tls
 ) -> None:
     async with scripted() as server:
         client = kind()
-        try:
-            await client.connect(server.url.replace("nats://", "tls://"), allow_reconnect=False, connect_timeout=1)
-        except Exception:  # noqa: BLE001 - only what was sent matters
-            await asyncio.sleep(0.05)
-        assert server.received == sent
+        with suppress(Exception):  # only what was sent matters
+            await client.connect(server.url.replace("nats://", "tls://"), allow_reconnect=False, connect_timeout=60)
         await client.close()
+        await eventually(lambda: server.ended == 1)
+        assert server.received == sent
 
 
 def test_close_socket_is_a_name_of_ours() -> None:
@@ -157,7 +157,7 @@ async def test_send_ping_overtakes_what_flush_should_flush(kind: type[Client], s
         server.received.clear()
         await client.subscribe("a")
         await client.flush()
-        await asyncio.sleep(0.05)
+        await eventually(lambda: len(server.received) == 2)
         assert server.received == sent
         await client.close()
 
@@ -170,10 +170,11 @@ async def test_process_pong_ends_the_reader_when_nobody_waits_for_it(kind: type[
         server.answers_pings = False
         with pytest.raises(NatsTimeout):
             await client.flush(timeout=0.05)  # type: ignore[arg-type]
-        server.send(b"PONG\r\n")
-        await asyncio.sleep(0.05)
-        assert client._reading_task is not None
-        assert client._reading_task.done() is reader_ended
+        reading = client._reading_task
+        assert reading is not None
+        server.send(b"PONG\r\nPING\r\n")  # a client that goes on reading answers what comes next
+        await eventually(lambda: reading.done() or "PONG" in server.received)
+        assert reading.done() is reader_ended
         await client.close()
 
 
@@ -244,15 +245,20 @@ async def test_process_headers_takes_the_callers_word_for_the_servers() -> None:
 
 
 def test_parse_header_lines_costs_more_than_ours() -> None:
-    """2.4 times as much with nats-py 2.16.0; below 1.3 times the override is not worth its lines."""
+    """2.4 times the time and 6.7 times the calls with nats-py 2.16.0; below 3 times the override is not worth its lines."""
 
-    def best(kind: type[Client]) -> float:
-        times = []
-        for _ in range(50):
-            start = time.process_time()
-            for _ in range(100):
-                kind._parse_header_lines(BLOCK)
-            times.append(time.process_time() - start)
-        return min(times)
+    def calls(kind: type[Client]) -> int:
+        counted, before = 0, sys.getprofile()
 
-    assert best(Client) > 1.3 * best(PatchedClient)
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal counted
+            counted += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        try:
+            kind._parse_header_lines(BLOCK)
+        finally:
+            sys.setprofile(before)
+        return counted
+
+    assert calls(Client) > 3 * calls(PatchedClient)

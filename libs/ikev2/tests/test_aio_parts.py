@@ -218,7 +218,7 @@ async def test_mtu_needs_a_child() -> None:
 def receive(port: UdpPort) -> tuple[bytes, Path, int]:
     import select
 
-    assert select.select([port.fileno()], [], [], 5)[0]
+    assert select.select([port.fileno()], [], [], 60)[0]
     received = port.receive()
     assert received is not None
     return received

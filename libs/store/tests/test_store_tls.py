@@ -12,6 +12,7 @@ from warren_store import PostgresUnavailableError, Store
 from warren_store.settings import PostgresSettings, unverified, wrong_dsn
 from warren_testkit.bus import free_port
 from warren_testkit.postgres import PostgresServer, postgres_server, tls_installation
+from warren_testkit.waiting import eventually
 from warren_trust.certificates import issue, make_authority
 
 VERIFIED = "sslmode=verify-full&sslrootcert=/ca.pem"
@@ -128,7 +129,7 @@ async def test_a_replaced_ca_is_followed(
     async with Store(dsn, schema="public", migrations=None) as store:
         assert not await store.ready()
         replaced.write_bytes(authorities["right"].read_bytes())
-        assert await store.ready()
+        await eventually(store.ready)
 
 
 async def test_an_expired_certificate_and_a_server_without_tls_are_refused(

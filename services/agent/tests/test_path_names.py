@@ -73,7 +73,7 @@ async def test_addresses_of_an_earlier_run_are_used_until_others_are_found() -> 
     names.follow(["gw.example", "other.example"])
     assert names.known() == KNOWN
     found.set()
-    await eventually(lambda: len(names.addresses("gw.example")) == 3, 10)
+    await eventually(lambda: len(names.addresses("gw.example")) == 3)
     assert len(changes) == 2
     names.follow([])
     names.follow(["gw.example"])  # what is used no more is not remembered
@@ -93,7 +93,7 @@ async def test_names_are_looked_up_again_and_keep_their_addresses_while_that_fai
 
     names = Names(lambda: changes.append("changed"), answer)
     names.follow(["gw.example"])
-    await eventually(lambda: len(changes) == 2, 10)
+    await eventually(lambda: len(changes) == 2)
     assert names.addresses("gw.example") == KNOWN["gw.example"]
     assert names.failure("gw.example") == ""
     names.close()

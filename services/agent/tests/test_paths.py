@@ -313,7 +313,7 @@ async def test_agent_that_starts_again_uses_the_way_of_its_last_run_unless_the_h
 
     first, addresses = called("one")
     assert addresses == ["192.0.2.1"]
-    await eventually(lambda: bool(first._choices), 10, "the name")
+    await eventually(lambda: bool(first._choices), what="the name")
     choice = first._choices["a"]
     choice.observed("a", True, 100.0)
     for at in (0.0, START_LIMIT + 1):

@@ -41,7 +41,7 @@ def test_server_sent_events_resume_by_their_id() -> None:
         def read(count: int, **extra: str) -> list[dict[str, str]]:
             found: list[dict[str, str]] = []
             with httpx.stream(
-                "GET", f"{api.url}/api/live", headers=headers | extra, trust_env=False, timeout=20
+                "GET", f"{api.url}/api/live", headers=headers | extra, trust_env=False, timeout=60
             ) as answer:
                 assert answer.headers["content-type"].startswith("text/event-stream")
                 event: dict[str, str] = {}
@@ -60,7 +60,7 @@ def test_server_sent_events_resume_by_their_id() -> None:
         assert [it["event"] for it in parts] == ["snapshot", "snapshot"]
         assert (ready["event"], ready["id"]) == ("ready", "0")
         api.publish("tunnel", {})
-        assert httpx.get(f"{api.url}/api/live", trust_env=False).status_code == 401
+        assert httpx.get(f"{api.url}/api/live", trust_env=False, timeout=60).status_code == 401
 
 
 class Socket:
@@ -85,7 +85,7 @@ class Socket:
     async def events(self) -> AsyncGenerator[Any, None]:
         try:
             while True:
-                data = await asyncio.wait_for(self._reader.read(65_536), 20)
+                data = await asyncio.wait_for(self._reader.read(65_536), 60)
                 self._connection.receive_data(data or None)
                 for event in self._connection.events():
                     yield event
@@ -139,7 +139,7 @@ def test_a_web_socket_has_the_same_messages_and_refuses_with_problems() -> None:
 
 
 async def _accepted(socket: Socket) -> Any:
-    data = await asyncio.wait_for(socket._reader.readuntil(b"\r\n\r\n"), 20)
+    data = await asyncio.wait_for(socket._reader.readuntil(b"\r\n\r\n"), 60)
     socket._connection.receive_data(data)
     return next(event for event in socket._connection.events() if not isinstance(event, RejectData))
 

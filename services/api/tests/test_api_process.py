@@ -98,7 +98,7 @@ async def test_it_serves_without_a_bus_says_so_and_ends_cleanly(tmp_path: Path, 
 async def answer(url: str, trusting: ssl.SSLContext) -> httpx.Response:
     """The first answer of a server that starts."""
     transport = httpx.AsyncHTTPTransport(retries=0, verify=trusting)
-    async with asyncio.timeout(30), httpx.AsyncClient(transport=transport, trust_env=False) as client:
+    async with asyncio.timeout(120), httpx.AsyncClient(transport=transport, trust_env=False, timeout=60) as client:
         while True:
             try:
                 return await client.get(url)

@@ -17,6 +17,7 @@ from warren_registry.operators.model import OperatorRow
 from warren_registry.peers.membership import revoke
 from warren_registry.peers.model import Peer
 from warren_testkit.postgres import PostgresServer, postgres_server
+from warren_testkit.waiting import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -36,7 +37,7 @@ async def registry(postgres: PostgresServer) -> AsyncIterator[PostgresDatabase]:
     postgres.sql(f"SET client_min_messages = error; DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
     async with registry_store(postgres.dsn()) as store:
         database = PostgresDatabase(store)
-        assert await database.ready()
+        await eventually(database.ready)
         yield database
 
 
@@ -109,14 +110,14 @@ async def test_changes_are_notified(
             await tables.operators.add_operator(OperatorRow("ann", Role.VIEWER, DIGEST, NOW, None))
         async with registry.transaction() as tables:
             await revoke(tables, "gw1", "ann", NOW)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             received = {await payloads.get() for _ in range(3)}
             while f"revoked_key {NKEY}" not in received:
                 received.add(await payloads.get())
         assert {f"peer {NKEY}", f"operator_token {DIGEST.hex()}"} <= received
         async with registry.transaction() as tables:
             await tables.operators.remove_operator("ann")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await payloads.get() != f"operator_token {DIGEST.hex()}":
                 pass
         await connection.remove_listener(CHANNEL, take)  # the pool takes no connection back that still listens

@@ -102,7 +102,7 @@ async def test_the_table_and_the_time_that_is_left_survive_a_reboot(bed: Bed) ->
     await asyncio.sleep(0)
     bed.clock.now = 60.0
     reply = await guard.handle(request())  # wakes it
-    await eventually(lambda: "10.2.0.0/24" not in (bed.firewall.table or ""), 10)
+    await eventually(lambda: "10.2.0.0/24" not in (bed.firewall.table or ""))
     expiring.cancel()
     assert reply.error == ""
     assert "10.4.0.0/24" in (bed.firewall.table or "")
@@ -161,7 +161,7 @@ async def test_a_table_that_cannot_be_restored_is_reported_and_tried_again(bed: 
         assert (event.failed, event.detail) == (True, "removed: nft: Error: busy")
     bed.firewall.refusal = ""
     working = asyncio.create_task(bed.guard.expire())
-    await eventually(lambda: bed.firewall.table == table, 10)
+    await eventually(lambda: bed.firewall.table == table)
     working.cancel()
 
 

@@ -22,6 +22,7 @@ from warren_store import PostgresUnavailableError
 from warren_store.migrations import load_migrations, migrate
 from warren_testkit.policy import MemoryPolicies
 from warren_testkit.postgres import PostgresServer, postgres_server
+from warren_testkit.waiting import eventually
 
 COLLATION = """
     SELECT collname FROM pg_attribute JOIN pg_collation ON pg_collation.oid = attcollation
@@ -80,7 +81,7 @@ async def test_a_new_store_is_empty(stores: Pair) -> None:
     assert (state.epoch, state.revision, dict(state.policies)) == (1, 0, {})
     assert await stores.policies.get("labs") is None
     assert await stores.queue.pending() == 0
-    assert await stores.policies.ready()
+    await eventually(stores.policies.ready)
 
 
 async def test_a_commit_is_read_back_as_it_was_stored(stores: Pair) -> None:

@@ -17,6 +17,7 @@ from warren_service.outbox import OutboxEvent
 from warren_store import Store, load_migrations
 from warren_testkit.postgres import PostgresServer
 from warren_testkit.registry.rows import NKEY, NOW, OTHER, peer, token
+from warren_testkit.waiting import eventually
 
 
 class TransactionAbortedError(Exception):
@@ -313,5 +314,5 @@ async def test_trust_presence_and_the_streams_incarnation_are_stored(database: D
 async def test_tables_of_both_kinds_are_the_ports(database: Database) -> None:
     async with database.transaction() as tables:
         whole: Tables = tables
-        assert await database.ready()
+        await eventually(database.ready)
         assert whole.fleet is not None

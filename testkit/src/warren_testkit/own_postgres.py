@@ -29,7 +29,7 @@ class OwnPostgres:
     async def connect(self, role: str) -> asyncpg.Connection:
         """As a service connects: by its URL and its password file."""
         return await asyncpg.connect(
-            dsn(self.postgres.host, role), passfile=str(self.data.secrets / f"pg-{role}.pass"), timeout=10
+            dsn(self.postgres.host, role), passfile=str(self.data.secrets / f"pg-{role}.pass"), timeout=60
         )
 
 

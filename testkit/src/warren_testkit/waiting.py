@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+LIMIT_S = 60.0  # for what takes milliseconds on an idle machine; a busy one stops a process for seconds
 POLL_S = 0.02
 PATIENCE = (
     0.05  # of the time waited so far: a long wait polls rarely, and is noticed late by no more than this part of it
@@ -13,7 +14,7 @@ PATIENCE = (
 
 async def eventually(
     condition: Callable[[], Any],
-    limit_s: float = 10.0,
+    limit_s: float = LIMIT_S,
     what: str = "the condition",
     *,
     ignoring: tuple[type[Exception], ...] = (),

@@ -110,7 +110,7 @@ async def test_a_batch_is_processed_though_it_is_not_full(bus: RealServer, conne
         async with telemetry_of(bus) as publish:
             for _ in range(3):
                 sequence = await publish()
-                await eventually(lambda: taken[-1:] == [sequence], 5, "the message is taken")  # noqa: B023 - awaited in this round
+                await eventually(lambda: taken[-1:] == [sequence], what="the message is taken")  # noqa: B023 - awaited in this round
     finally:
         await broker.stop()
 
@@ -142,7 +142,7 @@ async def test_a_pull_that_runs_out_of_time_loses_nothing_of_its_batch(bus: Real
         pull.subscription.fetch = broker._guard_pull(first_some_then_late)
         async with telemetry_of(bus) as publish:
             sequence = await publish()
-        await eventually(lambda: taken == [sequence], 5, "the message that came before the late pull")
+        await eventually(lambda: taken == [sequence], what="the message that came before the late pull")
         assert out_of_time == 1
     finally:
         await broker.stop()

@@ -135,7 +135,7 @@ async def test_a_policy_is_published_end_to_end_and_its_signature_verifies(world
         return {line["event"] for line in lines if line.get("trace_id") == trace.trace_id}
 
     # The line follows the publication, which the subscriber may receive first.
-    await eventually(lambda: {"policy.stored", "policy.published"} <= logged(), 10)
+    await eventually(lambda: {"policy.stored", "policy.published"} <= logged())
 
 
 async def test_a_deleted_policy_leaves_emptied_sets(world: World) -> None:

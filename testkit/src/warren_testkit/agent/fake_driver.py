@@ -107,6 +107,10 @@ class FakeDaemon:
         """A negotiation that the peer began fails at this end."""
         self._events.put_nowait(AttemptFailed(name, code, "the fake daemon refuses"))
 
+    def is_read(self) -> bool:
+        """Whether every event was taken."""
+        return self._events.empty()
+
     def _present(self) -> None:
         if not self.up:
             raise DriverUnavailableError(AWAY)

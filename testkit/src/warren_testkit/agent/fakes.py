@@ -24,6 +24,7 @@ from warren_contracts.guard import (
 )
 from warren_contracts.peers import Announcement
 from warren_contracts.protection import ProtectedTraffic
+from warren_testkit.waiting import LIMIT_S
 
 
 @dataclass
@@ -120,7 +121,7 @@ class FakeOutlet:
         self.messages.append(telemetry_message)
         self._more.set()
 
-    async def wait_for(self, count: int, kind: str, within: float = 5.0) -> list[TelemetryMessage]:
+    async def wait_for(self, count: int, kind: str, within: float = LIMIT_S) -> list[TelemetryMessage]:
         """The messages of a kind, as soon as there are so many."""
         async with asyncio.timeout(within):
             while len(found := [it for it in self.messages if it.subject.endswith(f".{kind}")]) < count:

@@ -12,7 +12,7 @@ from warren_api.bootstrap import ApiServer
 from warren_service.server_certificate import ServerCertificate
 from warren_testkit.api.application import build_test_app
 from warren_testkit.api.bus import FakeBus
-from warren_testkit.waiting import eventually
+from warren_testkit.waiting import LIMIT_S, eventually
 
 
 class LiveApi:
@@ -31,12 +31,12 @@ class LiveApi:
 
     def __enter__(self) -> "LiveApi":
         self._thread.start()
-        assert self._ready.wait(20)
+        assert self._ready.wait(LIMIT_S)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.call(self._server.stop)
-        self._thread.join(20)
+        self._thread.join(LIMIT_S)
 
     def call(self, function: Callable[[], object]) -> None:
         """Run something in the API server's event loop."""
@@ -46,7 +46,7 @@ class LiveApi:
         """Let a service publish an event."""
         subject, payload = f"warren.v1.event.metrics.{kind}.gw1", json.dumps(data).encode()
         publishing = self.bus.publish(subject, f"warren.{kind}.changed.v1", payload)
-        asyncio.run_coroutine_threadsafe(publishing, self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(publishing, self._loop).result(LIMIT_S)
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -11,6 +11,7 @@ from warren_api.live.hub import LiveHub, LiveStream
 from warren_contracts.base import Document
 from warren_contracts.live import LiveMessage
 from warren_testkit.api.bus import FakeBus
+from warren_testkit.waiting import LIMIT_S
 
 READER = ("ann", "192.0.2.1")
 """Name and address of who reads."""
@@ -25,7 +26,7 @@ class LiveReader:
         self.text = ""
 
     async def next(self) -> LiveMessage:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT_S):
             message = await anext(self._messages)
         assert message is not None
         self.text += message.body

@@ -22,7 +22,7 @@ class PageServer:
         """One call of the API. Raises httpx.HTTPStatusError."""
         trust = ServerTrust().next_to(self.token_file).context()
         headers = {"authorization": f"Bearer {token or self.token}"}
-        with httpx.Client(base_url=self.url, headers=headers, verify=trust, trust_env=False, timeout=20) as client:
+        with httpx.Client(base_url=self.url, headers=headers, verify=trust, trust_env=False, timeout=60) as client:
             reply = client.request(method, path, json=body)
             reply.raise_for_status()
             return reply.json()

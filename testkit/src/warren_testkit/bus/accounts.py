@@ -68,7 +68,7 @@ class Bus:
             return [text for text in wanted if not any(text in error for error in self.errors[name])]
 
         try:
-            await eventually(lambda: not missing(), 5)
+            await eventually(lambda: not missing())
         except AssertionError:
             raise AssertionError(f"not refused: {missing()}") from None
 
