@@ -3,8 +3,13 @@
 import json
 from pathlib import Path
 
+import httpx
+import pytest
+
+from warren_contracts.commands import Role
 from warren_contracts.policy import Policy
 from warren_intent.policy_diff import changes
+from warren_testkit.api import TOKENS
 from warren_testkit.api.live import LiveApi
 from warren_testkit.verbs import MESH, Run, write
 
@@ -45,6 +50,41 @@ def test_a_rollback_stores_the_earlier_content_as_a_new_version(run: Run, api: L
     assert run("policy", "rollback", "mesh", "--to", "1", "--yes").stdout.startswith("updated mesh (revision 4)")
     held = api.bus.policies["mesh"].policy
     assert (held.version, held.priority, held.crypto.profile) == (4, 5, None)
+
+
+def test_a_deleted_policy_is_listed_and_rolled_back(run: Run, api: LiveApi, tmp_path: Path) -> None:
+    three_versions(run, tmp_path)
+    assert "No policy was deleted." in run("policy", "list", "--deleted").stderr
+    run("policy", "delete", "mesh", "--yes")
+    header, row = run("policy", "list", "--deleted").stdout.splitlines()
+    assert header.split() == ["POLICY", "LAST", "VERSION", "DELETED", "BY", "REVISION"]
+    assert row.split()[:2] == ["mesh", "3"]
+    assert [it["id"] for it in json.loads(run("policy", "list", "--deleted", "--json").stdout)] == ["mesh"]
+    asked = run("policy", "rollback", "mesh", "--to", "2", code=2).stderr
+    assert "Roll mesh back to version 2: it was deleted " in asked
+    assert "is created again" in asked
+    assert "mesh" not in api.bus.policies
+    assert run("policy", "rollback", "mesh", "--to", "2", "--yes").stdout.startswith("created mesh (revision 5)")
+    held = api.bus.policies["mesh"].policy
+    assert (held.version, held.priority, held.crypto.profile) == (4, 7, None)
+    assert "No policy was deleted." in run("policy", "list", "--deleted").stderr
+
+
+def test_a_rollback_of_a_deleted_policy_replaces_none_that_was_created_meanwhile(
+    run: Run, api: LiveApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_versions(run, tmp_path)
+    run("policy", "delete", "mesh", "--yes")
+    theirs = {"id": "mesh", "topology": {"kind": "mesh", "members": ["tag=branch"]}, "priority": 9}
+
+    def answer(question: str, yes: bool) -> None:
+        """Somebody else is faster than who reads the question."""
+        headers = {"authorization": f"Bearer {TOKENS[Role.OPERATOR]}"}
+        assert httpx.put(f"{api.url}/api/policies/mesh", json=theirs, headers=headers).status_code == 201
+
+    monkeypatch.setattr("warren_cli.remote.policy_history.confirm", answer)
+    assert "exists already" in run("policy", "rollback", "mesh", "--to", "1", code=1).stderr
+    assert api.bus.policies["mesh"].policy.priority == 9
 
 
 def test_lists_of_words_are_one_value_and_lists_of_mappings_are_compared_by_entry() -> None:

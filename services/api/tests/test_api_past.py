@@ -41,6 +41,27 @@ async def test_versions_are_compared_and_stored_again(api: Client) -> None:
     assert (held["version"], held["priority"]) == (3, 5)
 
 
+async def test_a_deleted_policy_is_listed_and_created_again_by_a_rollback(api: Client) -> None:
+    for priority in (5, 7):
+        await api.put("/api/policies/mesh", json=MESH | {"priority": priority})
+    rollback, viewer = "/api/policies/mesh/rollback", api.role(Role.VIEWER)
+    assert (await viewer.get("/api/policies:deleted")).json() == {"policies": [], "next_after": None}
+    api.role(Role.OPERATOR)
+    problem(await api.post(rollback, json={"to": 1, "mode": "create"}), 409, "conflict")
+    await api.delete("/api/policies/mesh")
+    (gone,) = (await viewer.get("/api/policies:deleted?limit=1")).json()["policies"]
+    assert (gone["id"], gone["version"], gone["actor"]) == ("mesh", 2, "the-operator")
+    api.role(Role.OPERATOR)
+    # Who has seen it stored does not create it again.
+    problem(await api.post(rollback, json={"to": 1, "version": 2}), 409, "conflict")
+    problem(await api.post(rollback, json={"to": 1, "mode": "update"}), 404, "not-found")
+    problem(await api.post(rollback, json={"to": 1, "mode": "replace"}), 422, "invalid-input")
+    assert (await api.post(rollback, json={"to": 1, "mode": "create"})).json()["created"] == ["mesh"]
+    held = (await api.get("/api/policies/mesh")).json()["policy"]
+    assert (held["version"], held["priority"]) == (3, 5)
+    assert (await api.get("/api/policies:deleted")).json()["policies"] == []
+
+
 async def test_the_audit_log_of_policies_is_for_administrators(api: Client) -> None:
     await api.post("/api/policies", json=MESH)
     assert [it["action"] for it in (await api.get("/api/audit/policies")).json()["entries"]] == ["apply"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from warren_contracts.commands import ApplyPolicies, Page
+from warren_contracts.commands import ApplyPolicies, DeletePolicies, Page
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.plan_mark import PlanMark
 from warren_contracts.plans import DiffPolicy, Interruption, PlanPolicies
@@ -50,6 +50,9 @@ class World:
 
     async def apply(self, *policies: Policy, plan: PlanMark | None = None) -> Any:
         return await self.service.apply(ApplyPolicies(policies=policies, plan=plan), CALLER)
+
+    async def delete(self, *ids: str) -> Any:
+        return await self.service.delete(DeletePolicies(ids=ids), CALLER)
 
 
 def branches(**fields: Any) -> Policy:
@@ -125,6 +128,17 @@ async def test_versions_are_compared_field_by_field() -> None:
     for command in (DiffPolicy(id="branches", from_version=9), DiffPolicy(id="nosuch")):
         with pytest.raises(NotFoundError):
             await world.records.diff(command)
+
+
+async def test_deleted_policies_are_listed_by_pages() -> None:
+    world = World()
+    await world.apply(*(branches(id=name, enabled=False) for name in ("a", "b", "c")))
+    assert (await world.records.deleted(Page())).policies == ()
+    await world.delete("a", "b", "c")
+    first = await world.records.deleted(Page(limit=2))
+    assert ([(it.id, it.version) for it in first.policies], first.next_after) == ([("a", 1), ("b", 1)], "b")
+    rest = await world.records.deleted(Page(limit=2, after="b"))
+    assert ([it.id for it in rest.policies], rest.next_after) == (["c"], None)
 
 
 async def test_the_policies_at_an_instant_are_those_that_were_stored() -> None:

@@ -17,7 +17,7 @@ from warren_policy.domain import audit
 from warren_policy.domain.audit import document_hash
 from warren_policy.domain.revisions import PolicySnapshot, RevisionChange, plan_apply, plan_delete
 from warren_policy.errors import AuditChainBrokenError, OutboxBusyError, RevisionMovedError
-from warren_policy.ports import Commit, Outbox, OutboxQueue, OutboxSet, PolicyStore, RevisionEvent
+from warren_policy.ports import Commit, Outbox, OutboxQueue, OutboxSet, PastStore, PolicyStore, RevisionEvent
 from warren_store import PostgresUnavailableError
 from warren_store.migrations import load_migrations, migrate
 from warren_testkit.policy import MemoryPolicies
@@ -32,22 +32,24 @@ START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
 class Pair:
-    def __init__(self, policies: PolicyStore, queue: OutboxQueue) -> None:
+    def __init__(self, policies: PolicyStore, queue: OutboxQueue, past: PastStore) -> None:
         self.policies = policies
         self.queue = queue
+        self.past = past
 
 
 @asynccontextmanager
 async def on_postgres(server: PostgresServer) -> AsyncIterator[Pair]:
     async with make_store(server.dsn()) as store:
-        yield Pair(PostgresPolicies(store), PostgresOutbox(store))
+        policies = PostgresPolicies(store)
+        yield Pair(policies, PostgresOutbox(store), policies)
 
 
 @pytest.fixture(params=["memory", "postgres"])
 async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
     if request.param == "memory":
         memory = MemoryPolicies()
-        yield Pair(memory, memory)
+        yield Pair(memory, memory, memory)
         return
     server: PostgresServer = request.getfixturevalue("postgres")
     server.sql("DROP SCHEMA IF EXISTS policy CASCADE")
@@ -169,6 +171,20 @@ async def test_the_history_has_every_version_the_newest_first(stores: Pair) -> N
     assert found[2].at == START + timedelta(seconds=1)
     assert [it.revision for it in await stores.policies.history("a", 3, 1)] == [2]
     assert await stores.policies.history("nothing", 9, 9) == ()
+
+
+async def test_deleted_policies_are_those_that_are_not_stored_any_more(stores: Pair) -> None:
+    await store_policies(stores, *(policy(name) for name in ("_x", "a", "b", "kept")))
+    await store_policies(stores, policy("a", priority=2))
+    for names in (["a", "b"], ["_x"]):
+        state = await stores.policies.snapshot()
+        await stores.policies.commit(commit_of(state, plan_delete(state, names)))
+    await store_policies(stores, policy("b", priority=3))  # created again
+    found = await stores.past.deleted("", 10)
+    assert [(it.id, it.version, it.revision, it.actor) for it in found] == [("_x", 1, 4, "op"), ("a", 2, 3, "op")]
+    assert found[1].at == START + timedelta(seconds=3)
+    assert [it.id for it in await stores.past.deleted("", 1)] == ["_x"]
+    assert [it.id for it in await stores.past.deleted("_x", 10)] == ["a"]
 
 
 async def test_a_commit_from_an_old_base_is_refused_and_leaves_nothing(stores: Pair) -> None:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import Policy, PublishedPolicy
-from warren_contracts.policy_history import PolicyVersion
+from warren_contracts.policy_history import DeletedPolicy, PolicyVersion
 from warren_contracts.subjects import Audience
 from warren_contracts.tunnel_history import PoliciesDesired, PolicyAt
 from warren_policy.adapters.postgres import audit_entry
@@ -88,6 +88,13 @@ class MemoryPolicies:
     async def history(self, policy: str, before: int, limit: int) -> tuple[PolicyVersion, ...]:
         found = [entry for id_, entry in self._history if id_ == policy and entry.revision < before]
         return tuple(reversed(found))[:limit]
+
+    async def deleted(self, after: str, limit: int) -> tuple[DeletedPolicy, ...]:
+        newest = {id_: entry for id_, entry in self._history if id_ > after and id_ not in self._policies}
+        return tuple(
+            DeletedPolicy(id=id_, version=it.version, revision=it.revision, at=it.at, actor=it.actor)
+            for id_, it in sorted(newest.items())
+        )[:limit]
 
     async def policies_at(self, at: datetime) -> PoliciesDesired:
         known: dict[str, PolicyVersion] = {}

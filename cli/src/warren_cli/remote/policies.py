@@ -10,6 +10,7 @@ import yaml
 
 from warren_cli.remote import completion, policy_plan, rollouts
 from warren_cli.remote.client import ApiClient, RefusedError, path_of
+from warren_cli.remote.deleted_policies import list_deleted
 from warren_cli.remote.documents import DocumentError, Loaded, load, located
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, Yes, confirm, connect, reported
 from warren_cli.remote.plan_file import read_plan
@@ -121,8 +122,16 @@ def _differing(api: ApiClient, loaded: Sequence[Loaded], updated: Sequence[str])
 
 @app.command("list")
 @reported
-def list_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+def list_command(
+    deleted: Annotated[
+        bool, typer.Option("--deleted", help="Those that were deleted: `warren policy rollback` creates one again.")
+    ] = False,
+    url: Url = URL, token_file: TokenFile = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
     """List the policies. Example: warren policy list --json"""
+    if deleted:
+        list_deleted(url, token_file, as_json)
+        return
     with connect(url, token_file) as api:
         stored: list[StoredPolicy] = list(api.pages(path_of("policies"), PolicyList, "policies"))
     if as_json:

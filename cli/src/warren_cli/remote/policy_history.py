@@ -1,7 +1,7 @@
 """`warren policy history`, `diff` and `rollback`: the versions of a policy."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -88,7 +88,8 @@ def rollback_command(
 ) -> None:
     """Store the content of an earlier version again, as a new version. Example: warren policy rollback branches --to 3
 
-    Refused if somebody else changes the policy meanwhile.
+    Also of a policy that was deleted: `warren policy list --deleted` names them. Refused if somebody else changes the policy
+    meanwhile.
     """
     with connect(url, token_file) as api:
         wanted, newest = _find(api, policy_id, to), next(_versions(api, policy_id))
@@ -96,19 +97,22 @@ def rollback_command(
             raise BadValueError(f"--to {to}: {policy_id} was deleted there: use `warren policy delete`")
         held = newest.policy.version if newest.policy is not None else 0
         policy = wanted.policy.model_copy(update={"version": held})
-        plan = ApplyRequest.model_construct(policies=(policy,), dry_run=True)
+        mode: Literal["create", "update"] = "update" if held else "create"
+        plan = ApplyRequest.model_construct(policies=(policy,), mode=mode, dry_run=True)
         reply = api.call("POST", path_of("policies:apply"), ApplyReply, plan)
         if not dry_run:
-            said = "; ".join(map(str, changes(newest.policy, wanted.policy))) or "nothing changes"
+            if newest.policy is None:
+                said = f"it was deleted {moment(newest.at)} by {newest.actor} and is created again"
+            else:
+                said = "; ".join(map(str, changes(newest.policy, wanted.policy))) or "nothing changes"
             effects = (
                 format_effects(reply.effects).replace("\n ", ";")
                 if reply.effects is not None
                 else "no tunnel is touched"
             )
             confirm(f"Roll {policy_id} back to version {to}: {said}. Effect on {effects}. Continue?", yes)
-            reply = api.call(
-                "POST", path_of("policies:apply"), ApplyReply, ApplyRequest.model_construct(policies=(policy,))
-            )
+            change = ApplyRequest.model_construct(policies=(policy,), mode=mode)
+            reply = api.call("POST", path_of("policies:apply"), ApplyReply, change)
     if as_json:
         print_json(reply)
         return

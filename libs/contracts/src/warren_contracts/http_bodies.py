@@ -27,9 +27,14 @@ class ApplyRequest(Input):
 
 
 class RollbackRequest(Input):
-    """The version of a policy whose content is stored again; `version` is the one that is replaced (409 for another, 0: whatever is)."""
+    """The version of a policy whose content is stored again; `version` is the one that is replaced (409 for another, 0: whatever is).
+
+    `mode`: as of `policies:apply`. `create`: only a policy that was deleted (409 otherwise); `update`: only one that is stored (404
+    otherwise).
+    """
 
     to: Annotated[int, Field(ge=1), STRICT_INT]
+    mode: Literal["upsert", "create", "update"] = "upsert"
     version: Annotated[int, Field(ge=0), STRICT_INT] = 0
     dry_run: StrictBool = False
 

@@ -1,4 +1,4 @@
-"""The versions of a policy: the command that lists them, and what it replies."""
+"""The versions of a policy, and the policies that were deleted: the commands that list them, and what they reply."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -32,3 +32,18 @@ class PolicyVersion(Document):
 class PolicyHistory(Document):
     versions: tuple[PolicyVersion, ...]
     next_before: int | None = None
+
+
+class DeletedPolicy(Document):
+    """A policy that is not stored any more: its last version, and who deleted it when. Its history has the content."""
+
+    id: PolicyId
+    version: int
+    revision: int
+    at: datetime
+    actor: str
+
+
+class DeletedPolicies(Document):
+    policies: tuple[DeletedPolicy, ...]
+    next_after: str | None = None

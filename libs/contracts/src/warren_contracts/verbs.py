@@ -64,6 +64,7 @@ from warren_contracts.peers import (
 )
 from warren_contracts.plans import DiffPolicy, PlanPolicies, PolicyDiff, PolicyPlan, TunnelStates, TunnelStatesQuery
 from warren_contracts.policy_history import (
+    DeletedPolicies,
     ListHistory,
     PolicyHistory,
 )
@@ -99,6 +100,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("policy", "get", GetPolicy, StoredPolicy, Role.VIEWER),
     Command("policy", "list", Page, PolicyList, Role.VIEWER),
     Command("policy", "history", ListHistory, PolicyHistory, Role.VIEWER),
+    Command("policy", "deleted", Page, DeletedPolicies, Role.VIEWER),
     Command("policy", "plan", PlanPolicies, PolicyPlan, Role.OPERATOR),
     Command("policy", "diff", DiffPolicy, PolicyDiff, Role.VIEWER),
     Command("policy", "policies_at", PoliciesAtQuery, PoliciesDesired, Role.VIEWER),

@@ -53,6 +53,7 @@ def register_records(verbs: VerbServer, records: PolicyRecords) -> None:
         return await records.verify_audit()
 
     verbs.serve("diff", DiffPolicy, records.diff)
+    verbs.serve("deleted", Page, records.deleted)
     verbs.serve("policies_at", PoliciesAtQuery, records.policies_at)
     verbs.serve("audit", Page, records.audit)
     verbs.serve("verify_audit", Empty, verify_audit)

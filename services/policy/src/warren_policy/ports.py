@@ -10,7 +10,7 @@ from warren_contracts.bus_queries import EventPage, ReadEvents
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.documents import SignedDocument
 from warren_contracts.peers import PeerRecord
-from warren_contracts.policy_history import PolicyVersion
+from warren_contracts.policy_history import DeletedPolicy, PolicyVersion
 from warren_contracts.subjects import Audience
 from warren_contracts.tunnel_history import PoliciesDesired
 from warren_policy.domain.audit import AuditHead, AuditRow
@@ -106,6 +106,9 @@ class PastStore(Protocol):
 
     async def history(self, policy: str, before: int, limit: int) -> tuple[PolicyVersion, ...]:
         """See `PolicyStore.history`."""
+
+    async def deleted(self, after: str, limit: int) -> tuple[DeletedPolicy, ...]:
+        """The policies that were deleted and not created again, after an id (exclusive), by id."""
 
     async def policies_at(self, at: datetime) -> PoliciesDesired:
         """The policies as they were at an instant."""

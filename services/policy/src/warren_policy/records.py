@@ -1,4 +1,4 @@
-"""What was stored: differences of versions, the policies at an instant, and the audit log with its chain."""
+"""What was stored: differences of versions, deleted policies, the policies at an instant, and the audit log with its chain."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 from warren_contracts.audit import AuditVerification, PolicyAuditEntry, PolicyAuditLog
 from warren_contracts.commands import Page
 from warren_contracts.plans import DiffPolicy, PolicyDiff
-from warren_contracts.policy_history import PolicyVersion
+from warren_contracts.policy_history import DeletedPolicies, PolicyVersion
 from warren_contracts.problems import InvalidField, InvalidInputError, NotFoundError
 from warren_contracts.tunnel_history import PoliciesAtQuery, PoliciesDesired
 from warren_intent.policy_diff import changes
@@ -49,6 +49,12 @@ class PolicyRecords:
             message = "is in the future: give a time that has passed"
             raise InvalidInputError(f"at: {message}", (InvalidField(field="at", message=message),))
         return await self._store.policies_at(query.at)
+
+    async def deleted(self, page: Page) -> DeletedPolicies:
+        """A page of the policies that were deleted and not created again."""
+        found = await self._store.deleted(page.after, page.limit + 1)
+        shown = found[: page.limit]
+        return DeletedPolicies(policies=shown, next_after=shown[-1].id if len(found) > len(shown) else None)
 
     async def audit(self, page: Page) -> PolicyAuditLog:
         """A page of the audit log. Raises InvalidInputError unless `after` is the number of an entry."""

@@ -35,7 +35,7 @@ from warren_contracts.commands import (
     TunnelList,
 )
 from warren_contracts.peers import PeerRecord, PeerSummary, PresenceState
-from warren_contracts.policy_history import ListHistory, PolicyHistory, PolicyVersion
+from warren_contracts.policy_history import DeletedPolicy, ListHistory, PolicyHistory, PolicyVersion
 from warren_contracts.problems import (
     ConflictError,
     InvalidField,
@@ -80,7 +80,8 @@ class FakeBus(FakePast, FakeTokens, FakeScopes):
         self.operators: dict[str, OperatorTokenSummary] = {}
         self.calls: list[tuple[str, str, BaseModel]] = []
         self.revision = 0
-        self.history: list[PolicyVersion] = []  # of one policy
+        self.history: list[PolicyVersion] = []
+        self.deleted: dict[str, DeletedPolicy] = {}
         self.now = NOW
         self.epoch = 1
         self.stored: list[StoredEvent] = []
@@ -178,7 +179,7 @@ class FakeBus(FakePast, FakeTokens, FakeScopes):
             self.revision += 1
             for policy in command.policies:
                 held = self.policies.get(policy.id)
-                stored = policy.model_copy(update={"version": held.policy.version + 1 if held else 1})
+                stored = policy.model_copy(update={"version": self.last_version(policy.id) + 1})
                 self.policies[policy.id] = StoredPolicy(
                     policy=stored, revision=self.revision, updated_at=NOW, actor=command.actor
                 )
@@ -209,9 +210,9 @@ class FakeBus(FakePast, FakeTokens, FakeScopes):
         if command.dry_run:
             effects = TunnelEffects(removed=2, touched={"hub+spoke-1": "removed", "hub+spoke-2": "removed"})
             return self._applied(deleted=command.ids).model_copy(update={"dry_run": True, "effects": effects})
-        for policy_id in command.ids:
-            del self.policies[policy_id]
         self.revision += 1
+        for policy_id in command.ids:
+            self.delete_policy(policy_id, command.actor)
         return self._applied(deleted=command.ids)
 
     def _applied(self, **lists: tuple[str, ...] | tuple[InvalidField, ...]) -> ApplyReply:
@@ -220,11 +221,7 @@ class FakeBus(FakePast, FakeTokens, FakeScopes):
         )
 
     def _policy_history(self, query: ListHistory) -> PolicyHistory:
-        found = [
-            it
-            for it in self.history
-            if it.revision < (query.before or 10**9) and (it.policy is None or it.policy.id == query.id)
-        ]
+        found = [it for it in self.versions_of(query.id) if it.revision < (query.before or 10**9)]
         if not found and not query.before:
             raise NotFoundError(f"no policy {query.id}, now or before")
         shown = tuple(reversed(found))[: query.limit]

@@ -24,7 +24,7 @@ from warren_contracts.plans import (
     TunnelStatesQuery,
 )
 from warren_contracts.policy import Policy
-from warren_contracts.policy_history import PolicyVersion
+from warren_contracts.policy_history import DeletedPolicies, DeletedPolicy, PolicyVersion
 from warren_contracts.problems import InvalidField, InvalidInputError, NotFoundError
 from warren_contracts.rollouts import PolicyRollout, RolloutList
 from warren_contracts.status import FleetTunnel, TunnelState
@@ -44,6 +44,7 @@ from warren_contracts.tunnel_history import (
 )
 from warren_intent.policy_diff import changes
 from warren_policy.errors import PlanMovedError
+from warren_testkit.api.entries import page_of
 from warren_testkit.api.orders import FakeOrders
 from warren_testkit.api.scopes import has_end
 
@@ -56,6 +57,7 @@ class FakePast(FakeOrders):
     peers: dict[str, PeerSummary]
     rollouts: list[PolicyRollout]
     history: list[PolicyVersion]
+    deleted: dict[str, DeletedPolicy]  # also those that were created again
     stored: list[StoredEvent]
     revision: int
     now: datetime
@@ -95,8 +97,31 @@ class FakePast(FakeOrders):
         text = "\n".join(it.model_dump_json(exclude={"version"}) for it in sorted(policies, key=lambda it: it.id))
         return hashlib.sha256(f"{self.revision}\n{text}".encode()).hexdigest()
 
+    def versions_of(self, policy_id: str) -> list[PolicyVersion]:
+        """Every version of a policy, the oldest first. Of several deletions it has the last."""
+        deletion = self.deleted[policy_id].revision if policy_id in self.deleted else None
+        return [it for it in self.history if (it.policy.id == policy_id if it.policy else it.revision == deletion)]
+
+    def last_version(self, policy_id: str) -> int:
+        """The highest version that a policy ever had; 0: there never was one."""
+        return max((it.version for it in self.versions_of(policy_id)), default=0)
+
+    def delete_policy(self, policy_id: str, actor: str) -> None:
+        """Remove a stored policy in the present revision."""
+        version = self.policies.pop(policy_id).policy.version
+        entry = PolicyVersion(version=version, revision=self.revision, action="deleted", at=self.now, actor=actor)
+        self.history.append(entry)
+        self.deleted[policy_id] = DeletedPolicy(
+            id=policy_id, version=version, revision=self.revision, at=self.now, actor=actor
+        )
+
+    def _policy_deleted(self, page: Page) -> DeletedPolicies:
+        held = {id_: it for id_, it in self.deleted.items() if id_ not in self.policies}
+        entries, after = page_of(held, page.after, page.limit)
+        return DeletedPolicies(policies=entries, next_after=after)
+
     def _policy_diff(self, command: DiffPolicy) -> PolicyDiff:
-        found = [it for it in reversed(self.history) if it.policy is None or it.policy.id == command.id]
+        found = self.versions_of(command.id)[::-1]
         if not found:
             raise NotFoundError(f"no policy {command.id}, now or before")
         by_version = {it.version: it for it in found}

@@ -1,4 +1,4 @@
-"""Revisions: plan a change, compare two versions of a policy, store an earlier one again."""
+"""Revisions: plan a change, compare two versions of a policy, store an earlier one again, list what was deleted."""
 
 from typing import Annotated
 
@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query
 
 from warren_api.bodies import JsonRoute
 from warren_api.ports import Bus
-from warren_api.routes.common import READS_ONE, WRITES, Name, Operator, PartsOf, Viewer
+from warren_api.routes.common import READS, READS_ONE, WRITES, After, Limit, Name, Operator, PartsOf, Viewer
 from warren_api.routes.policies import APPLY_TIMEOUT, apply, check_size, no_policy
-from warren_contracts.commands import ApplyPolicies, ApplyReply
+from warren_contracts.commands import ApplyPolicies, ApplyReply, Page
 from warren_contracts.http_bodies import RollbackRequest
 from warren_contracts.plans import (
     DiffPolicy,
@@ -18,7 +18,7 @@ from warren_contracts.plans import (
     TunnelStates,
     TunnelStatesQuery,
 )
-from warren_contracts.policy_history import ListHistory, PolicyHistory, PolicyVersion
+from warren_contracts.policy_history import DeletedPolicies, ListHistory, PolicyHistory, PolicyVersion
 from warren_contracts.problems import ConflictError, InvalidField, InvalidInputError, NotFoundError, WarrenError
 
 router = APIRouter(prefix="/api", tags=["policies"], route_class=JsonRoute)
@@ -39,6 +39,16 @@ async def plan_policies(parts: PartsOf, principal: Operator, request: PlanPolici
     return await _with_states(parts.bus, plan)
 
 
+@router.get("/policies:deleted", responses=READS)
+async def list_deleted_policies(
+    parts: PartsOf, principal: Viewer, after: After = "", limit: Limit = 200
+) -> DeletedPolicies:
+    """The policies that were stored once and are not any more, in order of ids. A rollback stores a version of one again."""
+    if principal.scope is not None:
+        return DeletedPolicies(policies=())
+    return await parts.bus.call("policy", "deleted", Page(after=after, limit=limit), DeletedPolicies)
+
+
 @router.get("/policies/{policy_id}/diff", responses=READS_ONE)
 async def diff_policy(
     parts: PartsOf, principal: Viewer, policy_id: Name, first: VersionQuery = 0, second: VersionQuery = 0
@@ -54,7 +64,10 @@ async def diff_policy(
 async def roll_back_policy(
     parts: PartsOf, principal: Operator, policy_id: Name, request: RollbackRequest
 ) -> ApplyReply:
-    """Store the content of an earlier version again, as a new version; with `dry_run` nothing is stored."""
+    """Store the content of an earlier version again, as a new version, also of a policy that was deleted.
+
+    With `dry_run` nothing is stored.
+    """
     newest, wanted = await _versions(parts.bus, policy_id, request.to)
     held = newest.version if newest.policy is not None else 0
     if request.version and request.version != held:
@@ -62,8 +75,8 @@ async def roll_back_policy(
         raise ConflictError(f"version: {message}", (InvalidField(field="version", message=message),))
     assert wanted.policy is not None
     command = ApplyPolicies(
-        policies=(wanted.policy.model_copy(update={"version": held}),), mode="update" if held else "create",
-        dry_run=request.dry_run, actor=principal.name,
+        policies=(wanted.policy.model_copy(update={"version": held}),),
+        mode=("update" if held else "create") if request.mode == "upsert" else request.mode, dry_run=request.dry_run, actor=principal.name,
     )  # fmt: skip
     return await apply(parts.bus, command)
 

@@ -49,6 +49,7 @@ RULES: Mapping[str, ScopeRule] = {
     "list_rollouts": _N,
     "get_policy": _N,
     "get_policy_history": _N,
+    "list_deleted_policies": _N,
     "diff_policy": _N,
     "create_policy": _R,
     "apply_policies": _R,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from warren_contracts.base import LENIENT
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import Policy, PublishedPolicy
-from warren_contracts.policy_history import PolicyVersion
+from warren_contracts.policy_history import DeletedPolicy, PolicyVersion
 from warren_contracts.subjects import Audience
 from warren_contracts.tunnel_history import PoliciesDesired, PolicyAt
 from warren_policy.domain import audit
@@ -99,6 +99,14 @@ class PostgresPolicies:
             rows = await connection.fetch(self._sql["audit"])
         assert head is not None
         return tuple(_audit_row(row) for row in rows), AuditHead(head["audit_seq"], head["audit_hash"])
+
+    async def deleted(self, after: str, limit: int) -> tuple[DeletedPolicy, ...]:
+        async with self._store.connection() as connection:
+            rows = await connection.fetch(self._sql["deleted_page"], after, limit)
+        return tuple(
+            DeletedPolicy(id=row["policy"], version=row["version"], revision=row["revision"], at=row["at"], actor=row["actor"])
+            for row in rows
+        )  # fmt: skip
 
     async def history(self, policy: str, before: int, limit: int) -> tuple[PolicyVersion, ...]:
         async with self._store.connection() as connection:

@@ -33,6 +33,17 @@ SELECT revision, document, updated_at, actor FROM policy WHERE id > $1 ORDER BY 
 SELECT revision, version, action, document, at, actor FROM policy_history JOIN revision USING (revision)
 WHERE policy = $1 AND revision < $2 ORDER BY revision DESC LIMIT $3;
 
+-- name: deleted_page
+-- Ids that have a version and no policy, each with its newest entry, which is the deletion.
+SELECT known.policy, last.version, last.revision, revision.at, revision.actor
+FROM policy_version AS known
+CROSS JOIN LATERAL (
+    SELECT version, revision FROM policy_history WHERE policy = known.policy ORDER BY revision DESC LIMIT 1
+) AS last
+JOIN revision ON revision.revision = last.revision
+WHERE known.policy COLLATE "C" > $1 AND NOT EXISTS (SELECT FROM policy WHERE id = known.policy)
+ORDER BY known.policy COLLATE "C" LIMIT $2;
+
 -- name: insert_revision
 INSERT INTO revision (revision, epoch, at, actor, traceparent) VALUES ($1, $2, $3, $4, $5);
 
