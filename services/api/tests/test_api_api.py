@@ -291,4 +291,5 @@ async def test_the_versions_of_a_policy_are_read_by_page(api: Client) -> None:
     rest = (await api.get(f"/api/policies/mesh/history?before={first['next_before']}")).json()
     assert [(it["version"], it["action"]) for it in rest["versions"]] == [(1, "created")]
     problem(await api.get("/api/policies/mesh/history?before=-1"), 422, "invalid-input")
+    problem(await api.get(f"/api/policies/mesh/history?before={2**63}"), 422, "invalid-input")
     problem(await api.get("/api/policies/nothing/history?limit=101"), 422, "invalid-input")

@@ -15,9 +15,9 @@ from warren_api import sse
 from warren_api.bootstrap import ApiServer
 from warren_api.ports import StoredEvent
 from warren_api.protocol import DeadlineProtocol
-from warren_api.routes.system import MAX_OF_ACTOR
+from warren_api.routes.system import MAX_OF_ACTOR, parse_last_event_id
 from warren_contracts.commands import Role
-from warren_contracts.problems import UnauthorizedError, UnavailableError
+from warren_contracts.problems import InvalidInputError, UnauthorizedError, UnavailableError
 from warren_testkit.api import TOKENS, FakeBus
 from warren_testkit.api.application import build_test_app
 from warren_testkit.waiting import eventually
@@ -110,6 +110,15 @@ async def test_invalid_start_positions_are_refused_by_name() -> None:
         assert refused.json()["errors"][0]["field"] == "Last-Event-ID"
         assert (await client.get("/api/events", params={"after": -1})).json()["errors"][0]["field"] == "after"
         assert (await client.get("/api/events", params={"kind": "a.b"})).json()["errors"][0]["field"] == "kind/0"
+
+
+@pytest.mark.parametrize("text", [str(2**63), "9" * 5_000, "-1", "²", ""])
+def test_a_position_that_no_stream_has_is_refused_by_its_field(text: str) -> None:
+    """Of 5,000 digits int() raises another error than of a letter."""
+    with pytest.raises(InvalidInputError) as refused:
+        parse_last_event_id(text, "cursor")
+    assert [it.field for it in refused.value.errors] == ["cursor"]
+    assert parse_last_event_id(str(2**63 - 1)) == 2**63 - 1
 
 
 async def source(*events: StoredEvent | None) -> AsyncGenerator[StoredEvent | None, None]:

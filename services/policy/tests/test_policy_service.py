@@ -10,7 +10,7 @@ from warren_contracts.commands import ApplyPolicies, DeletePolicies, Page
 from warren_contracts.events import PolicyChanged
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.policy import Policy, PolicySet
-from warren_contracts.policy_history import ListHistory, PolicyVersion
+from warren_contracts.policy_history import ListHistory
 from warren_contracts.problems import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from warren_policy.domain import audit
 from warren_policy.domain.derived import DerivedSets
@@ -287,21 +287,3 @@ async def test_every_version_is_in_the_history_by_pages_also_after_a_deletion() 
     assert rest.versions[0].actor == CALLER.actor
     with pytest.raises(NotFoundError):
         await world.service.history(ListHistory(id="never"))
-
-
-async def test_history_before_a_revision_that_no_database_can_store_begins_with_the_newest(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    world = World()
-    await world.apply(branches(priority=1))
-    asked: list[int] = []
-    read = world.service._store.history
-
-    async def history(policy_id: str, before: int, limit: int) -> list[PolicyVersion]:
-        asked.append(before)
-        return list(await read(policy_id, before, limit))
-
-    monkeypatch.setattr(world.service._store, "history", history)
-    found = await world.service.history(ListHistory(id="branches", before=2**64))
-    assert [it.version for it in found.versions] == [1]
-    assert asked == [2**63 - 1]

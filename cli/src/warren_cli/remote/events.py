@@ -17,9 +17,9 @@ from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, repo
 from warren_cli.remote.render import moment
 from warren_cli.remote.server_trust import CertificateError
 from warren_cli.terminal import echo
+from warren_contracts.base import BIGINT_MAX
 from warren_contracts.events import KINDS
 
-LAST = 2**63 - 1  # the largest sequence that the API server accepts
 RETRY_SECONDS = 1.0  # between two tries while the API server is unavailable
 
 HELP = f"""Print events: those that are stored, or with --follow those that come.
@@ -70,7 +70,7 @@ def events_command(
         typer.Option(
             "--after",
             min=0,
-            max=LAST,
+            max=BIGINT_MAX,
             show_default=False,
             help="Begin after this sequence. [default: 0; with --follow: now]",
         ),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationInfo
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 Model = TypeVar("Model", bound=BaseModel)
 Item = TypeVar("Item")
@@ -21,6 +21,19 @@ LENIENT: Mapping[str, Any] = {"reading": True}
 STRICT_INT = Strict()
 Whole = Annotated[int, STRICT_INT]
 StrictBool = Annotated[bool, Strict()]
+
+BIGINT_MAX = 2**63 - 1  # of PostgreSQL's bigint: epochs, revisions, and sequences of streams
+
+
+def _fits_bigint(value: int) -> int:
+    if value > BIGINT_MAX:
+        raise PydanticKnownError("less_than_equal", {"le": BIGINT_MAX})
+    return value
+
+
+# The bound is not in the frozen schemas of v1, where a new maximum counts as a break; what it refuses never had a result.
+BIGINT = AfterValidator(_fits_bigint)
+Position = Annotated[int, Field(ge=0), STRICT_INT, BIGINT]  # an epoch, a revision, or a sequence of a stream
 
 
 def _has_an_entry(value: tuple[Item, ...], info: ValidationInfo) -> tuple[Item, ...]:

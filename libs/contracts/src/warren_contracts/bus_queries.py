@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from warren_contracts.base import STRICT_INT, Document, Input
+from warren_contracts.base import STRICT_INT, Document, Input, Position
 from warren_contracts.documents import SignedDocument
 from warren_contracts.names import NAME_PATTERN, PublicKey
 from warren_contracts.subjects import Audience
@@ -35,7 +35,7 @@ class ReadEvents(Input):
     `kind` is the second token of an event's subject (`tunnel` of `warren.v1.event.metrics.tunnel.hub`); empty: every kind.
     """
 
-    after: Annotated[int, Field(ge=0), STRICT_INT] | None = None
+    after: Position | None = None
     kind: Annotated[str, StringConstraints(pattern=f"{NAME_PATTERN}|^$")] = ""
     limit: Annotated[int, Field(ge=1, le=MAX_EVENTS), STRICT_INT] = MAX_EVENTS
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from warren_contracts.addresses import IPNetwork
-from warren_contracts.base import STRICT_INT, Document, Input, StrictBool, Whole
+from warren_contracts.base import BIGINT, STRICT_INT, Document, Input, StrictBool, Whole
 from warren_contracts.documents import SignedDocument
 from warren_contracts.names import PeerId, PolicyId, SaReference, Scope, Tag, TunnelName
 from warren_contracts.peers import JoinTokenRequest, PeerRecord, PeerSummary, Priority
@@ -187,9 +187,9 @@ class PeerList(Document):
 class ReadDirectory(Page):
     """A page of the directory; or, of a caller that has all of it at `since` in `epoch`, what has changed after that."""
 
-    epoch: int = 0
-    since: Annotated[int, Field(ge=0)] = (
-        0  # the revision of the first page, or of the last changes, that the caller has
+    epoch: Annotated[int, BIGINT] = 0
+    since: Annotated[int, Field(ge=0), BIGINT] = (
+        0  # revision of the first page, or of the last changes, that the caller has
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from warren_contracts.base import STRICT_INT, Document, Input
+from warren_contracts.base import Document, Input, Position
 from warren_contracts.names import PolicyId
 from warren_contracts.policy import Policy
 
@@ -14,7 +14,7 @@ class ListHistory(Input):
     """The versions of one policy, the newest first: a page of those before a revision."""
 
     id: PolicyId
-    before: Annotated[int, Field(ge=0), STRICT_INT] = 0  # a revision, exclusive; 0: from the newest on
+    before: Position = 0  # a revision, exclusive; 0: from the newest on
     limit: Annotated[int, Field(ge=1, le=100)] = 20
 
 

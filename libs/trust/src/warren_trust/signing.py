@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from warren_contracts.base import BIGINT_MAX
 from warren_contracts.documents import (
     HEADER_EPOCH,
     HEADER_REVISION,
@@ -33,8 +34,6 @@ from warren_trust.errors import (
     WrongSubjectError,
 )
 from warren_trust.keys import KeyPair, raw_public_key, verify
-
-MAX_NUMBER = 2**63 - 1  # of epochs and revisions: PostgreSQL's bigint
 
 # Which role signs which subjects: by the third token of the subject.
 _ROLE_OF: dict[str, SignerRole] = {
@@ -164,7 +163,7 @@ def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
         raise ValueError(text[:32])
     number = int(text)
-    if number > MAX_NUMBER:
+    if number > BIGINT_MAX:
         raise ValueError(text)
     return number
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from warren_contracts.audit import AuditVerification, PolicyAuditEntry, PolicyAuditLog
+from warren_contracts.base import BIGINT_MAX
 from warren_contracts.commands import Page
 from warren_contracts.plans import DiffPolicy, PolicyDiff
 from warren_contracts.policy_history import DeletedPolicies, PolicyVersion
@@ -15,7 +16,6 @@ from warren_policy.domain.audit import AuditRow
 from warren_policy.errors import AuditChainBrokenError
 from warren_policy.ports import PastStore
 
-LAST_REVISION = 2**63 - 1  # of PostgreSQL's bigint
 LOOKED_AT = 500  # versions in which a diff looks for those that were named
 
 
@@ -28,7 +28,7 @@ class PolicyRecords:
 
     async def diff(self, command: DiffPolicy) -> PolicyDiff:
         """Raises NotFoundError for a policy or a version that there never was."""
-        found = await self._store.history(command.id, LAST_REVISION, LOOKED_AT)
+        found = await self._store.history(command.id, BIGINT_MAX, LOOKED_AT)
         if not found:
             raise NotFoundError(f"no policy {command.id}, now or before: list the policies to see what there is")
         after = found[0] if not command.to_version else _version(found, command.to_version, command.id)

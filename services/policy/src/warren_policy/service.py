@@ -7,6 +7,7 @@ from datetime import datetime
 import structlog
 
 from warren_contracts import subjects
+from warren_contracts.base import BIGINT_MAX
 from warren_contracts.commands import (
     ApplyPolicies,
     ApplyReply,
@@ -31,7 +32,6 @@ from warren_policy.errors import RevisionMovedError
 from warren_policy.ports import CallContext, Commit, Directory, Outbox, OutboxSet, PolicyStore, RevisionEvent
 from warren_service.restore_guard import RestoreGuard
 
-LAST_REVISION = 2**63 - 1  # of PostgreSQL's bigint
 MAX_RACES = 8  # tries of one change against other instances of this service; each lost try means that another won
 
 Planned = tuple[RevisionChange, tuple[InvalidField, ...]]  # what changes, and the warnings
@@ -114,8 +114,7 @@ class PolicyService:
 
     async def history(self, request: ListHistory) -> PolicyHistory:
         """The versions of a policy, deleted ones too; NotFoundError if there never was one."""
-        before = min(request.before or LAST_REVISION, LAST_REVISION)
-        found = await self._store.history(request.id, before, request.limit + 1)
+        found = await self._store.history(request.id, request.before or BIGINT_MAX, request.limit + 1)
         if not found and not request.before:
             raise NotFoundError(f"no policy {request.id}, now or before: list the policies to see what there is")
         shown = fit_page(found[: request.limit])

@@ -23,6 +23,7 @@ from warren_api.routes.system import parse_last_event_id
 from warren_api.scope.rules import require_scope
 from warren_api.sessions.identity import address_of
 from warren_contracts.authentication import Authenticated
+from warren_contracts.base import BIGINT_MAX
 from warren_contracts.commands import Role
 from warren_contracts.live import LiveMessage
 from warren_contracts.problems import (
@@ -40,7 +41,6 @@ router = APIRouter(prefix="/api", route_class=AuthenticateFirstRoute, tags=["liv
 PATH = "/api/live"
 KEEPALIVE_SECONDS = 10.0
 SEND_SECONDS = 30.0  # for one message over a WebSocket
-LAST = 2**63 - 1
 PARAMETERS = ("peer", "tag", "policy", "state", "cursor")
 # Of RFC 6455, 7.4.1, and of its private range: a reason comes with each
 POLICY_VIOLATION, TRY_AGAIN_LATER, UNAUTHORIZED = 1008, 1013, 4401
@@ -73,7 +73,7 @@ def filter_of(
 )
 async def follow_fleet(
     request: Request, parts: PartsOf, principal: Viewer, wanted: Annotated[LiveFilter, Depends(filter_of)],
-    cursor: Annotated[int | None, Query(ge=0, le=LAST, description="Continue after this cursor of a message.")] = None,
+    cursor: Annotated[int | None, Query(ge=0, le=BIGINT_MAX, description="Continue after this cursor of a message.")] = None,
     last_event_id: Annotated[str | None, Header(max_length=32)] = None,
 ) -> StreamingResponse:  # fmt: skip
     """The fleet live: a snapshot of tunnels, peers, policies and the services' health, `ready`, then every change.
@@ -222,7 +222,7 @@ def _query_of(websocket: WebSocket) -> tuple[LiveFilter, int | None]:
             raise invalid_input(error.errors(include_url=False), name) from None
     cursor = query.get("cursor")
     filters = [frozenset(found[name]) for name in PARAMETERS[:-1]]
-    return LiveFilter(*filters), None if cursor is None else parse_last_event_id(cursor)
+    return LiveFilter(*filters), None if cursor is None else parse_last_event_id(cursor, "cursor")
 
 
 async def _deny(websocket: WebSocket, error: WarrenError) -> None:

@@ -26,6 +26,7 @@ from warren_api.routes.common import (
     Viewer,
     problems,
 )
+from warren_contracts.base import BIGINT_MAX
 from warren_contracts.commands import (
     ApplyPolicies,
     ApplyReply,
@@ -126,7 +127,9 @@ async def get_policy(
 @router.get("/policies/{policy_id}/history", responses=READS_ONE)
 async def get_policy_history(
     parts: PartsOf, principal: Viewer, policy_id: Name,
-    before: Annotated[int, Query(ge=0, description="Versions before this revision (exclusive); 0: from the newest on.")] = 0,
+    before: Annotated[
+        int, Query(ge=0, le=BIGINT_MAX, description="Versions before this revision (exclusive); 0: from the newest on.")
+    ] = 0,
     limit: Annotated[int, Query(ge=1, le=100, description="Versions of this page.")] = 20,
 ) -> PolicyHistory:  # fmt: skip
     """The versions of a policy, the newest first, also of one that was deleted."""

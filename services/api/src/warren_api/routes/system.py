@@ -16,6 +16,7 @@ from warren_api.routes.common import (
     RouteDependencies,
     Viewer,
 )
+from warren_contracts.base import BIGINT_MAX
 from warren_contracts.commands import Health
 from warren_contracts.events import KINDS
 from warren_contracts.problems import InvalidField, InvalidInputError, UnauthorizedError
@@ -23,7 +24,6 @@ from warren_contracts.problems import InvalidField, InvalidInputError, Unauthori
 router = APIRouter(prefix="/api", route_class=AuthenticateFirstRoute, tags=["system"])
 
 MAX_LISTENERS = 256  # each has a consumer in the server's memory and one batch here
-LAST = 2**63 - 1  # the largest sequence that JSON and databases can represent
 WITHOUT_TOKEN: Final[dict[str, dict[str, str]]] = {"detail": {}, "remarks": {}}  # what is shown without a token
 MAX_OF_ACTOR = 32  # for one token, so that it cannot block the others
 
@@ -69,7 +69,7 @@ async def get_live() -> dict[str, bool]:
 async def get_events(
     request: Request, parts: PartsOf, principal: Viewer,
     kind: Annotated[list[Name] | None, Query(max_length=32, description="Only these: `changed`, `tunnel`, ...")] = None,
-    after: Annotated[int | None, Query(ge=0, le=LAST, description="Events after this sequence; none: from now on.")] = None,
+    after: Annotated[int | None, Query(ge=0, le=BIGINT_MAX, description="Events after this sequence; none: from now on.")] = None,
     last_event_id: Annotated[str | None, Header(max_length=32)] = None,
 ) -> StreamingResponse:  # fmt: skip
     """The stream of events as server-sent events; `Last-Event-ID` (or `after`) first replays missed ones."""
@@ -104,9 +104,10 @@ async def _counted(parts: RouteDependencies, actor: str, events: AsyncIterator[b
             del parts.listeners[actor]
 
 
-def parse_last_event_id(text: str) -> int:
-    """The sequence of the last event that a listener received; raises InvalidInputError."""
-    if not (text.isascii() and text.isdigit() and int(text) <= LAST):
+def parse_last_event_id(text: str, field: str = "Last-Event-ID") -> int:
+    """The sequence of the last event that a listener received, as `field` states it; raises InvalidInputError."""
+    # Python refuses to read a number of more than 4,300 digits
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(BIGINT_MAX)) and int(text) <= BIGINT_MAX):
         message = "must be the id of an event of this endpoint: a number"
-        raise InvalidInputError(f"Last-Event-ID: {message}", (InvalidField(field="Last-Event-ID", message=message),))
+        raise InvalidInputError(f"{field}: {message}", (InvalidField(field=field, message=message),))
     return int(text)

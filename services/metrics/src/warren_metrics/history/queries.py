@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from warren_contracts.base import BIGINT_MAX
 from warren_contracts.combined import combine
 from warren_contracts.pages import fit_page
 from warren_contracts.peers import PresenceState
@@ -108,7 +109,7 @@ class HistoryQueries:
         position: Position = (_LATEST, 0)
         if query.until is not None:
             self._check("until", query.until, begins)
-            position = (query.until, 2**63 - 1)
+            position = (query.until, BIGINT_MAX)
         if query.before is not None:
             micros, _, sequence = query.before.partition("-")
             try:
