@@ -1,7 +1,7 @@
 /** A policy while it is edited: its text, what the server says about it, and who else has changed it meanwhile. */
 import { ApiError, problemFrom, type Problem } from '../api/client'
 import type { Edit } from './interrupted.svelte'
-import { apply, plan, stored, type ApplyReply, type PolicyPlan, type StoredPolicy } from './revisions'
+import { apply, deletionOf, plan, stored, type ApplyReply, type PolicyPlan, type PolicyVersion, type StoredPolicy } from './revisions'
 import { policySchema, type PolicySchema } from './schema'
 import { findingsOf, parseText, TEMPLATE, textOf, type Finding } from './text'
 
@@ -22,11 +22,14 @@ export class PolicyDraft {
   problem = $state.raw<Problem | null>(null)
   /** What somebody else has stored since the edit began; its author must decide. */
   conflict = $state.raw<StoredPolicy | null>(null)
+  /** The policy is not stored any more: who deleted it when. The author of an edit must decide. */
+  deletion = $state.raw<PolicyVersion | null>(null)
   /** Incremented when the text is replaced other than by typing. */
   replaced = $state(0)
 
   #timer: ReturnType<typeof setTimeout> | undefined
   #check = 0
+  #id = '' // of a stored or deleted policy
 
   get changed(): boolean {
     return this.text !== this.original
@@ -48,18 +51,39 @@ export class PolicyDraft {
   }
 
   get canApply(): boolean {
-    return this.plan !== null && !this.checking && this.conflict === null && !this.findings.some((it) => it.severity === 'error')
+    return this.plan !== null && !this.checking && this.conflict === null && this.deletion === null && !this.findings.some((it) => it.severity === 'error')
   }
 
-  /** Begin with a stored policy; or with a template. Throws ApiError. */
+  /** Begin with a stored or a deleted policy; or with a template. Throws ApiError. */
   async load(id: string | null): Promise<void> {
     this.schema = await policySchema()
+    this.#id = id ?? ''
     if (id === null) this.#replace(TEMPLATE, '', 0)
-    else this.#accept(await stored(id))
+    else await this.#read()
+  }
+
+  /** Read what is stored. Throws ApiError. */
+  async #read(): Promise<void> {
+    let found: StoredPolicy
+    try {
+      found = await stored(this.#id)
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 404) throw error
+      this.deletion = await deletionOf(this.#id)
+      this.plan = null
+      this.conflict = null
+      return
+    }
+    this.deletion = null
+    if (found.policy.version === this.base) return
+    if (this.changed) this.conflict = found
+    else this.#accept(found)
   }
 
   #accept(found: StoredPolicy): void {
     this.stored = found
+    this.#id = found.policy.id
+    this.deletion = null
     const text = this.#textOf(found)
     this.#replace(text, text, found.policy.version ?? 0)
     this.conflict = null
@@ -89,7 +113,7 @@ export class PolicyDraft {
     this.stored = edit.stored
     this.#replace(edit.text, edit.original, edit.base)
     if (newest !== null && newest.policy.version !== edit.base) this.conflict = newest
-    else void this.check()
+    else if (this.deletion === null) void this.check()
   }
 
   /** Set the text, and schedule a check of it. */
@@ -130,7 +154,7 @@ export class PolicyDraft {
   #isOnBase(found: PolicyPlan): boolean {
     const planned = found.policies[0]
     if (planned === undefined || planned.version === this.base) return true
-    if (this.base > 0 && planned.id === this.stored?.policy.id) void this.refresh()
+    if (planned.id === this.stored?.policy.id) void this.refresh()
     else this.findings = [{ line: 1, field: 'id', message: `the policy ${planned.id} exists already: open it to edit it`, severity: 'error' }]
     return false
   }
@@ -153,21 +177,17 @@ export class PolicyDraft {
   async #refused(error: unknown, text: string): Promise<void> {
     this.plan = null
     const problem = problemFrom(error)
-    if (error instanceof ApiError && error.status === 409) await this.refresh()
-    if (this.conflict !== null) return
+    if (error instanceof ApiError && (error.status === 409 || error.status === 404)) await this.refresh()
+    if (this.conflict !== null || this.deletion !== null) return
     this.findings = findingsOf(text, problem.errors ?? [], 'error')
     if (this.findings.length === 0) this.problem = problem
   }
 
-  /** Look whether somebody else has changed the policy. An unchanged draft follows; a changed one has a conflict. */
+  /** Look whether somebody else has changed or deleted the policy. An unchanged draft follows; the author of a changed one decides. */
   async refresh(): Promise<void> {
-    const id = this.stored?.policy.id
-    if (id === undefined) return
+    if (this.#id === '') return
     try {
-      const found = await stored(id)
-      if (found.policy.version === this.base) return
-      if (this.changed) this.conflict = found
-      else this.#accept(found)
+      await this.#read()
     } catch (error) {
       this.problem = problemFrom(error)
     }
@@ -186,6 +206,14 @@ export class PolicyDraft {
   /** Discard the text of this draft for what the other has stored. */
   takeTheirs(): void {
     if (this.conflict !== null) this.#accept(this.conflict)
+  }
+
+  /** Continue with the text of this draft, which creates the deleted policy again. */
+  createAgain(): void {
+    this.base = 0
+    this.original = ''
+    this.deletion = null
+    void this.check()
   }
 
   /** Discard the changes of this draft. */

@@ -1,5 +1,5 @@
 /** Calls about policies and their versions. */
-import { api, content, type Schemas } from '../api/client'
+import { api, ApiError, content, type Schemas } from '../api/client'
 
 // As replies have them: openapi-fetch reads tuples as lists.
 export type StoredPolicy = Awaited<ReturnType<typeof stored>>
@@ -9,6 +9,7 @@ export type PolicyPlan = Awaited<ReturnType<typeof plan>>
 export type ApplyReply = Schemas['ApplyReply']
 
 const PAGE = 100 // versions of one call
+const NO_DELETION = { type: 'about:blank', title: 'Not found', status: 404, instance: '', errors: [] }
 
 /** The stored policy. Throws ApiError: 404 if there is none. */
 export function stored(id: string) {
@@ -41,15 +42,24 @@ function stated(policy: Record<string, unknown>): Schemas['Policy'] {
   return rest as unknown as Schemas['Policy']
 }
 
-/** Store the content of version `to` again, in place of version `base`. */
-export function rollBack(id: string, to: number, base: number): Promise<ApplyReply> {
-  const call = { params: { path: { policy_id: id } }, body: { to, version: base, dry_run: false } }
+/** Store the content of version `to` again, in place of version `base`; null: of a policy that was deleted, and of no other (409). */
+export function rollBack(id: string, to: number, base: number | null): Promise<ApplyReply> {
+  const mode = base === null ? ('create' as const) : ('update' as const)
+  const call = { params: { path: { policy_id: id } }, body: { to, mode, version: base ?? 0, dry_run: false } }
   return content(api.POST('/api/policies/{policy_id}/rollback', call))
 }
 
 /** Withdraw a policy with its tunnels. */
 export function withdraw(id: string, base: number): Promise<ApplyReply> {
   return content(api.POST('/api/policies:delete', { body: { ids: [id], dry_run: false, expected_versions: { [id]: base } } }))
+}
+
+/** The deletion of a policy that is not stored any more. Throws ApiError: 404 if it is stored, or never was. */
+export async function deletionOf(id: string): Promise<PolicyVersion> {
+  const call = { params: { path: { policy_id: id }, query: { before: 0, limit: 1 } } }
+  const [newest] = (await content(api.GET('/api/policies/{policy_id}/history', call))).versions
+  if (newest?.action === 'deleted') return newest
+  throw new ApiError({ ...NO_DELETION, detail: `${id} was not deleted: read it again` })
 }
 
 /**
