@@ -122,7 +122,7 @@ async def test_edit_makes_before_it_breaks_and_does_not_touch_the_other_tunnel(
     (old,), (now,) = before, await spis(spoke, FIRST)
     assert both == {*old, *now}
     assert {it.spi for it in kernel_sas(spoke.gateway.namespace)} == set(now)
-    # What the responder sends under the new SA before the initiator holds it (RFC 7296, 1.2) is lost: one packet on real
+    # What the responder sends under the new SA before the initiator holds it (RFC 7296, 2.8) is lost: one packet on real
     # processors, some on emulated ones, and none once both hold it or when the old SA goes.
     assert all(asked <= sent <= converged for sent in lost)
     for end in (hub, spoke):
