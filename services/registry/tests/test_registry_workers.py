@@ -10,6 +10,7 @@ from warren_contracts.documents import SignerRole, TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet, PublishedPolicy
 from warren_contracts.problems import UnavailableError
+from warren_contracts.subjects import readers_of
 from warren_contracts.token_bucket import RateLimiter
 from warren_intent.claims import PolicyClaims
 from warren_registry.directory.model import RecordKey
@@ -219,6 +220,18 @@ async def test_a_digest_follows_every_change_once(fleet: Fleet) -> None:
     nobody = fleet.digests.of("tag=nobody")
     assert nobody is not None
     assert (nobody.directory_count, nobody.policy_revision) == (0, 0)
+
+
+async def test_each_reader_of_a_peer_has_a_digest_also_without_records_and_policies(fleet: Fleet) -> None:
+    """An agent that misses one of them reports that its intent is not confirmed."""
+    await fleet.hubs_and_spokes()
+    await fleet.add("lone", "spare")  # of no policy
+    await fleet.settle()
+    await fleet.digests.step(all_readers=True)
+    published = {it.reader: it.directory_count for it in fleet.stream.digests}
+    for peer, tag in (("hub-1", "hub"), ("spoke-1", "branch"), ("lone", "spare")):
+        assert set(readers_of(peer, (tag,))) <= set(published)
+    assert (published["all"], published["tag=spare"]) == (0, 0)
 
 
 async def test_old_withdrawals_are_reclaimed_and_named_in_the_digest(fleet: Fleet) -> None:

@@ -1,6 +1,7 @@
 """Digests: the content that each reader should have. They reveal a lost last message, which no sequence number can.
 
-One is published every minute for every reader that has records, and soon after a change for the readers that it concerns.
+One is published every minute for every reader, and soon after a change for the readers that it concerns. Also for one without records and
+policies: an agent that misses the digests of one of its readers reports that its intent is not confirmed.
 """
 
 import asyncio
@@ -10,9 +11,11 @@ from typing import Protocol
 import structlog
 
 from warren_contracts.documents import ReaderDigest
+from warren_contracts.names import PeerId
 from warren_contracts.problems import UnavailableError
-from warren_contracts.subjects import Audience
+from warren_contracts.subjects import Audience, readers_of
 from warren_registry.directory.model import PublishedState, RecordKey, Summary, summaries, summary
+from warren_registry.peers.model import Peer
 from warren_registry.ports import Database
 from warren_service.policy_view import PolicyView
 from warren_service.restore_guard import RestoreGuard
@@ -29,8 +32,10 @@ class DigestStream(Protocol):
 
 
 class Content(Protocol):
-    """The published records of all readers."""
+    """The published records of all readers, and the peers whose readers they are."""
 
+    @property
+    def peers(self) -> Mapping[PeerId, Peer]: ...
     @property
     def published(self) -> Mapping[RecordKey, PublishedState]: ...
     @property
@@ -88,7 +93,9 @@ class Digests:
         return len(due)
 
     def _readers(self) -> set[Audience]:
-        return set(self._summaries) | self._policies.view.readers
+        peers = (peer for peer in self._content.peers.values() if not peer.revoked)
+        own = {reader for peer in peers for reader in readers_of(peer.id, peer.tags)}
+        return own | set(self._summaries) | self._policies.view.readers
 
     def _changed(self, epoch: int) -> set[Audience]:
         def differs(reader: Audience) -> bool:
