@@ -20,7 +20,7 @@ def serving(answer: Answer) -> Iterator[tuple[str, list[bytes]]]:
     """A server that answers each request of a connection by `answer`, and closes it on None; yields its URL and what it received."""
     received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(20)
+        listening.settimeout(60)
 
         def serve() -> None:
             while True:
@@ -42,14 +42,14 @@ def serving(answer: Answer) -> Iterator[tuple[str, list[bytes]]]:
         thread.start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}", received
         listening.shutdown(socket.SHUT_RDWR)
-    thread.join(20)
+    thread.join(60)
 
 
 REPLY_AND_CLOSE = REPLY.replace(b"ok", b"no")  # the server closes the connection without a word
 
 
 def client(url: str, *, use_proxy: bool = False) -> HttpClient:
-    return HttpClient(url, {"authorization": "Bearer t"}, 10.0, None, use_proxy=use_proxy)
+    return HttpClient(url, {"authorization": "Bearer t"}, 60.0, None, use_proxy=use_proxy)
 
 
 def test_requests_use_one_connection_and_a_query_is_encoded() -> None:
@@ -71,7 +71,7 @@ def test_a_connection_that_the_server_has_closed_is_made_again() -> None:
         held = http._connection
         assert held is not None
         assert held.sock is not None
-        held.sock.settimeout(10)
+        held.sock.settimeout(60)
         assert held.sock.recv(1, socket.MSG_PEEK) == b""  # the end has arrived
         second = http.request("POST", "/two", {}, b"{}", {})
         http.close()

@@ -62,7 +62,7 @@ def responder(answer: Responder) -> Iterator[int]:
             yield own.getsockname()[1]
         finally:
             own.sendto(b"", own.getsockname())
-            thread.join(10)
+            thread.join(60)
 
 
 def serve(own: socket.socket, answer: Responder) -> None:
@@ -75,7 +75,7 @@ def serve(own: socket.socket, answer: Responder) -> None:
 
 def probe(answer: Responder, *options: str) -> Any:
     with responder(answer) as port:
-        return CliRunner().invoke(app, ["ike", "probe", "127.0.0.1", "--port", str(port), "--timeout", "0.3", *options])
+        return CliRunner().invoke(app, ["ike", "probe", "127.0.0.1", "--port", str(port), "--timeout", "5", *options])
 
 
 @pytest.mark.parametrize("requested", [["--proposal", "aes256gcm16-prfsha384-x25519"], ["--profile", "default"]])
@@ -175,9 +175,7 @@ def test_an_unknown_profile_of_a_policy_is_reported(tmp_path: Path) -> None:
 
 def test_each_address_of_a_name_is_asked_until_one_answers() -> None:
     with responder(notify(NotifyType.NO_PROPOSAL_CHOSEN)) as port:  # on 127.0.0.1; nothing is bound to ::1
-        result = CliRunner().invoke(
-            app, ["ike", "probe", "localhost", "--port", str(port), "--timeout", "0.3", "--json"]
-        )
+        result = CliRunner().invoke(app, ["ike", "probe", "localhost", "--port", str(port), "--timeout", "5", "--json"])
     report = json.loads(result.stdout)
     assert report["verdict"] == "refused"
     assert report["address"] == f"127.0.0.1:{port}"

@@ -71,7 +71,7 @@ def test_a_follower_prints_what_comes_and_ends_cleanly_on_ctrl_c(api: LiveApi, t
                 api.publish("tunnel", {"number": number})
                 assert json.loads(process.stdout.readline())["data"] == {"number": number}
             process.send_signal(2)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=60)
         finally:
             process.kill()
     assert (process.returncode, out, err) == (130, "", "")
@@ -93,6 +93,6 @@ def test_a_follower_resumes_when_the_api_server_returns(tmp_path: Path) -> None:
                 second.publish("tunnel", {"number": 2})
                 assert json.loads(process.stdout.readline())["sequence"] == 2
                 process.send_signal(2)
-                assert process.wait(20) == 130
+                assert process.wait(60) == 130
         finally:
             process.kill()

@@ -142,7 +142,7 @@ def test_watch_prints_again_when_a_tunnel_changes_and_ends_cleanly_on_ctrl_c(tmp
                     break
             assert next(line for line in lines if line.startswith("a+hub")).split(",")[1] == "down"
             started.send_signal(signal.SIGINT)
-            assert started.wait(20) == 130
+            assert started.wait(60) == 130
             assert started.stderr is not None
             assert started.stderr.read() == ""
         finally:

@@ -194,10 +194,10 @@ def test_the_set_up_without_root_prints_one_command_and_names_nothing_as_install
     listed = tmp_path / "installed"
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(
-        [setup, "--list", listed], env=environment, capture_output=True, text=True, timeout=20, check=False
+        [setup, "--list", listed], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout, listed.read_text()) == (1, "", "")
     assert len(re.findall("^  ", done.stderr, re.MULTILINE)) == 1
     assert "apt-get install -y --no-install-recommends python3-venv" in done.stderr
-    wrong = subprocess.run([setup, "--nothing"], capture_output=True, text=True, timeout=20, check=False)
+    wrong = subprocess.run([setup, "--nothing"], capture_output=True, text=True, timeout=60, check=False)
     assert (wrong.returncode, wrong.stderr.startswith("usage: ")) == (2, True)

@@ -155,12 +155,14 @@ async def test_a_replaced_ca_and_a_renewed_certificate_reach_every_share(
     CaRotation(tls).begin(datetime.now(UTC) - timedelta(days=1), timedelta(hours=1))
     keeping = asyncio.create_task(DeploymentCertificates(deployment, ("192.0.2.10",), lambda _: None).keep())
     try:
-        await eventually(lambda: CaRotation(tls).status().phase == "steady", 20, "the end of the rotation")
+        await eventually(lambda: CaRotation(tls).status().phase == "steady", what="the end of the rotation")
         wanted = tls.trusted.read_text()
         await eventually(
-            lambda: {(deployment.shares / name / "ca.pem").read_text() for name in VERIFIERS} == {wanted}, 20, "the CA"
+            lambda: {(deployment.shares / name / "ca.pem").read_text() for name in VERIFIERS} == {wanted}, what="the CA"
         )
-        await eventually(lambda: (deployment.shares / "postgres" / "tls.crt").read_text() != served, 20, "PostgreSQL's")
+        await eventually(
+            lambda: (deployment.shares / "postgres" / "tls.crt").read_text() != served, what="PostgreSQL's"
+        )
     finally:
         keeping.cancel()
     assert former not in wanted

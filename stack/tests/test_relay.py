@@ -31,7 +31,7 @@ async def test_relay_carries_bytes_both_ways_and_the_end() -> None:
             writer.write(b"hello\n")
             assert await reader.readline() == b"HELLO\n"
             writer.write_eof()
-            assert await asyncio.wait_for(reader.read(), 30) == b""
+            assert await asyncio.wait_for(reader.read(), 60) == b""
             writer.close()
             await writer.wait_closed()
     finally:
@@ -42,6 +42,6 @@ async def test_relay_carries_bytes_both_ways_and_the_end() -> None:
 async def test_relay_closes_where_nobody_listens(tmp_path: Path) -> None:
     async with await listen_tcp("127.0.0.1", 0, tmp_path / "none") as listener:
         reader, writer = await asyncio.open_connection("127.0.0.1", _port(listener))
-        assert await asyncio.wait_for(reader.read(), 30) == b""
+        assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
         await writer.wait_closed()

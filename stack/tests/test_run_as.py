@@ -64,7 +64,7 @@ def test_a_data_folder_next_to_the_script_is_reached_and_nothing_else_of_it(pare
 
 def output_of(command: Sequence[str], needed: Sequence[Path], umask: int) -> str:
     done = subprocess.run(
-        run_as(NOBODY, command, needed), capture_output=True, text=True, timeout=30, check=False, umask=umask
+        run_as(NOBODY, command, needed), capture_output=True, text=True, timeout=60, check=False, umask=umask
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -15,7 +15,7 @@ from warren_stack.parts import ManagedProcess, RecoverableFault
 from warren_stack.supervisor import PartState, ProcessSupervisor
 from warren_testkit.waiting import eventually
 
-LIMIT_SECONDS = 10.0
+LIMIT_SECONDS = 60.0
 
 
 def script(name: str, text: str, **fields: object) -> ManagedProcess:

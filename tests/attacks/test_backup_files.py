@@ -50,7 +50,7 @@ def test_what_a_documented_line_writes_is_for_its_owner(page: str, block: str, t
     folder.mkdir()
     writing = [line for line in block.splitlines() if not WRITES.search(line) or "<" not in line]
     subprocess.run(
-        ["sh", "-c", "umask 022\n" + "\n".join(writing)], cwd=folder, check=False, timeout=30, capture_output=True,
+        ["sh", "-c", "umask 022\n" + "\n".join(writing)], cwd=folder, check=False, timeout=60, capture_output=True,
         env={"PATH": f"{programs}:/usr/bin:/bin"},
     )  # fmt: skip
     written = [path for path in folder.iterdir() if path.is_file()]

@@ -85,7 +85,7 @@ async def test_servers_that_an_attacker_names_are_never_dialled(server: RealServ
                     def returned(count: int = attempt + 1) -> bool:
                         return path.connections > count
 
-                    await eventually(returned, 30, "it returns to its server")
+                    await eventually(returned, what="it returns to its server")
             path.drop()
     assert dialled == []
 

@@ -55,6 +55,13 @@ class Executed:
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
+@pytest.fixture(autouse=True)
+def one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time passes for the budgets: how many calls they allow does not depend on how long a flood takes."""
+    refuse = CallBudget.refuse
+    monkeypatch.setattr(CallBudget, "refuse", lambda budget, source, size, now: refuse(budget, source, size, 0.0))
+
+
 @pytest.fixture
 async def registry(bus: Bus) -> AsyncIterator[Executed]:
     """The agents' RPC of a registry, behind the real broker, on a slow database of one connection."""
@@ -108,12 +115,12 @@ async def flood(client: Client, subject: str, payload: bytes, count: int) -> Non
     for number in range(count):
         await client.publish(subject, payload, reply=inbox)
         if number % 500 == 499:
-            await client.flush(30)
-    await client.flush(30)
+            await client.flush(60)
+    await client.flush(60)
 
 
 async def status_of(client: Client, subject: str, payload: bytes) -> int:
-    answer = await client.request(subject, payload, timeout=20)
+    answer = await client.request(subject, payload, timeout=60)
     refused = header(answer.headers, "content-type") == CONTENT_TYPE
     return Problem.model_validate_json(answer.data).status if refused else 200
 
@@ -123,11 +130,11 @@ async def test_a_flood_of_one_peer_is_not_executed_and_others_are_answered(bus: 
     whoami = subjects.rpc_agent("gw1", "whoami")
     flooding = asyncio.create_task(flood(attacker, whoami, b"{}", 10_000))
     for _ in range(5):
-        await rpc.call(honest, subjects.rpc_agent("gw2", "whoami"), Empty(), Empty, timeout=20)
+        await rpc.call(honest, subjects.rpc_agent("gw2", "whoami"), Empty(), Empty, timeout=60)
     await flooding
-    await rpc.call(honest, subjects.rpc_agent("gw2", "whoami"), Empty(), Empty, timeout=20)
+    await rpc.call(honest, subjects.rpc_agent("gw2", "whoami"), Empty(), Empty, timeout=60)
     assert registry.calls["gw2", "whoami"] == 6
-    assert registry.calls["gw1", "whoami"] < 2 * AGENT_BURST
+    assert registry.calls["gw1", "whoami"] <= AGENT_BURST
 
 
 async def test_one_budget_counts_all_verbs_of_a_peer(bus: Bus, registry: Executed) -> None:
@@ -136,7 +143,7 @@ async def test_one_budget_counts_all_verbs_of_a_peer(bus: Bus, registry: Execute
         await flood(attacker, subjects.rpc_agent("gw1", verb), b"{}", 2_000)
     honest = await bus.agent("gw2", "hub")
     assert await status_of(honest, subjects.rpc_agent("gw2", "whoami"), b"{}") == 200
-    assert sum(registry.calls.values()) < 2 * AGENT_BURST
+    assert sum(registry.calls.values()) <= AGENT_BURST + 1
 
 
 @pytest.mark.parametrize("verb", ["whoami", "announce"])
@@ -158,7 +165,7 @@ async def test_a_viewer_on_the_bus_has_limits_too(bus: Bus, policy: Executed) ->
     assert await status_of(viewer, subject, json.dumps({f"k{n}": 0 for n in range(20_000)}).encode()) == 429
     await flood(viewer, subject, b"{}", 3_000)
     assert await status_of(other, subject, b"{}") == 200
-    assert policy.calls["list", ""] < 2 * OPERATOR_BURST
+    assert policy.calls["list", ""] <= OPERATOR_BURST + 1
 
 
 async def test_refusals_do_not_amplify_a_flood(bus: Bus, registry: Executed) -> None:
@@ -170,9 +177,9 @@ async def test_refusals_do_not_amplify_a_flood(bus: Bus, registry: Executed) -> 
 
     await attacker.subscribe(f"{attacker._inbox_prefix.decode()}.flood", cb=note)
     await flood(attacker, subjects.rpc_agent("gw1", "whoami"), b"{}", 5_000)
-    await eventually(lambda: len(received) >= AGENT_BURST, 20, "the answers")
+    await eventually(lambda: len(received) >= AGENT_BURST, what="the answers")
     problems = [data for data in received if b"limit-exceeded" in data]
-    assert len(problems) <= REPLY_BURST + 30
+    assert len(problems) <= REPLY_BURST
 
 
 def test_every_call_from_outside_has_a_limit_of_its_own() -> None:

@@ -90,7 +90,7 @@ async def test_metrics_follows_signed_policies_with_its_own_rights(bus: Bus) -> 
         subject = subjects.policy("all")
         right = bus.live.fleet.sign(subject, 1, 7, document.model_dump_json(), SignerRole.POLICY)
         await bus.live.publish(right)
-        await eventually(lambda: "berlin" in ends_of(follower.view.policies()), 20, "the live set")
+        await eventually(lambda: "berlin" in ends_of(follower.view.policies()), what="the live set")
         later = document.model_copy(update={"revision": 8, "policies": ()})
         payload = later.model_dump_json()
         thief = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.POLICY)

@@ -59,7 +59,7 @@ async def refusal(folder: Path, port: int) -> str:
     store.prepare()
     settings = check_settings({"nats_url": f"tls://127.0.0.1:{port}", "state": str(store.folder), "peer": "gw1"})
     with pytest.raises(EnrolmentError) as refused:
-        await asyncio.wait_for(enrol(settings, store, TOKEN), 30)
+        await asyncio.wait_for(enrol(settings, store, TOKEN), 120)
     return str(refused.value)
 
 

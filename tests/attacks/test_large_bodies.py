@@ -78,7 +78,7 @@ async def test_other_requests_are_answered_while_a_large_body_is_parsed(
 
     def slow(body: bytes) -> object:
         parsing.set()
-        go_on.wait(30)
+        go_on.wait(60)
         return parse(body)
 
     monkeypatch.setattr(bodies, "parse", slow)
@@ -86,7 +86,7 @@ async def test_other_requests_are_answered_while_a_large_body_is_parsed(
     headers = {"content-type": "application/json"}
     sending = asyncio.create_task(api.post("/api/policies:apply", content=body, headers=headers))
     try:
-        await asyncio.to_thread(parsing.wait, 30)
+        await asyncio.to_thread(parsing.wait, 60)
         assert (await api.get("/api/policies")).status_code == 200
     finally:
         go_on.set()

@@ -159,7 +159,7 @@ def test_an_old_cursor_shows_nothing_of_what_a_gateway_was_before() -> None:
 def beginning(url: str, mark: str, **headers: str) -> str:
     """What a stream sends up to a line."""
     found: list[str] = []
-    with httpx.stream("GET", url, headers=headers, trust_env=False, timeout=20) as answer:
+    with httpx.stream("GET", url, headers=headers, trust_env=False, timeout=60) as answer:
         for line in answer.iter_lines():
             found.append(line)
             if line == mark:

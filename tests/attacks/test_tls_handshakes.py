@@ -47,7 +47,7 @@ class Api:
         self.port = int(listener.sockets[0].getsockname()[1])
 
     async def ask(self) -> httpx.Response:
-        async with httpx.AsyncClient(verify=self.trusting, trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(verify=self.trusting, trust_env=False, timeout=60) as client:
             return await client.get(f"https://127.0.0.1:{self.port}/api/health/live")
 
 
@@ -69,7 +69,10 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
 
 
 @pytest.mark.parametrize("sent", SILENT.values(), ids=SILENT)
-async def test_half_open_handshakes_are_few_and_honest_requests_are_answered(api: Api, sent: bytes) -> None:
+async def test_half_open_handshakes_are_few_and_honest_requests_are_answered(
+    api: Api, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_listener, "HANDSHAKE_SECONDS", 300.0)  # so that none ends by itself
     opened = [await asyncio.open_connection("127.0.0.1", api.port) for _ in range(500)]
     for _, writer in opened:
         writer.write(sent)
@@ -78,18 +81,19 @@ async def test_half_open_handshakes_are_few_and_honest_requests_are_answered(api
     assert reply.headers["strict-transport-security"] == "max-age=60"
     assert 0 < api.listener.handshakes <= MAX_HANDSHAKES
     # the oldest were closed, in the order of their starts
-    await eventually(lambda: sum(reader.at_eof() for reader, _ in opened) >= 500 - MAX_HANDSHAKES, 20, "closed")
+    await eventually(lambda: sum(reader.at_eof() for reader, _ in opened) >= 500 - MAX_HANDSHAKES, what="closed")
     assert opened[0][0].at_eof()
     for _, writer in opened:
         writer.transport.abort()
-    await eventually(lambda: api.listener.handshakes == 0, 20, "no handshake is left")
+    await eventually(lambda: api.listener.handshakes == 0, what="no handshake is left")
 
 
 async def test_a_silent_handshake_ends(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls_listener, "HANDSHAKE_SECONDS", 0.5)
-    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
-    async with asyncio.timeout(20):
-        assert await reader.read() == b""
+    with monkeypatch.context() as patch:  # an honest client may be slower than that, too
+        patch.setattr(tls_listener, "HANDSHAKE_SECONDS", 0.5)
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        async with asyncio.timeout(60):
+            assert await reader.read() == b""
     writer.close()
     assert (await api.ask()).status_code == 200
 
@@ -100,7 +104,7 @@ async def test_a_silent_handshake_ends(api: Api, monkeypatch: pytest.MonkeyPatch
 async def test_what_is_no_handshake_is_closed_at_once(api: Api, sent: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     writer.write(sent)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await reader.read()
     writer.close()
     assert (await api.ask()).status_code == 200
@@ -122,7 +126,7 @@ async def test_a_new_certificate_is_served_and_an_open_event_stream_stays(api: A
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port, ssl=api.trusting)
     request = f"GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKENS[Role.VIEWER]}\r\n\r\n"
     writer.write(request.encode())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await reader.readuntil(b": connected\n")
     trusting = write_certificate(tmp_path)
 
@@ -134,8 +138,8 @@ async def test_a_new_certificate_is_served_and_an_open_event_stream_stays(api: A
         other.close()
         return True
 
-    await eventually(renewed, 20, "the new certificate is served", ignoring=(OSError,))
+    await eventually(renewed, what="the new certificate is served", ignoring=(OSError,))
     await api.bus.publish("warren.v1.event.metrics.tunnel.gw1", "warren.tunnel.changed.v1", b"{}")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await reader.readuntil(b"event: warren.tunnel.changed.v1\n")
     writer.transport.abort()

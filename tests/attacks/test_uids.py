@@ -62,7 +62,7 @@ def test_no_part_leaves_a_core_file_and_no_service_can_be_read(parts: dict[str, 
 def attempt(user: ProcessUser, script: str) -> str:
     """What a process of this user prints for an attack."""
     done = subprocess.run(
-        run_as(user, ["sh"]), input=script, capture_output=True, text=True, timeout=60, check=False, cwd="/"
+        run_as(user, ["sh"]), input=script, capture_output=True, text=True, timeout=120, check=False, cwd="/"
     )
     return done.stdout.strip()
 
@@ -116,7 +116,7 @@ def test_a_uid_that_belongs_to_somebody_is_refused(tmp_path: Path) -> None:
     script = f'mount --bind {passwd} /etc/passwd && exec {sys.executable} -c "{program}"'
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert f"{FIRST_UID + 2} (somebody)" in done.stderr
@@ -136,7 +136,7 @@ def test_the_users_of_the_machine_are_used_where_they_exist(tmp_path: Path) -> N
     )  # fmt: skip
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == str(ProcessUser(901, 901, (890,)))
 
@@ -158,5 +158,5 @@ def test_signals_reach_parts_when_the_supervisor_dies(up: Up, parts: dict[str, p
     """The last test of this stack: it kills it. The kernel ends parts of other uids, too."""
     up.process.send_signal(signal.SIGKILL)
     up.process.wait()
-    _, alive = psutil.wait_procs(list(parts.values()), timeout=30)
+    _, alive = psutil.wait_procs(list(parts.values()), timeout=60)
     assert alive == []

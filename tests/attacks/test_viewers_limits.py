@@ -26,7 +26,7 @@ async def connected(settings: BusSettings) -> Client | None:
     client = Client()
     with suppress(NatsError, OSError, TimeoutError):
         await client.connect(
-            settings.servers[0], nkeys_seed_str=settings.key().seed, allow_reconnect=False, connect_timeout=10
+            settings.servers[0], nkeys_seed_str=settings.key().seed, allow_reconnect=False, connect_timeout=60
         )
         if client.is_connected:
             return client
@@ -43,8 +43,7 @@ def viewer(bus: Bus) -> BusSettings:
 
 async def test_a_viewer_has_few_subscriptions_and_others_keep_theirs(bus: Bus) -> None:
     agent = await bus.agent("gw1", "hub")
-    client = await connected(viewer(bus))
-    assert client is not None
+    client: Client = await eventually(lambda: connected(viewer(bus)))  # the callout may be too slow for the server
     for _ in range(MOST_SUBSCRIPTIONS + 100):
         with suppress(NatsError):
             await client.subscribe(f"{inbox('op.eve')}.x")
@@ -52,8 +51,9 @@ async def test_a_viewer_has_few_subscriptions_and_others_keep_theirs(bus: Bus) -
     assert "maximum subscriptions exceeded" in bus.server.log()
     await agent.flush()
     assert agent.is_connected
-    again = await connected(viewer(bus))
-    assert again is not None  # that connection, and not the operator, is refused
+    again: Client = await eventually(
+        lambda: connected(viewer(bus))
+    )  # that connection, and not the operator, is refused
     await again.close()
 
 
@@ -61,13 +61,10 @@ async def test_a_viewer_has_few_subscriptions_and_others_keep_theirs(bus: Bus) -
 async def test_a_viewer_has_few_connections_and_agents_still_come_in(bus: Bus) -> None:
     settings, opened = viewer(bus), list[Client]()
     try:
-        refused = False
-        while not refused and len(opened) <= MOST_CONNECTIONS:
+        while "maximum account active connections exceeded" not in bus.server.log():
             made = await asyncio.gather(*(connected(settings) for _ in range(AT_ONCE)))
             opened += [client for client in made if client is not None]
-            refused = None in made
-        assert refused
-        assert len(opened) <= MOST_CONNECTIONS
+            assert len(opened) <= MOST_CONNECTIONS
         assert (await bus.agent("gw1", "hub")).is_connected
     finally:
         await asyncio.gather(*(client.close() for client in opened))

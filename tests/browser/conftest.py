@@ -30,6 +30,7 @@ def browser() -> Iterator[Any]:
 
     if chromium.CHROMIUM is None:
         pytest.skip("chromium is not installed: deploy/debian/setup.sh --browser")
+    sync_api.expect.set_options(timeout=60_000)  # ms, of a busy machine; 5,000 without this
     with sync_api.sync_playwright() as playwright:
         found = chromium.launch(playwright)
         yield found

@@ -48,7 +48,7 @@ def test_a_page_whose_computer_slept_shows_no_state_until_the_server_sends(demo:
     asleep.set()
     page.route(re.compile("/api/"), lambda route: route.abort())  # a reply would set the page's clock back
     page.evaluate("window.slept = 3_600_000")  # no timer has run meanwhile
-    expect(up).to_have_attribute("data-silence", "page", timeout=10_000)  # the timer of a silent connection has 25 s
+    expect(up).to_have_attribute("data-silence", "page", timeout=20_000)  # the timer of a silent connection has 25 s
     asleep.clear()
     page.unroute_all(behavior="ignoreErrors")
     expect(up).to_have_attribute("data-state", "up")

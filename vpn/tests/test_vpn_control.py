@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield found
     finally:
@@ -63,7 +63,7 @@ def test_a_refusal_has_its_reason(path: Path) -> None:
 @pytest.mark.parametrize("line", [b"\n", b"{}\n", b'{"request": "erase"}\n', b"x" * 10_000 + b"\n", b"\xff\n"])
 def test_anything_else_is_refused(path: Path, line: bytes) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(str(path))
         try:
             connection.sendall(line)

@@ -49,7 +49,7 @@ def receive_all(port: OffloadPort, size: int) -> tuple[list[bytes], list[Arrival
     datagrams: list[bytes] = []
     arrivals: list[Arrival] = []
     while sum(map(len, datagrams)) < size:
-        assert select.select([port], [], [], 10)[0]
+        assert select.select([port], [], [], 60)[0]
         while (arrival := port.receive_into(buffer)) is not None:
             arrivals.append(arrival)
             stride = arrival.stride or arrival.length

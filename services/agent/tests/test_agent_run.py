@@ -301,15 +301,15 @@ async def test_a_refused_announcement_is_logged_once_and_repeated(tmp_path: Path
     made.registry.refusal = "10.0.0.0/24 overlaps"
     with capture_logs() as lines:
         try:
-            await asyncio.wait_for(made.registry.refused.wait(), 20)
+            await asyncio.wait_for(made.registry.refused.wait(), 60)
             made.driver.stop_daemon()
             made.registry.refused.clear()
             made.driver.start_daemon()  # its news are said at once, and refused again
-            await asyncio.wait_for(made.registry.refused.wait(), 20)
+            await asyncio.wait_for(made.registry.refused.wait(), 60)
             made.registry.refusal = ""
             made.driver.stop_daemon()
             made.driver.start_daemon()
-            await eventually(lambda: bool(made.registry.announced), 20)
+            await eventually(lambda: bool(made.registry.announced))
         finally:
             await made.stop()
     assert [line["error"] for line in lines if line["event"] == "announcement.refused"] == ["10.0.0.0/24 overlaps"]

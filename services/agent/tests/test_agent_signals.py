@@ -58,7 +58,11 @@ async def test_daemon_of_a_peer_that_was_restarted_while_no_agent_was_here_is_no
         running.source.give(intent(revision, spoke, hub(run)))  # before it has applied the intent on its disk
         await eventually(partial(is_saved, running, revision))
         await running.tunnel(TunnelState.UP)
-        assert (("renew", "hub+s1") in running.driver.calls) is is_renewed
+        if is_renewed:
+            await eventually(lambda: ("renew", "hub+s1") in running.driver.calls)  # noqa: B023 - awaited in this round
+        else:
+            await running.received(Applied, "applied")
+            assert ("renew", "hub+s1") not in running.driver.calls
     await running.stop()
 
 
@@ -70,7 +74,7 @@ async def test_service_manager_is_notified_as_long_as_the_daemon_answers(
         manager.setblocking(False)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await loop.sock_recv(manager, 100) == b"WATCHDOG=1"
         running.driver.stop_daemon()
         count = len(await running.received(Presence, "presence"))

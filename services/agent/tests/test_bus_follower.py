@@ -25,7 +25,7 @@ from warren_testkit.waiting import eventually
 from warren_trust.certificates import Authority, fingerprint, make_authority
 
 FIRST, SECOND, ATTACKER = (make_authority(datetime.now(UTC)) for _ in range(3))
-LIMIT = 20.0  # s
+LIMIT = 60.0  # s
 SIGNED = SignedDocument(
     subject="warren.v1.trust", epoch=1, revision=1, payload="{}", signer="root", signature="A" * 86 + "=="
 )

@@ -113,7 +113,7 @@ class MemoryBench:
         for event in self._events:
             if desired(event):
                 return event
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             async for event in self.driver.events():
                 self._events.append(event)
                 if desired(event):

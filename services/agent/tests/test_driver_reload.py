@@ -40,7 +40,7 @@ class EventLog:
 
     async def next(self, desired: Callable[[DriverEvent], bool]) -> DriverEvent:
         """The next event for which `desired` holds; those before it are dropped."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 while self.events:
                     event = self.events.pop(0)

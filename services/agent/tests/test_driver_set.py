@@ -28,7 +28,7 @@ async def test_driver_whose_daemon_has_not_answered_yet_announces_what_it_could_
         if is_known:
             driver.there = isinstance(driver, Able)
             await made.initialize()
-            await asyncio.wait_for(anext(made.events()), 30)
+            await asyncio.wait_for(anext(made.events()), 60)
         (found,) = await made.capabilities()
         return found
 
@@ -68,7 +68,7 @@ class Host:
             self._events.put_nowait(error)
 
     async def event(self, kind: type) -> object:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not isinstance(event := await self._events.get(), kind):
                 pass
         return event
@@ -83,7 +83,7 @@ class Host:
 async def host() -> AsyncIterator[Host]:
     host = Host()
     await host.drivers.initialize()
-    await asyncio.wait_for(host.drivers.wait_until_known(), 30)
+    await asyncio.wait_for(host.drivers.wait_until_known(), 60)
     yield host
     await host.stop()
 
@@ -150,4 +150,4 @@ async def test_a_driver_whose_events_end_by_a_defect_ends_the_set_s(host: Host) 
 
     broken = DriverSet([HostedDriver("strongswan", ("ipsec",), Broken())])
     with pytest.raises(ValueError, match="a defect"):
-        await asyncio.wait_for(anext(broken.events()), 30)
+        await asyncio.wait_for(anext(broken.events()), 60)

@@ -86,14 +86,14 @@ async def test_names_are_looked_up_again_and_keep_their_addresses_while_that_fai
     changes: list[str] = []
 
     async def answer(name: str) -> Resolved:
-        found = answers.pop(0)
+        found = answers.pop(0) if answers else None
         if found is None:
             raise UnresolvedNameError(f"{name}: no name server answers")
         return found
 
     names = Names(lambda: changes.append("changed"), answer)
     names.follow(["gw.example"])
-    await eventually(lambda: len(changes) == 2)
+    await eventually(lambda: len(changes) >= 2)
     assert names.addresses("gw.example") == KNOWN["gw.example"]
     assert names.failure("gw.example") == ""
     names.close()

@@ -43,7 +43,7 @@ async def test_messages_go_in_order_and_a_retry_keeps_its_id() -> None:
     task = asyncio.create_task(spool.run())
     await eventually(lambda: bool(outlet.tried))
     outlet.unavailable = False
-    assert await spool.flush(5)
+    assert await spool.flush(60)
     task.cancel()
     assert outlet.messages == messages
     assert outlet.tried[0] is outlet.tried[1]
@@ -87,7 +87,7 @@ async def drained(disk: DiskSpool) -> list[TelemetryMessage]:
     outlet = FakeOutlet()
     spool = Spool(outlet.send, (NotDeliveredError,), disk)
     task = asyncio.create_task(spool.run())
-    assert await spool.flush(10)
+    assert await spool.flush(60)
     task.cancel()
     return outlet.messages
 

@@ -33,7 +33,7 @@ class Caller:
         return GuardReply.model_validate_json(await self.line())
 
     async def line(self) -> bytes:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.reader.readline()
 
 

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -30,6 +31,10 @@ async def commit(store: MemoryPolicies, priority: int, reader: str = "tag=hub") 
     await store.commit(Commit((state.epoch, state.revision), "apply", "op", "", change, outbox))
 
 
+async def is_drained(store: MemoryPolicies) -> bool:
+    return await store.pending() == 0
+
+
 @asynccontextmanager
 async def running(store: MemoryPolicies, publisher: MemoryPublisher) -> AsyncIterator[PolicyRelay]:
     relay = PolicyRelay(store, store, publisher, RestoreGuard("POLICY"), now=lambda: START)
@@ -47,9 +52,9 @@ async def test_what_was_stored_before_the_start_is_published_in_order_sets_befor
     for priority in (1, 2, 3):
         await commit(store, priority)
     async with running(store, publisher):
-        await eventually(lambda: len(publisher.events) == 3)
+        await eventually(partial(is_drained, store))
     assert [revision for revision, _, _ in publisher.sets] == [1, 2, 3]
-    assert await store.pending() == 0
+    assert len(publisher.events) == 3
 
 
 async def test_a_commit_wakes_the_relay() -> None:
@@ -116,8 +121,8 @@ async def test_a_try_that_waits_for_a_lost_bus_is_given_up_at_once_and_repeated(
     async with running(store, publisher) as relay:
         await publisher.waiting.wait()
         relay.bus_lost()
-        await eventually(lambda: len(publisher.sets) == 1)
-    assert await store.pending() == 0
+        await eventually(partial(is_drained, store))
+    assert len(publisher.sets) == 1
 
 
 class AheadPublisher(MemoryPublisher):

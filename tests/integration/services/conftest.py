@@ -24,7 +24,7 @@ from warren_testkit.postgres import PostgresServer, postgres_server
 from warren_testkit.registry.stack import Stack
 from warren_trust.errors import TrustError
 
-LIMIT = 30.0  # s for a process to start or to end on a busy machine
+LIMIT = 60.0  # s for a process to start or to end on a busy machine
 
 
 class Process:
@@ -188,7 +188,7 @@ async def _ready(connection: Connection, service: str, limit: float) -> Health:
     end = asyncio.get_running_loop().time() + limit
     while asyncio.get_running_loop().time() < end:
         try:
-            last = await call(connection.client, subjects.rpc(service, "health"), Empty(), Health, timeout=1.0)
+            last = await call(connection.client, subjects.rpc(service, "health"), Empty(), Health, timeout=5.0)
             if last.ready:
                 return last
         except (WarrenError, BusError, TrustError) as error:

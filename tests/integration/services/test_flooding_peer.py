@@ -40,7 +40,7 @@ async def talking(
 
 
 async def finished(process: asyncio.subprocess.Process) -> None:
-    assert await asyncio.wait_for(process.wait(), 60) == 0
+    assert await asyncio.wait_for(process.wait(), 120) == 0
 
 
 async def test_a_flood_neither_cuts_the_registry_off_nor_hides_an_honest_heartbeat(stack: Stack) -> None:
@@ -48,7 +48,7 @@ async def test_a_flood_neither_cuts_the_registry_off_nor_hides_an_honest_heartbe
     await honest.leave()
     await evil.leave()
     registry: Any = stack.registry
-    async with talking(honest, PRESENCE, 0, 1_000, 0.2):
+    async with talking(honest, PRESENCE, 0, 2_000, 0.2):
 
         async def seen() -> bool:
             peer = await stack.peer("honest")
@@ -56,15 +56,15 @@ async def test_a_flood_neither_cuts_the_registry_off_nor_hides_an_honest_heartbe
 
         since = datetime.now(UTC)
         await until(seen, what="the first heartbeat")
-        registry.send(signal.SIGSTOP)  # busy with something else: messages meanwhile wait for it
-        try:
-            for kind in (PRESENCE, REPORT):
-                async with talking(evil, kind, AS_LARGE_AS_THE_SERVER_TAKES, MESSAGES, 0) as flood:
+        for kind in (PRESENCE, REPORT):
+            async with talking(evil, kind, AS_LARGE_AS_THE_SERVER_TAKES, MESSAGES, 0) as flood:
+                registry.send(signal.SIGSTOP)  # busy with something else: messages meanwhile wait for it
+                try:
                     await finished(flood)
-        finally:
-            registry.send(signal.SIGCONT)
-        since = datetime.now(UTC)
-        await until(seen, what="a heartbeat after the flood", limit_s=LIMIT)
+                finally:
+                    registry.send(signal.SIGCONT)
+            since = datetime.now(UTC)
+            await until(seen, what=f"a heartbeat after the flood of {kind}", limit_s=LIMIT)
     assert "Slow Consumer" not in stack.bus.log()
     assert registry.text().count('"bus.disconnected"') == 0
     stored = sum(file.stat().st_size for file in (stack.bus.folder / "store").rglob("*") if file.is_file())

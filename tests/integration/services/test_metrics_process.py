@@ -65,7 +65,7 @@ class World:
         await publisher.publish(subjects.telemetry(peer, kind), cloudevents.TELEMETRY_TYPES[kind], body)
 
     async def call(self, verb: str, request: Any, reply: Any) -> Any:
-        return await call(self.api.client, subjects.rpc("metrics", verb), request, reply)
+        return await call(self.api.client, subjects.rpc("metrics", verb), request, reply, timeout=20)
 
     async def tunnel(self, name: str) -> FleetTunnel | None:
         try:
@@ -76,7 +76,7 @@ class World:
 
     async def scrape(self) -> Samples:
         def read() -> str:
-            with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+            with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=60) as answer:
                 return str(answer.read().decode())
 
         text = await asyncio.to_thread(read)
@@ -93,14 +93,14 @@ class World:
             f"{subjects.VERSION}.event.metrics.>", stream="EVENT", inbox_prefix=b"_INBOX.api."
         )
         seen: list[Any] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(seen) < count:
                 with contextlib.suppress(NatsTimeout):
                     seen += await reading.fetch(count - len(seen), timeout=1)
         return seen
 
 
-until = partial(eventually, limit_s=20.0, ignoring=(UnavailableError, BusError, OSError), pause_s=0.05)
+until = partial(eventually, ignoring=(UnavailableError, BusError, OSError), pause_s=0.05)
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ async def test_a_killed_process_shows_the_last_known_state_when_it_is_back(world
         return await world.tunnel("also") is None
 
     # What the server had handed to the dead process, before it noticed, comes again after ACK_WAIT.
-    await until(caught_up, limit_s=ACK_WAIT + 20.0)
+    await until(caught_up, limit_s=ACK_WAIT + 60.0)
     changes = [TunnelChanged.model_validate_json(message.data) for message in await world.events(3)]
     assert sorted((item.tunnel, item.removed) for item in changes) == [("also", False), ("also", True), ("kept", False)]
 

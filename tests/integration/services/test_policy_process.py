@@ -61,7 +61,7 @@ class World:
         return await self.call("apply", ApplyPolicies(policies=policies, actor="ann", **fields), ApplyReply)
 
     async def call(self, verb: str, request: BaseModel, reply: type[ReplyT]) -> ReplyT:
-        return await call(self.api.client, subjects.rpc("policy", verb), request, reply)
+        return await call(self.api.client, subjects.rpc("policy", verb), request, reply, timeout=20)
 
     async def published(self, revision: int, reader: str = "tag=hub") -> Any:
         """The live message of this revision, once it has come."""
@@ -70,7 +70,7 @@ class World:
             subject = subjects.republished(subjects.policy(reader))
             return [m for m in self.live if m.subject == subject and m.headers["Warren-Revision"] == str(revision)]
 
-        await eventually(lambda: bool(found()), 20, f"revision {revision} on {reader}")
+        await eventually(lambda: bool(found()), what=f"revision {revision} on {reader}")
         return found()[0]
 
 
@@ -113,7 +113,7 @@ async def world(
     return made
 
 
-until_ok = partial(eventually, limit_s=20.0, ignoring=(UnavailableError, BusError), pause_s=0.1)
+until_ok = partial(eventually, ignoring=(UnavailableError, BusError), pause_s=0.1)
 
 
 async def test_a_policy_is_published_end_to_end_and_its_signature_verifies(world: World) -> None:
@@ -150,9 +150,8 @@ async def test_events_follow_their_sets_on_the_stream_event(world: World) -> Non
     js = world.api.client.jetstream()
     reading = await js.pull_subscribe(f"{subjects.VERSION}.event.policy.>", stream="EVENT", inbox_prefix=b"_INBOX.api.")
     seen: list[Any] = []
-    async with asyncio.timeout(10):
-        while len(seen) < 2:
-            seen += await reading.fetch(2 - len(seen), timeout=5)
+    while len(seen) < 2:
+        seen += await reading.fetch(2 - len(seen), timeout=60)
     assert {message.subject for message in seen} == {
         "warren.v1.event.policy.changed.branches",
         "warren.v1.event.policy.changed.more",
@@ -185,7 +184,7 @@ async def test_two_processes_share_the_work_and_lose_no_update(
 ) -> None:
     second = process("warren_policy", environ_of("policy", world.database.dsn()))
     await second.start()
-    await eventually(lambda: "bus.connected" in second.text(), 20)
+    await eventually(lambda: "bus.connected" in second.text())
     await ready(world.api, "policy")
     replies = await asyncio.gather(*(world.apply(branches(f"p{n}", priority=n)) for n in range(16)))
     assert sorted(reply.revision for reply in replies) == list(range(1, 17))
@@ -206,9 +205,9 @@ async def test_another_system_calls_as_itself_and_a_viewer_only_reads(world: Wor
             links[name] = await stack.enter_async_context(link)
             await link.wait_connected()
         command = ApplyPolicies(policies=(branches(),), actor="somebody else")
-        await call(links["ann"].client, subjects.rpc("policy", "apply"), command, ApplyReply)
+        await call(links["ann"].client, subjects.rpc("policy", "apply"), command, ApplyReply, timeout=20)
         stored = await call(
-            links["bob"].client, subjects.rpc("policy", "get"), GetPolicy(id="branches"), StoredPolicy
+            links["bob"].client, subjects.rpc("policy", "get"), GetPolicy(id="branches"), StoredPolicy, timeout=20
         )  # fmt: skip
         assert stored.actor == "ann"  # as by REST
         with pytest.raises(UnavailableError):
@@ -251,7 +250,7 @@ async def test_bad_input_is_refused_by_name_and_stores_nothing(world: World) -> 
     for request, kind, part in REFUSED:
         payload = request if isinstance(request, bytes) else json.dumps(request).encode()
         with pytest.raises(WarrenError) as caught:  # the class depends on which packages this process knows
-            await exchange(world.api.client, subjects.rpc("policy", "apply"), payload)
+            await exchange(world.api.client, subjects.rpc("policy", "apply"), payload, timeout=20)
         assert caught.value.problem().status == kind.status
         assert part in caught.value.problem().line, (payload[:200], caught.value.problem().line)
         assert len(caught.value.problem().line) < 4_000

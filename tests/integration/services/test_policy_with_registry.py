@@ -20,7 +20,7 @@ COMMAND = ApplyPolicies(
 
 
 async def apply(api: Connection) -> ApplyReply:
-    return await call(api.client, subjects.rpc("policy", "apply"), COMMAND, ApplyReply)
+    return await call(api.client, subjects.rpc("policy", "apply"), COMMAND, ApplyReply, timeout=20)
 
 
 async def test_a_tag_is_known_once_a_join_token_carries_it(
@@ -48,5 +48,5 @@ async def test_a_tag_is_known_once_a_join_token_carries_it(
     )  # fmt: skip
 
     token = CreateJoinToken(request=JoinTokenRequest(tags=("lab",)))
-    await call(api.client, subjects.rpc("registry", "create_join_token"), token, JoinToken)
+    await call(api.client, subjects.rpc("registry", "create_join_token"), token, JoinToken, timeout=20)
     assert (await apply(api)).readers == ("tag=lab",)

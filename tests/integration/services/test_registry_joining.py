@@ -117,7 +117,7 @@ async def test_an_agent_cannot_call_as_another(stack: Stack) -> None:
         await one.ask("directory", DirectoryPageRequest(reader="tag=hub"), DirectoryPage)
     forged = {"Nats-Request-Info": json.dumps({"acc": "AGENTS", "user": "other-2"})}
     answer = await one.connection.client.request(
-        subjects.rpc_agent("other-1", "whoami"), b"{}", headers=forged, timeout=2.0
+        subjects.rpc_agent("other-1", "whoami"), b"{}", headers=forged, timeout=60
     )
     assert json.loads(answer.data)["peer"] == "other-1"
 
@@ -130,9 +130,9 @@ async def test_an_operators_token_opens_ops_and_is_known_by_its_hash_only(stack:
     assert (known.name, known.role) == ("ann", Role.VIEWER)
     with pytest.raises(WarrenError, match="bearer token"):
         await stack.ask("authenticate", Authenticate(token_sha256="0" * 64), Authenticated)
-    client = await nats.connect(stack.bus.url, token=token.token, inbox_prefix="_INBOX.op.ann")
+    client = await nats.connect(stack.bus.url, token=token.token, inbox_prefix="_INBOX.op.ann", connect_timeout=60)
     try:
-        listed = await client.request(subjects.rpc("registry", "peers"), b"{}", timeout=5)
+        listed = await client.request(subjects.rpc("registry", "peers"), b"{}", timeout=60)
         assert PeerList.model_validate_json(listed.data) == await stack.ask("peers", Page(), PeerList)
         with pytest.raises(NatsError):
             await client.request(subjects.rpc("registry", "join_tokens"), b"{}", timeout=0.5)

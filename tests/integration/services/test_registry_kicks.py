@@ -10,6 +10,7 @@ from nats.aio.client import Client
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_contracts.commands import Role
+from warren_registry.adapters.nats import system as system_module
 from warren_registry.adapters.nats.system import ServerSystem
 from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.waiting import eventually
@@ -23,7 +24,10 @@ async def quiet(_: Exception) -> None:
 
 
 @pytest.mark.parametrize("user", ["gw1", "op.ann"])
-async def test_a_kick_ends_every_page_of_connections_and_nobody_elses(bus: RealServer, user: str) -> None:
+async def test_a_kick_ends_every_page_of_connections_and_nobody_elses(
+    bus: RealServer, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system_module, "FIRST_REPLY", 60.0)
     async with AsyncExitStack() as stack:
         callout = await stack.enter_async_context(GrantingCallout(bus))
         registry = Connection(bus.settings("registry"), name="registry", inbox_prefix=inbox("registry"))
@@ -39,7 +43,9 @@ async def test_a_kick_ends_every_page_of_connections_and_nobody_elses(bus: RealS
             callout.enrol(other_nkey, "gw2", ())
 
         async def connect(seed: str) -> Client:
-            client = await nats.connect(bus.url, nkeys_seed_str=seed, allow_reconnect=False, error_cb=quiet)
+            client = await nats.connect(
+                bus.url, nkeys_seed_str=seed, allow_reconnect=False, error_cb=quiet, connect_timeout=60
+            )
             stack.push_async_callback(client.close)
             return client
 

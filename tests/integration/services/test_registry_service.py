@@ -4,7 +4,6 @@ import asyncio
 import base64
 import shutil
 import signal
-import time
 
 import pytest
 
@@ -26,10 +25,13 @@ from warren_contracts.commands import (
 from warren_contracts.documents import Whoami
 from warren_contracts.peers import PeerSummary, PresenceState
 from warren_contracts.problems import InvalidInputError, UnavailableError, WarrenError
+from warren_contracts.telemetry import OFFLINE_AFTER
 from warren_contracts.tokens import trust_anchors
 from warren_testkit.registry.stack import HUB_SPOKE, Agent, Stack, last_event, raw_connect, refused, seeds, until
 from warren_trust.keys import read_seed
 from warren_trust.signing import Verifier, parse_signed, verify_trust
+
+AT_ONCE = OFFLINE_AFTER * 0.7  # s: what is offline earlier is not so for want of heartbeats
 
 
 async def test_a_host_joins_by_token_and_is_a_peer_afterwards(stack: Stack) -> None:
@@ -74,14 +76,14 @@ async def test_new_tags_and_a_revocation_end_connections_at_once(stack: Stack) -
     me = await agent.ask("whoami", Empty(), Whoami)
     assert me.tags == ("hub",)
 
-    before = time.monotonic()
     await stack.ask("revoke", RevokePeer(peer="spoke-1", actor="ann"), PeerSummary)
 
     async def gone() -> bool:
         return agent.connection is not None and not agent.connection.is_connected
 
-    await until(gone, what="the end of the connection")
-    assert time.monotonic() - before < 2.0
+    await until(
+        gone, what="the end of the connection", limit_s=20.0
+    )  # a sweep, which would end it too, comes once a minute
     assert await refused(agent.settings)
     assert (await stack.peer("spoke-1")).revoked
     assert "PeerRevoked" not in stack.registry.text()
@@ -134,11 +136,11 @@ async def test_presence_follows_heartbeats_and_goodbyes(stack: Stack) -> None:
     await twin.__aexit__(None, None, None)
     assert (await stack.peer("spoke-1")).presence is PresenceState.ONLINE  # one of two was closed: no goodbye
     await agent.beat("stopping")
-    await until(lambda: is_state(PresenceState.OFFLINE), what="offline by a clean stop", limit_s=3.0)
+    await until(lambda: is_state(PresenceState.OFFLINE), what="offline by a clean stop", limit_s=AT_ONCE)
     await agent.beat()
     await until(lambda: is_state(PresenceState.ONLINE), what="online again")
     await agent.connection.client.close()
-    await until(lambda: is_state(PresenceState.OFFLINE), what="offline by a closed connection", limit_s=3.0)
+    await until(lambda: is_state(PresenceState.OFFLINE), what="offline by a closed connection", limit_s=AT_ONCE)
     event = await until(lambda: last_event(stack, "registry.presence.spoke-1"), what="the event")
     assert event["peer"] == "spoke-1"
 

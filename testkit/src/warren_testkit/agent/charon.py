@@ -19,6 +19,7 @@ from warren_agent.drivers.strongswan.vici_codec import (
     subsections,
     text,
 )
+from warren_testkit.waiting import LIMIT_S
 
 _ALGORITHMS = ("AES_GCM_16", "AES_CBC", "HMAC_SHA2_256_128", "PRF_HMAC_SHA2_384", "PRF_HMAC_SHA2_256", "CURVE_25519")
 
@@ -71,7 +72,7 @@ class FakeCharon:
         for writer in self.listeners:
             writer.write(record)
 
-    async def until(self, holds: Callable[[], object], within: float = 10.0) -> None:
+    async def until(self, holds: Callable[[], object], within: float = LIMIT_S) -> None:
         """Wait until something holds after one of the driver's steps."""
         async with asyncio.timeout(within):
             while not holds():

@@ -144,7 +144,7 @@ class DriverContract:
         async def is_closed() -> bool:
             return not await bench.driver.sa_info(name)
 
-        await eventually(is_closed, 20.0)
+        await eventually(is_closed)
         await bench.driver.start_tunnel(name)
         await bench.wait_for(is_new)
 

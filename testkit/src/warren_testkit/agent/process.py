@@ -20,7 +20,7 @@ atexit.register(lambda: json.dump(sorted(name for name, it in sys.modules.items(
 from warren_agent.entry import main
 main()
 """
-STOP_LIMIT = 20.0  # s
+STOP_LIMIT = 60.0  # s
 VERB_LIMIT = 120.0  # s; enrolling takes two on an idle machine, and twenty on an emulated one
 
 

@@ -12,6 +12,7 @@ from warren_api.bootstrap import ApiServer
 from warren_service.server_certificate import ServerCertificate
 from warren_testkit.api.application import build_test_app
 from warren_testkit.api.bus import FakeBus
+from warren_testkit.bus import free_port
 from warren_testkit.waiting import LIMIT_S, eventually
 
 
@@ -24,7 +25,7 @@ class LiveApi:
         self._certificate = certificate
         self.bus = bus or FakeBus()
         self.bus.stored = former.bus.stored if former else []
-        self.port = int(former.url.rsplit(":", 1)[1]) if former else 0
+        self.port: int = former.port if former else free_port()
         self.url: str = ""
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -58,7 +59,7 @@ class LiveApi:
         serving = asyncio.create_task(self._server.serve())
         await eventually(lambda: self._server.started)
         scheme = "http" if self._certificate is None else "https"
-        self.url = f"{scheme}://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
         self._ready.set()
         await serving
 

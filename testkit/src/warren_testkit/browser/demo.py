@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 
 from warren_stack.demo.fleet import PLANS
-from warren_stack.ports import choose_port
 from warren_testkit.browser.server import PageServer
+from warren_testkit.bus import free_port
 
 WARREN = str(Path(sys.executable).with_name("warren"))
 
@@ -26,7 +26,7 @@ class Demo(PageServer):
 
     def run(self, *command: str) -> str:
         """Run a command inside the demo's namespaces."""
-        return subprocess.run([*self.enter, *command], check=True, capture_output=True, text=True, timeout=30).stdout
+        return subprocess.run([*self.enter, *command], check=True, capture_output=True, text=True, timeout=60).stdout
 
     @contextmanager
     def suspended(self, module: str) -> Iterator[None]:
@@ -59,7 +59,7 @@ class Demo(PageServer):
         finally:
             for process in running:
                 process.terminate()
-                process.wait(30)
+                process.wait(60)
 
     @contextmanager
     def ike_blocked(self, peer: str) -> Iterator[None]:
@@ -87,8 +87,7 @@ def _block(hook: str) -> str:
 @contextmanager
 def running_demo(log: Path) -> Iterator[Demo]:
     """Start the demo, and stop it at the end. On strongSwan: it reports at once that a peer does not answer."""
-    port = choose_port("127.0.0.1", 8400, "--http-port")
-    command = [WARREN, "demo", "--keep", "--json", "--driver", "strongswan", "--http-port", str(port)]
+    command = [WARREN, "demo", "--keep", "--json", "--driver", "strongswan", "--http-port", str(free_port())]
     with log.open("wb") as said, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as process:
         try:
             assert process.stdout is not None

@@ -16,7 +16,7 @@ from warren_contracts import subjects
 from warren_contracts.telemetry import AgentState, Presence
 
 FLUSH_EVERY = 10  # messages
-FLUSH_TIMEOUT = 30  # s
+FLUSH_TIMEOUT = 60  # s
 
 
 async def chatter(settings: BusSettings, peer: str, kind: str, size: int, count: int, pause: float) -> None:

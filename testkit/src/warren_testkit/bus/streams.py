@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from nats.errors import Error as NatsError
+
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_service.streams import STREAMS, StreamSpec, declare
 from warren_stack.streams import NAME, StreamKeeper, end_task
 from warren_testkit.bus.servers import RealServer
+from warren_testkit.waiting import eventually
 
 
 async def declare_streams(
@@ -30,7 +33,12 @@ async def kept_streams(server: RealServer) -> AsyncIterator[StreamKeeper]:
     async with Connection(server.settings(NAME), name=NAME, inbox_prefix=inbox(NAME)) as connection:
         keeper = StreamKeeper(connection)
         await connection.wait_connected()
-        await keeper.step()
+
+        async def declared() -> bool:
+            await keeper.step()
+            return True
+
+        await eventually(declared, ignoring=(NatsError,))  # a busy server may be slow to answer
         running = asyncio.create_task(keeper.run())
         try:
             yield keeper

@@ -53,6 +53,9 @@ from warren_trust.signing import Signer, Verifier, parse_signed, verify_trust
 
 QUICK = FeedTimes(reconnect_jitter=0.05, resync_jitter=0.1, resync_interval=0.2, retry_first=0.1, retry_limit=1.0)
 LIMIT = 60.0  # s for what takes milliseconds on a machine that is not busy
+CALL_LIMIT = (
+    20.0  # s for a reply of a service that runs; shorter than LIMIT, so that a lost request is repeated by `until`
+)
 HUB_SPOKE = Policy.model_validate(
     {"id": "branches", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 )
@@ -105,7 +108,7 @@ class Agent:
         ):
             client = await connection.wait_connected()
             request = EnrolRequest(peer=peer or self.name, token=token)
-            return await call(client, subjects.rpc_enrol(self.nkey), request, EnrolReply)
+            return await call(client, subjects.rpc_enrol(self.nkey), request, EnrolReply, timeout=CALL_LIMIT)
 
     async def connect(self, host: str = "") -> Connection:
         """`host`: its name, by which the registry distinguishes hosts; none: it says nothing of its host."""
@@ -134,7 +137,7 @@ class Agent:
         assert self.connection is not None
         async with asyncio.timeout(LIMIT):
             client = await self.connection.wait_connected()
-        return await call(client, subjects.rpc_agent(self.name, verb), request, reply)
+        return await call(client, subjects.rpc_agent(self.name, verb), request, reply, timeout=CALL_LIMIT)
 
     async def announce(self, **said: Any) -> AnnounceReply:
         reply: AnnounceReply = await self.ask("announce", Announcement(**said), AnnounceReply)
@@ -228,7 +231,7 @@ class Stack:
         return await self.ask("health", Empty(), Health)
 
     async def ask(self, verb: str, request: Any, reply: Any) -> Any:
-        return await call(self.api.client, subjects.rpc("registry", verb), request, reply, timeout=3.0)
+        return await call(self.api.client, subjects.rpc("registry", verb), request, reply, timeout=CALL_LIMIT)
 
     async def join_token(self, *tags: str, uses: int = 1, **wish: Any) -> str:
         command = CreateJoinToken(request=JoinTokenRequest(tags=tags, uses=uses, **wish), actor="ann")
@@ -281,21 +284,30 @@ async def refused(settings: BusSettings, token: str = "") -> bool:
 
 
 async def raw_connect(port: int, options: dict[str, Any], sign: KeyPair | None = None) -> str:
-    """Say CONNECT with exactly these options: what the server answers. Raw base64url, as Go's client signs."""
+    """Say CONNECT with exactly these options: what the server answers. Raw base64url, as Go's client signs.
+
+    Repeated while the server ends the connection because a busy callout has decided nothing in time.
+    """
+    async with asyncio.timeout(LIMIT):
+        while (answer := await _raw_connect(port, options, sign)) == "Authentication Timeout":
+            pass
+    return answer
+
+
+async def _raw_connect(port: int, options: dict[str, Any], sign: KeyPair | None) -> str:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        async with asyncio.timeout(LIMIT):
-            info = json.loads((await reader.readline()).removeprefix(b"INFO "))
-            if sign is not None:
-                signature = base64.urlsafe_b64encode(sign.sign(info["nonce"].encode())).rstrip(b"=").decode()
-                options = {"nkey": sign.public, "sig": signature, **options}
-            connect = {"verbose": False, "pedantic": False, "lang": "raw", "version": "1", "protocol": 1, **options}
-            writer.write(b"CONNECT " + json.dumps(connect).encode() + b"\r\nPING\r\n")
-            while line := (await reader.readline()).strip():
-                if line == b"PONG":
-                    return "ok"
-                if line.startswith(b"-ERR"):
-                    return line.decode().split("'")[1]
+        info = json.loads((await reader.readline()).removeprefix(b"INFO "))
+        if sign is not None:
+            signature = base64.urlsafe_b64encode(sign.sign(info["nonce"].encode())).rstrip(b"=").decode()
+            options = {"nkey": sign.public, "sig": signature, **options}
+        connect = {"verbose": False, "pedantic": False, "lang": "raw", "version": "1", "protocol": 1, **options}
+        writer.write(b"CONNECT " + json.dumps(connect).encode() + b"\r\nPING\r\n")
+        while line := (await reader.readline()).strip():
+            if line == b"PONG":
+                return "ok"
+            if line.startswith(b"-ERR"):
+                return line.decode().split("'")[1]
     finally:
         writer.close()
     return "closed"
