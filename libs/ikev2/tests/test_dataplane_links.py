@@ -151,6 +151,14 @@ def test_a_large_packet_whose_segments_are_too_long_is_answered_once() -> None:
         (frame,) = way.tun.frames
         answer = (IP if version == 4 else IPv6)(frame[10:])
         assert getattr(answer[layer], "nexthopmtu" if version == 4 else "mtu") == link.mtu
+        first, quoted = segment(packet, tso_header(packet, 1400))[0], bytes(answer[layer].payload)
+        assert quoted == (first[:28] if version == 4 else first[: 1280 - 48])
+        if version == 4:
+            del answer.chksum, answer[layer].chksum
+        else:
+            del answer[layer].cksum
+        assert bytes(answer) == frame[10:]
+    assert way.counters.too_big_answers == 2
     assert way.sends == []
 
 
@@ -267,6 +275,33 @@ def test_another_source_is_reported_once_after_an_authentic_packet() -> None:
     links.move(link.child.spi_in, OTHER_PATH, FakePort([], "elsewhere"))
     inbound.drain(FakePort([(sealed[3], 0, 0)], "here"), 10)
     assert reported == ["elsewhere", "here"]
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_an_attacker_who_repeats_or_holds_back_packets_moves_nobody(trains: bool) -> None:
+    """Every tenth packet is caught on the way and sent from elsewhere, as all others are again: only the newest moves the peer."""
+    links = Links(counting_random(), 1500)
+    links.install(child(sender=False), FakePort([], "here"))
+    reported: list[object] = []
+    counters = Counters()
+    inbound = Inbound(links, counters, FakeTun().write, lambda *_: None, note_in(reported))
+    outbound = SaPair.of(child(), counting_random()).outbound
+
+    def arrivals(datagrams: list[bytes]) -> list[tuple[bytes, int, int]]:
+        return [(b"".join(datagrams), len(datagrams[0]), 0)] if trains else [(it, 0, 0) for it in datagrams]
+
+    caught: list[bytes] = []
+    for _ in range(20):
+        sealed = [outbound.seal(udp(100)) for _ in range(10)]
+        caught.append(sealed.pop(4))
+        inbound.drain(FakePort(arrivals(sealed), "here"), 100)
+        inbound.drain(FakePort(arrivals(sealed), "elsewhere"), 100)
+    inbound.drain(FakePort(arrivals(caught), "elsewhere"), 100)
+    assert reported == []
+    assert counters.packets_in == 200
+    assert counters.drops == {DropReason.REPLAY: 180}
+    inbound.drain(FakePort(arrivals([outbound.seal(udp(100)) for _ in range(10)]), "new port"), 100)
+    assert reported == ["new port"]
 
 
 def test_a_known_spi_and_transport_mode_are_refused() -> None:

@@ -8,6 +8,7 @@ from warren_ikev2.dataplane.links import Link, Links
 from warren_ikev2.dataplane.policer import MIN_BURST, ByteBucket, Policer, Policers
 from warren_ikev2.dataplane.vnet import NO_OFFLOAD
 from warren_ikev2.esp.drops import DropReason
+from warren_ikev2.esp.table import SaPair
 from warren_testkit.ikev2.dataplane import (
     FakePort,
     Feed,
@@ -87,3 +88,21 @@ def test_packets_in_beyond_the_rate_are_dropped_and_no_replay_of_them_passes(str
     feed.link.policer = None
     feed.push(datagrams[-2:], 0)
     assert feed.counters.drops[DropReason.REPLAY] == 2
+
+
+@pytest.mark.parametrize("vectorised", [True, False])
+@pytest.mark.parametrize("cipher", ["aes256gcm16", "aes256-sha256"])
+def test_packets_that_are_opened_one_at_a_time_have_the_rate_too(cipher: str, vectorised: bool) -> None:
+    """A train that a sender has left a gap in, and every train of a cipher that is not opened at once."""
+    feed = Feed(cipher, esn=False, vectorised=vectorised)
+    feed.link.policer = Policer(1, Clock())
+    outbound = SaPair.of(child(cipher), counting_random()).outbound
+    for group in range(10):
+        numbers = range(40 * group, 40 * group + 40)
+        sealed = [outbound.seal(tcp_packet(bytes(1300), sequence=1 + 1300 * number)) for number in numbers]
+        del sealed[20]
+        feed.push(sealed, len(sealed[0]))
+    delivered = len(feed.tun.packets)
+    assert delivered == MIN_BURST // 1340
+    assert feed.counters.drops[DropReason.RATE] == 390 - delivered
+    assert feed.counters.packets_in == delivered

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_LSRR, IPOption_Timestamp, defragment
 from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
-from scapy.packet import Raw
+from scapy.packet import Packet, Raw
 
 from warren_ikev2.children import EspKeys
 from warren_ikev2.esp import ecn, pmtu
@@ -220,6 +220,36 @@ def test_too_big_ipv6_packets_are_answered() -> None:
     assert len(built) <= 1280
     del answer[ICMPv6PacketTooBig].cksum
     assert bytes(answer) == built
+
+
+LONG = Raw(bytes(1400))
+HERE, THERE = {"src": "10.1.0.1", "dst": "10.2.0.1"}, {"src": "2001:db8::1", "dst": "2001:db8::2"}
+
+
+@pytest.mark.parametrize(
+    ("packet", "answered"),
+    [
+        (IP(**HERE) / UDP() / LONG, True),
+        (IP(**HERE) / ICMP(type=8) / LONG, True),
+        (IP(**HERE) / ICMP(type=3, code=4) / LONG, False),
+        (IP(**HERE) / ICMP(type=11) / LONG, False),
+        (IP(**HERE, frag=3) / LONG, False),
+        (IP(**HERE, frag=0x100) / LONG, False),
+        (IP(src="10.1.0.1", dst="239.1.2.3") / UDP() / LONG, False),
+        (IP(src="10.1.0.1", dst="255.255.255.255") / UDP() / LONG, False),
+        (IP(src="0.0.0.1", dst="10.2.0.1") / UDP() / LONG, False),
+        (IP(src="127.0.0.1", dst="10.2.0.1") / UDP() / LONG, False),
+        (IP(src="224.0.0.1", dst="10.2.0.1") / UDP() / LONG, False),
+        (IPv6(**THERE) / UDP() / LONG, True),
+        (IPv6(**THERE) / ICMPv6EchoRequest(data=bytes(1400)), True),
+        (IPv6(**THERE) / ICMPv6PacketTooBig(mtu=1280) / LONG, False),
+        (IPv6(src="2001:db8::1", dst="ff0e::1") / UDP() / LONG, False),
+        (IPv6(src="::", dst="2001:db8::2") / UDP() / LONG, False),
+        (IPv6(src="ff0e::1", dst="2001:db8::2") / UDP() / LONG, False),
+    ],
+)
+def test_no_error_is_sent_about_errors_fragments_and_groups(packet: Packet, answered: bool) -> None:
+    assert pmtu.may_be_answered(bytes(packet)) is answered
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ class Driver:
             self.count_drop(dropped.reason)
             return
         self.metrics.esp_packets_decrypted += 1
-        if path is not session.path and path != session.path:
+        if path is not session.path and path != session.path and session.table.is_newest(data):
             self._engine.reports.child_path(int.from_bytes(data[:4], "big"), path, self._loop.time())
         self._record_traffic(session)
         session.deliver(packet)

@@ -104,7 +104,8 @@ class Session:
                 self._transport.send_esp(self, sa.seal(fragment), tos)
         else:
             self._transport.count_drop(DropReason.TOO_BIG)
-            self.deliver(pmtu.build_too_big(packet, mtu))
+            if pmtu.may_be_answered(packet):
+                self.deliver(pmtu.build_too_big(packet, mtu))
 
     async def rekey(self, timeout: float = 30.0) -> None:
         """Replace the IKE_SA and then its CHILD_SAs; returns when all is new.

@@ -17,7 +17,6 @@ from warren_ikev2.dataplane.plain import PlainMerger, PlainOpener
 from warren_ikev2.dataplane.trains import MAX_TRAIN, RECEIVE_BYTES
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.sa import InboundSa
-from warren_ikev2.esp.table import SaPair
 from warren_ikev2.esp.udp import MIN_ESP, DatagramKind, classify
 
 try:
@@ -185,7 +184,6 @@ class Inbound:
         full = length // stride
         done = 0
         link = self._links.by_spi.get(bytes(self._view[:4]))
-        pair = None if link is None else link.pair
         if link is not None:
             inbound = link.pair.inbound
             train = self._opener.open(inbound, stride, full)
@@ -197,34 +195,33 @@ class Inbound:
                     self._counters.packets_in += inbound.packets - before
                 else:
                     self._counters.drops[DropReason.RATE] += full
-                self._authentic(link, source)
+                self._authentic(link, source, newest=True)
                 done = full * stride
             else:
                 self._counters.trains_one_at_a_time += 1
         if done < length:
-            self._take_each(port, arrival, pair, done)
+            self._take_each(port, arrival, link, done)
 
-    def _take_each(self, port: Any, arrival: Arrival, pair: SaPair | None, start: int) -> None:
-        """The packets of a train one at a time; those of `pair` without looking it up again."""
+    def _take_each(self, port: Any, arrival: Arrival, link: Link | None, start: int) -> None:
+        """The packets of a train one at a time; those of `link` without looking it up again."""
         length, stride, tos, source = arrival
-        view, drops, add = self._view, self._counters.drops, self.merger.add
+        view, drops = self._view, self._counters.drops
         spi = bytes(view[:4])
-        opened = 0
+        opened, top = 0, 0 if link is None else link.pair.inbound.replay.top
         for at in range(start, length, stride):
             datagram = bytes(view[at : min(at + stride, length)])
-            if pair is None or datagram[:4] != spi or len(datagram) < MIN_ESP:
+            if link is None or datagram[:4] != spi or len(datagram) < MIN_ESP:
                 self._take_one(port, datagram, arrival)
                 continue
             try:
-                packet = pair.inbound.open(datagram, tos)
+                packet = link.pair.inbound.open(datagram, tos)
             except PacketDroppedError as dropped:
                 drops[dropped.reason] += 1
                 continue
-            if not opened:
-                self._authentic(self._links.by_spi[spi], source)
             opened += 1
-            add(packet)
-        self._counters.packets_in += opened
+            self._deliver(link, packet)
+        if link is not None and opened:
+            self._authentic(link, source, newest=link.pair.inbound.replay.top > top)
 
     def _take_one(self, port: Any, datagram: bytes, arrival: Arrival) -> None:
         if datagram[:4] == b"\0\0\0\0" or len(datagram) < MIN_ESP:
@@ -236,7 +233,11 @@ class Inbound:
             self._counters.drops[dropped.reason] += 1
             return
         link = self._links.by_spi[datagram[:4]]
-        self._authentic(link, arrival.source)
+        if link.pair.waits_for is not None or arrival.source != link.target:
+            self._authentic(link, arrival.source, newest=link.pair.inbound.is_newest(datagram))
+        self._deliver(link, packet)
+
+    def _deliver(self, link: Link, packet: bytes) -> None:
         if link.policer is not None and not link.policer.inbound.take(len(packet)):
             self._counters.drops[DropReason.RATE] += 1
             return
@@ -252,9 +253,13 @@ class Inbound:
         else:
             self._counters.junk += 1
 
-    def _authentic(self, link: Link, source: Any) -> None:
-        """After an authentic packet: its SA is confirmed, and a new source, as behind a NAT, is reported once."""
+    def _authentic(self, link: Link, source: Any, *, newest: bool) -> None:
+        """After an authentic packet: its SA is confirmed, and a new source, as behind a NAT, is reported once.
+
+        Only the newest packet says where the peer is: one that was delayed, or caught and sent by somebody else, may have
+        come from anywhere.
+        """
         if link.pair.waits_for is not None:
             self._links.table.confirm(link.pair)
-        if source != link.target and source != link.reported and self._on_source(link, source):
+        if newest and source != link.target and source != link.reported and self._on_source(link, source):
             link.reported = source

@@ -136,6 +136,8 @@ class Outbound:
             self._answer_too_big(link, packet)
 
     def _answer_too_big(self, link: Link, packet: bytes) -> None:
+        if not pmtu.may_be_answered(packet):
+            return
         self._counters.too_big_answers += 1
         self._write((NO_OFFLOAD, pmtu.build_too_big(packet, link.mtu)))
 

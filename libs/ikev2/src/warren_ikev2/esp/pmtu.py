@@ -15,6 +15,12 @@ MIN_IPV4_MTU = 68
 _UDP_HEADER = 8
 _IP_HEADER = {4: 20, 6: 40}
 _DF, _MF = 0x4000, 0x2000
+_ICMP_ERRORS = frozenset({3, 4, 5, 11, 12})
+"""Destination unreachable, source quench, redirect, time exceeded, parameter problem (RFC 1122, 3.2.2)."""
+_FIRST_ICMPV6_QUERY = 128
+"""Lower types are errors (RFC 4443, 2.1)."""
+_NO_HOSTS, _MULTICAST, _MULTICAST6 = frozenset({0, 127}), 224, 0xFF
+"""First bytes of addresses: this network and loopback; multicast and above, with broadcast."""
 
 
 def overhead(transform: Transform, outer_version: int, *, udp: bool = True) -> int:
@@ -80,6 +86,22 @@ def _ipv4(header: bytes, data: bytes, flags_and_offset: int) -> bytes:
     head[10:12] = b"\0\0"
     head[10:12] = checksum(bytes(head)).to_bytes(2, "big")
     return bytes(head) + data
+
+
+def may_be_answered(packet: bytes) -> bool:
+    """Whether an ICMP error may be sent about a packet: not about errors, later fragments, nor from or to anything but a host
+    (RFC 1122, 3.2.2; RFC 4443, 2.4 e).
+
+    RFC 4443 allows this error for multicast, but the answer would come from the group's address, which nobody accepts.
+    """
+    if packet[0] >> 4 == 4:
+        source, destination, header = packet[12], packet[16], (packet[0] & 15) * 4
+        if source in _NO_HOSTS or source >= _MULTICAST or destination >= _MULTICAST or packet[6] & 0x1F or packet[7]:
+            return False
+        return packet[9] != PROTO_ICMP or packet[header] not in _ICMP_ERRORS
+    if packet[8] == _MULTICAST6 or packet[24] == _MULTICAST6 or not any(packet[8:24]):
+        return False
+    return packet[6] != PROTO_ICMPV6 or packet[40] >= _FIRST_ICMPV6_QUERY
 
 
 def build_too_big(packet: bytes, mtu: int, own: IPAddress | None = None) -> bytes:

@@ -137,6 +137,10 @@ class InboundSa:
         replay.update(sequence)
         return self.accept(plaintext, outer_tos)
 
+    def is_newest(self, packet: bytes) -> bool:
+        """Whether a packet that was opened has the highest sequence number so far."""
+        return int.from_bytes(packet[4:8], "big") == self.replay.top & 0xFFFFFFFF
+
     def accept(self, plaintext: bytes, outer_tos: int = 0) -> bytes:
         """The second half of `open`, for an authentic plaintext whose sequence number is recorded."""
         inner = _strip(plaintext)

@@ -153,6 +153,12 @@ class SaTable:
             self._activate(pair)
         return inner
 
+    def is_newest(self, datagram: bytes) -> bool:
+        """Whether a packet that was opened has the highest sequence number of its SA so far: only such a one says where the
+        peer is, for others may have been delayed, or caught and sent by somebody else.
+        """
+        return self._by_spi[datagram[:4]].inbound.is_newest(datagram)
+
     def pair_for(self, spi: bytes) -> SaPair | None:
         """The pair of an inbound SPI as it stands in packets."""
         return self._by_spi.get(spi)
