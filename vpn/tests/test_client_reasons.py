@@ -6,6 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from warren_ikev2.errors import (
+    AuthenticationError,
     NoProposalChosenError,
     PeerDeadError,
     PeerNotRespondingError,
@@ -45,6 +46,8 @@ CANDIDATE = Candidate("192.0.2.1", 0, Endpoint(ip_address("192.0.2.1"), (500, 45
             NoProposalChosenError("the peer answers with NO_PROPOSAL_CHOSEN"),
             "it has no user, does not admit this host's address",
         ),
+        (AuthenticationError("no", by_peer=True), "before it proved that it is x"),
+        (AuthenticationError("no", by_peer=True, peer_proven=True), "refused the login of alice: no"),
         (OSError(101, "Network is unreachable"), "192.0.2.1: Network is unreachable"),
     ],
 )

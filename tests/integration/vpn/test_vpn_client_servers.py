@@ -69,6 +69,24 @@ def test_a_login_by_password(bed: VpnBed) -> None:
         bed.restart("one")
 
 
+def test_a_refusal_of_somebody_who_proved_nothing_stops_no_client(bed: VpnBed) -> None:
+    """Anybody on the path may answer IKE_AUTH with AUTHENTICATION_FAILED; the host's packets must not leave in clear for that."""
+    bed.share_key()
+    one, two = bed.servers["one"], bed.servers["two"]
+    bed.restart("one", _refusing(one.key, bed.identity))
+    passwords = Server.builder().with_auth(RawKeyAuth(two.key), EapTrust())
+    bed.restart("two", with_defaults(passwords.with_logins(TableVerifier({"alice": "correct horse"})), identity=None))
+    try:
+        profile = bed.profile(servers=BOTH, login={"kind": "password", "user": "alice"})
+        client = bed.start(profile, stdin=b"correct horse\n")
+        client.wait_for_text("vpn.attempt-failed", "before it proved that it is vpn.example")
+        assert client.wait_for("vpn.up")["server"] == SERVERS["two"][0]
+        assert client.end() == 0
+    finally:
+        bed.restart("one")
+        bed.restart("two")
+
+
 # ---- servers that lie, and refuse
 
 

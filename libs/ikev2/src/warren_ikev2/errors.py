@@ -125,10 +125,12 @@ class AuthenticationError(IkeError):
 
     notify = NotifyType.AUTHENTICATION_FAILED
 
-    def __init__(self, message: str = "", *, by_peer: bool = False) -> None:
+    def __init__(self, message: str = "", *, by_peer: bool = False, peer_proven: bool = False) -> None:
         super().__init__(message)
         self.by_peer = by_peer
         """Whether the peer refused us."""
+        self.peer_proven = peer_proven
+        """Whether it had proven its identity before, as with EAP."""
 
 
 class SessionClosedError(IkeError):

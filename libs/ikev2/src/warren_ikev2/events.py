@@ -233,6 +233,8 @@ class AuthenticationFailed(Event):
     reason: str
     by_peer: bool
     """Whether the peer refused us."""
+    peer_proven: bool = False
+    """Whether the peer had proven its identity before, as with EAP: otherwise anybody on the path may have refused us."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,7 +210,7 @@ class VpnClient:
         assert candidate is not None
         reason = explain(candidate, self._profile, error)
         self._report("vpn.attempt-failed", reason, server=str(candidate), error=type(error).__name__)
-        refused = isinstance(error, AuthenticationError) and error.by_peer
+        refused = isinstance(error, AuthenticationError) and error.by_peer and error.peer_proven
         if refused and isinstance(self._credentials.local, EapGtcAuth):
             self._inbox.post(Event.LOGIN_REFUSED, "the login was refused; check user and password, then start again")
         else:

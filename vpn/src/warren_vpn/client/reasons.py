@@ -14,7 +14,7 @@ from warren_ikev2.errors import (
 from warren_vpn.client.servers import Candidate
 from warren_vpn.client.states import Event
 from warren_vpn.client.verify import ServerRefusedError
-from warren_vpn.profiles.profile import ClientProfile
+from warren_vpn.profiles.profile import ClientProfile, PasswordLogin
 
 _REASONS = {
     Event.TUN_REMOVED: "another program removed the TUN device",
@@ -46,6 +46,11 @@ def replaced(profile: ClientProfile) -> str:
 def explain(candidate: Candidate, profile: ClientProfile, error: Exception) -> str:
     """Why an attempt failed."""
     match error:
+        case AuthenticationError(by_peer=True, peer_proven=False) if isinstance(profile.login, PasswordLogin):
+            said = (
+                f" refused the login before it proved that it is {profile.server_identity}: it has no users with passwords, or somebody"
+                " else answers there"
+            )
         case AuthenticationError(by_peer=True):
             said = f" refused the login of {profile.identity}: {error}"
         case AuthenticationError():

@@ -162,7 +162,8 @@ class Dispatcher:
 
     def _authentication_failed(self, event: ev.AuthenticationFailed) -> None:
         self._metrics.ike_handshake_failures += 1
-        self.handshakes.fail(event.session, AuthenticationError(event.reason, by_peer=event.by_peer))
+        error = AuthenticationError(event.reason, by_peer=event.by_peer, peer_proven=event.peer_proven)
+        self.handshakes.fail(event.session, error)
 
     def _handshake_failed(self, event: ev.HandshakeFailed) -> None:
         self._metrics.ike_handshake_failures += 1

@@ -148,7 +148,8 @@ def report_refusal(sa: IkeSa, claimed: Identity | None, reason: str, *, by_peer:
     session = sa.session
     name = session.connection.name if matched else None
     text = None if claimed is None else str(claimed)
-    sa.host.emit(AuthenticationFailed(session.id, name, session.path, text, reason, by_peer))
+    proven = sa.handshake is not None and sa.handshake.peer_proof is not None
+    sa.host.emit(AuthenticationFailed(session.id, name, session.path, text, reason, by_peer, proven))
 
 
 def fail_handshake(sa: IkeSa, notify: int | None, reason: str, now: float) -> None:
