@@ -80,14 +80,24 @@ def test_narrowed_or_widened_selectors_are_refused(local: str, remote: str, reas
 def test_dns_servers_outside_of_the_routes_are_not_used() -> None:
     routes = (ip_network("10.0.0.0/8"),)
     offered = attributes("10.77.0.1", dns=(ip_address("10.0.0.53"), ip_address("9.9.9.9"), ip_address("fd00::53")))
-    used, refused = accepted_dns(offered, (), routes, {4})
+    used, refused = accepted_dns(offered, (), routes, ())
     assert used == (ip_address("10.0.0.53"),)
     assert refused == (ip_address("9.9.9.9"), ip_address("fd00::53"))
 
 
 def test_the_profiles_dns_servers_have_precedence() -> None:
     own = (ip_address("192.0.2.53"),)
-    assert accepted_dns(attributes("10.77.0.1", dns=(ip_address("10.0.0.53"),)), own, FULL, {4}) == (own, ())
+    assert accepted_dns(attributes("10.77.0.1", dns=(ip_address("10.0.0.53"),)), own, FULL, ()) == (own, ())
+
+
+@pytest.mark.parametrize(
+    "server", ["127.0.0.1", "127.0.0.53", "::", "224.0.0.251", "169.254.1.1", "192.168.7.1", "10.77.0.1"]
+)
+def test_dns_servers_that_no_question_reaches_through_the_tunnel_are_not_used(server: str) -> None:
+    """Although the routes hold them: addresses of the host or of its links, whose questions would leave in clear."""
+    address = ip_address(server)
+    local = (ip_network("192.168.7.0/24"),)
+    assert accepted_dns(attributes("10.77.0.1", dns=(address,)), (), FULL, local) == ((), (address,))
 
 
 def test_announced_networks_never_widen_the_routes() -> None:

@@ -1,5 +1,6 @@
 """The server's rules and kernel settings, without a kernel."""
 
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,23 @@ def test_the_table_follows_the_settings() -> None:
     assert "masquerade" not in text
     assert 'oifname "wvpn0" counter' not in text
     assert "pool6" not in text
+
+
+def test_clients_reach_the_servers_own_links_only_where_networks_names_them() -> None:
+    assert 'iifname "wvpn0" ip daddr 169.254.0.0/16 counter drop' in build_table(TUNNEL)
+    assert 'iifname "wvpn0" ip6 daddr fd00:ec2::254/128 counter drop' in build_table(TUNNEL)
+    named = TunnelSettings.model_validate({"pools": ["10.66.0.0/24"], "networks": ["169.254.7.0/24"]})
+    assert "169.254" not in build_table(named)
+    assert "224.0.0.0/4" in build_table(named)
+
+
+def test_services_of_the_server_are_dns_alone_unless_they_are_allowed() -> None:
+    tunnel = TUNNEL.model_copy(update={"dns": (ip_address("10.66.0.1"), ip_address("fd66::1"))})
+    text = build_table(tunnel)
+    assert 'iifname "wvpn0" ip daddr 10.66.0.1 meta l4proto { tcp, udp } th dport 53 accept' in text
+    assert 'iifname "wvpn0" ip6 daddr fd66::1 meta l4proto { tcp, udp } th dport 53 accept' in text
+    assert 'iifname "wvpn0" ct state != { established, related } counter drop' in text
+    assert "hook input" not in build_table(tunnel.model_copy(update={"server_services": True}))
 
 
 def test_removing_needs_no_table() -> None:

@@ -13,6 +13,9 @@ from warren_testkit.lab.vpn_client_bed import (
     BEHIND,
     BOTH,
     LIMIT_S,
+    NEIGHBOUR,
+    POOL,
+    RESOLV_CONF,
     SERVERS,
     VpnBed,
     server_builder,
@@ -108,6 +111,23 @@ def _exhausted(key: Ed25519PrivateKey, client: Ed25519PrivateKey) -> ServerBuild
 
 def _refusing(key: Ed25519PrivateKey, client: Ed25519PrivateKey) -> ServerBuilder:
     return server_builder(key, Ed25519PrivateKey.generate())
+
+
+def test_a_server_cannot_send_questions_for_names_out_of_the_tunnel(bed: VpnBed) -> None:
+    """The host's own resolver, or a neighbour on its link, would answer them in clear."""
+    builder = server_builder(bed.servers["one"].key, bed.identity).with_address_pool(
+        POOL, dns=["127.0.0.53", NEIGHBOUR]
+    )
+    bed.restart("one", builder)
+    try:
+        client = bed.start(bed.profile())
+        assert client.wait_for("vpn.up")["dns"] == []
+        for address in ("127.0.0.53", NEIGHBOUR):
+            client.wait_for_text("vpn.remark", f"{address} is not inside the tunnel")
+        assert bed.resolv_conf.read_text() == RESOLV_CONF
+        assert client.end() == 0
+    finally:
+        bed.restart("one")
 
 
 @pytest.mark.parametrize(

@@ -163,10 +163,12 @@ def _restore(state: Path) -> str:
 
 
 def client_status(state: Path = DEFAULT_STATE) -> dict[str, Any] | None:
-    """What the running client says of itself; None if none runs. CliError: it does not answer."""
+    """What the running client says of itself; None if none runs. CliError: it does not answer, or has another version."""
     from warren_vpn.client.control import ask
+    from warren_vpn.client.show import check_status
 
-    return ask(state, "status")
+    status = ask(state, "status")
+    return None if status is None else check_status(status)
 
 
 def _read_password(profile: "ClientProfile", file: Path | None) -> str | None:

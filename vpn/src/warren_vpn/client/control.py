@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from warren_cli.errors import CliError
+from warren_vpn.exchange import exchange
 from warren_vpn.host.journal import LOCK_NAME
 
 SOCKET_NAME = "client.sock"
 MAX_LINE = 64_000
+MAX_REPLY = 1 << 20
+REQUEST_S = 5.0
 LIMIT_S = 15.0
 """Of a command: to stop takes as long as the server needs to confirm the deletion, and the host to be put back."""
 POLL_S = 0.02
@@ -50,12 +53,16 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ValueError, TypeError, ConnectionError):
+        try:
             if _user_of(writer.get_extra_info("socket")) in (0, os.geteuid()):
-                command = str(json.loads(await reader.readline())["command"])
+                async with asyncio.timeout(REQUEST_S):
+                    command = str(json.loads(await reader.readline())["command"])
                 writer.write(json.dumps(await self._handle(command)).encode() + b"\n")
                 await writer.drain()
-        writer.close()
+        except (ValueError, TypeError, KeyError, RecursionError, TimeoutError, ConnectionError):
+            pass  # not a request, or its sender is gone
+        finally:
+            writer.close()
 
 
 def _user_of(connection: socket.socket) -> int:
@@ -65,21 +72,22 @@ def _user_of(connection: socket.socket) -> int:
 
 def ask(folder: Path, command: str) -> dict[str, Any] | None:
     """Ask the client of this state folder; None if none runs. CliError: it does not answer, or may not be asked."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(LIMIT_S)
-        try:
-            connection.connect(str(folder / SOCKET_NAME))
-            connection.sendall(json.dumps({"command": command}).encode() + b"\n")
-            data = b""
-            while chunk := connection.recv(MAX_LINE):
-                data += chunk
-            return dict(json.loads(data)) if data else None
-        except (FileNotFoundError, ConnectionRefusedError):
-            return None
-        except PermissionError:
-            raise CliError(f"{folder}: only root may ask the VPN client") from None
-        except (OSError, ValueError) as error:
-            raise CliError(f"{folder / SOCKET_NAME}: the VPN client does not answer ({error})") from None
+    path = folder / SOCKET_NAME
+    try:
+        data = exchange(path, json.dumps({"command": command}).encode() + b"\n", LIMIT_S, MAX_REPLY)
+        answer = json.loads(data) if data else None
+        if isinstance(answer, dict):
+            return answer
+        reason = "closed without an answer" if answer is None else "not an object"
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except PermissionError:
+        raise CliError(f"{folder}: only root may ask the VPN client") from None
+    except OSError as error:
+        reason = error.strerror or "no answer in time"
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+    raise CliError(f"{path}: the VPN client does not answer ({reason})")
 
 
 def wait_stopped(folder: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
 from warren_ikev2.addresses import SocketAddress
@@ -165,7 +166,8 @@ class Tunnel:
         for child in session.children.values():
             verify.check_selectors(child, addresses, profile.routes)
         versions: set[int] = {address.version for address in addresses}
-        dns, refused = verify.accepted_dns(network, profile.dns_servers, profile.routes, versions)
+        outside = (*self._local(interfaces), *(ip_network(one.ip) for one in interfaces))
+        dns, refused = verify.accepted_dns(network, profile.dns_servers, profile.routes, outside)
         mtu = min(profile.mtu or session.mtu, session.mtu)
         self._addresses = addresses
         async with self._changing:
@@ -175,7 +177,7 @@ class Tunnel:
                 await routing.bring_up(self.device, link_settings(mtu))
             await self._host.replace(_ROUTING, self._routing(interfaces))
             await self._configure_dns(dns)
-        remarks = [f"the server's DNS server {one} is outside of the routes and is not used" for one in refused]
+        remarks = [f"the server's DNS server {one} is not inside the tunnel and is not used" for one in refused]
         wider = verify.refused_subnets(network, profile.routes)
         remarks += [
             f"the server announces {one}, which is not among the profile's routes and is not added" for one in wider

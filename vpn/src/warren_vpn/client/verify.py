@@ -32,7 +32,7 @@ def accepted_addresses(network: NetworkAttributes, server: Address, own: Sequenc
 
 
 def _check_address(address: Address, server: Address, own: Sequence[Interface]) -> None:
-    if address.is_loopback or address.is_multicast or address.is_unspecified or address.is_link_local:
+    if not _is_of_a_network(address):
         raise ServerRefusedError(f"it assigned {address}, which is not a unicast address of a network")
     if address == server:
         raise ServerRefusedError(f"it assigned its own address {address}")
@@ -66,16 +66,27 @@ def _covered(route: Network, selectors: Iterable[TrafficSelector]) -> bool:
 
 
 def accepted_dns(
-    network: NetworkAttributes, configured: Sequence[Address], routes: Sequence[Network], versions: set[int]
+    network: NetworkAttributes, configured: Sequence[Address], routes: Sequence[Network], local: Sequence[Network]
 ) -> tuple[tuple[Address, ...], tuple[Address, ...]]:
     """The DNS servers to use, and those of the server that are refused: questions to them would not enter the tunnel.
 
-    The profile's own have precedence over the server's.
+    `local`: the networks that stay outside of the tunnel although `routes` hold them. The profile's own DNS servers have precedence
+    over the server's.
     """
     if configured:
         return tuple(configured), ()
-    inside = [one for one in network.dns[:MAX_DNS] if one.version in versions and _routed(one, routes)]
-    return tuple(inside), tuple(one for one in network.dns[:MAX_DNS] if one not in inside)
+    offered = network.dns[:MAX_DNS]
+    versions = {address.version for address in network.addresses}
+    inside = [
+        one
+        for one in offered
+        if one.version in versions
+        and _is_of_a_network(one)
+        and one not in network.addresses
+        and _routed(one, routes)
+        and not _routed(one, local)
+    ]
+    return tuple(inside), tuple(one for one in offered if one not in inside)
 
 
 def refused_subnets(network: NetworkAttributes, routes: Sequence[Network]) -> tuple[Network, ...]:
@@ -83,6 +94,11 @@ def refused_subnets(network: NetworkAttributes, routes: Sequence[Network]) -> tu
     return tuple(
         subnet for subnet in network.subnets if not any(contains(route, subnet) for route in routes)
     )  # fmt: skip
+
+
+def _is_of_a_network(address: Address) -> bool:
+    """Whether it is a unicast address that is not one link's or host's own."""
+    return not (address.is_loopback or address.is_multicast or address.is_unspecified or address.is_link_local)
 
 
 def _routed(address: Address, routes: Sequence[Network]) -> bool:

@@ -55,6 +55,8 @@ dns = []
 # Whether clients appear with the server's own address outside.
 nat = true
 client_to_client = false
+# Whether clients reach services on the server's own host; ping, and DNS at the addresses of dns, they reach anyway.
+server_services = false
 
 [limits]
 # A second connection of one user: "replace" the first, "refuse" it, or "keep" both.

@@ -77,6 +77,8 @@ class TunnelSettings(Input):
     nat: StrictBool = True
     """Whether clients appear with the server's own address outside."""
     client_to_client: StrictBool = False
+    server_services: StrictBool = False
+    """Whether clients reach services on the server's host; DNS at the addresses of `dns`, and ping, they reach anyway."""
     uplinks: Annotated[tuple[Device, ...], Field(max_length=16)] = ()
     """Interfaces whose packets are forwarded to clients; empty: those of the default routes."""
     path_mtu: Annotated[int, Field(ge=1280, le=9200, strict=True)] = 1500
