@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from warren_vpn.commands import app
 from warren_vpn.server import control_server
 from warren_vpn.server.control import Disconnected, DisconnectRequest, Reloaded, ReloadRequest, Reply, Request
 from warren_vpn.server.control_client import ask
@@ -83,6 +85,13 @@ def test_other_users_are_not_answered(path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_server_that_does_not_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(ControlError, match="is the server running"):
         ask(tmp_path / "none.sock", ReloadRequest(), Reloaded)
+
+
+@pytest.mark.parametrize("target", ["", "a" * 65])
+def test_a_target_that_can_be_no_user_is_one_line(tmp_path: Path, target: str) -> None:
+    done = CliRunner().invoke(app, ["server", "disconnect", target, "--config", str(tmp_path / "server.toml")])
+    assert (done.exit_code, len(done.output.splitlines())) == (1, 1)
+    assert "must be 1 to 64 characters" in done.output
 
 
 def test_a_second_server_is_refused(path: Path) -> None:

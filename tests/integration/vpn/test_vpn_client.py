@@ -130,6 +130,14 @@ def test_with_the_kill_switch_nothing_leaves_in_clear_after_kill_9(bed: VpnBed) 
     assert "nothing to put back" in bed.verb("restore")
 
 
+def test_a_kill_switch_that_the_host_does_not_take_is_not_said_to_be_in_force(bed: VpnBed) -> None:
+    client = bed.start(bed.profile(), "--kill-switch", "always", before=["env", "PATH=/nonexistent"])
+    assert client.process.wait(LIMIT_S) == 1
+    assert "install nftables" in client.wait_for("vpn.failed")["message"]
+    client.wait_for_text("vpn.kill-switch", "is not in force: packets leave in clear")
+    assert "in force until" not in client.output.read_text()
+
+
 def test_a_killed_data_process_is_replaced(bed: VpnBed) -> None:
     with bed.capture(*VIRTUAL) as capture:
         client = bed.start(bed.profile(kill_switch=True))

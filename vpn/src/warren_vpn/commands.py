@@ -189,11 +189,8 @@ def disconnect_command(
 ) -> None:
     """The options of `warren vpn server disconnect`."""
     with needs("warren vpn server disconnect", DISTRIBUTION):
-        from warren_vpn.server.control import Disconnected, DisconnectRequest
-        from warren_vpn.server.show import ask_server, print_disconnected
-    print_disconnected(
-        done("server disconnect", lambda: ask_server(config, DisconnectRequest(target=target), Disconnected)), as_json
-    )
+        from warren_vpn.server.show import disconnect, print_disconnected
+    print_disconnected(done("server disconnect", lambda: disconnect(config, target)), as_json)
 
 
 @app.command("status", help=STATUS_HELP)

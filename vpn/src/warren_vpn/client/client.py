@@ -306,8 +306,10 @@ class VpnClient:
         self._problems = await self._tunnel.restore(kill_switch=self._remove_kill_switch)
         for problem in self._problems:
             self._report("vpn.not-restored", f"not put back: {problem}")
-        if not self._remove_kill_switch and self._options.kill_switch != "off":
-            self._report("vpn.kill-switch", "the kill switch stays in force until `warren vpn down`")
+        if not self._remove_kill_switch:
+            stays = self._tunnel.has_kill_switch
+            text = "stays in force until `warren vpn down`" if stays else "is not in force: packets leave in clear"
+            self._report("vpn.kill-switch", f"the kill switch {text}")
         self._report("vpn.stopped", "stopped; routes and DNS are put back" if not self._problems else "stopped")
 
     async def _end(self) -> None:

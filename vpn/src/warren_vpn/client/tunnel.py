@@ -101,6 +101,11 @@ class Tunnel:
         return self._host.record.changes
 
     @property
+    def has_kill_switch(self) -> bool:
+        """Whether the kernel has taken the kill switch."""
+        return self._host.has_kill_switch
+
+    @property
     def is_in_force(self) -> bool:
         """Whether packets of the host go into the tunnel or are blocked, its resolver's too."""
         return any(isinstance(one, (KillSwitchChange, RuleChange, *_DNS)) for one in self.changes)

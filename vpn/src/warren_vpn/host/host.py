@@ -27,6 +27,8 @@ class Host:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._record = journal.read() or JournalContent(boot_id=boot_id(), profile="")
+        self.has_kill_switch = self.kill_switch is not None and self._record.boot_id == boot_id()
+        """Whether the kernel has taken one. The journal has it before that, so that it is removed in any case."""
 
     @property
     def record(self) -> JournalContent:
@@ -35,7 +37,7 @@ class Host:
 
     @property
     def kill_switch(self) -> KillSwitchChange | None:
-        """The kill switch that is in force."""
+        """The kill switch, as the journal has it."""
         return next((change for change in self._record.changes if isinstance(change, KillSwitchChange)), None)
 
     def begin(self, profile: str) -> None:
@@ -61,6 +63,7 @@ class Host:
         async with open_routing() as routing:
             for change in new:
                 await _apply(routing, change)
+                self.has_kill_switch = self.has_kill_switch or isinstance(change, KillSwitchChange)
 
     async def replace(self, kinds: Sequence[type], changes: Sequence[Change]) -> None:
         """Let `changes` be all of these kinds: first the new ones are made, then the others are undone. HostError."""

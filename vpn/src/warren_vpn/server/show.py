@@ -5,12 +5,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from warren_cli.errors import CliError
 from warren_cli.remote.render import moment, print_fields, print_json, print_table, size
 from warren_cli.terminal import echo
 from warren_vpn.server.certificate import Renewed
-from warren_vpn.server.control import Disconnected, Reloaded, ReloadRequest, Request, ServerStatus
+from warren_vpn.server.control import Disconnected, DisconnectRequest, Reloaded, ReloadRequest, Request, ServerStatus
 from warren_vpn.server.control_client import ask
 from warren_vpn.server.errors import ControlError
 from warren_vpn.server.folder import MadeFolder
@@ -91,6 +92,15 @@ def next_steps(settings: Path) -> tuple[str, ...]:
         f"2. warren vpn profile create NAME{config}",
         f"3. warren vpn server run{config}",
     )
+
+
+def disconnect(config: Path, target: str) -> Disconnected:
+    """Ask the running server to end sessions. CliError: there are none such, or nobody answers."""
+    try:
+        request = DisconnectRequest(target=target)
+    except ValidationError:
+        raise CliError("USER|SESSION: must be 1 to 64 characters: a user's name, or the number of a session") from None
+    return ask_server(config, request, Disconnected)
 
 
 def print_disconnected(ended: Disconnected, as_json: bool) -> None:
