@@ -3,6 +3,7 @@
 import itertools
 import os
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -223,7 +224,8 @@ def test_too_big_ipv6_packets_are_answered() -> None:
 
 
 LONG = Raw(bytes(1400))
-HERE, THERE = {"src": "10.1.0.1", "dst": "10.2.0.1"}, {"src": "2001:db8::1", "dst": "2001:db8::2"}
+HERE: Any = {"src": "10.1.0.1", "dst": "10.2.0.1"}
+THERE: Any = {"src": "2001:db8::1", "dst": "2001:db8::2"}
 
 
 @pytest.mark.parametrize(
