@@ -32,7 +32,6 @@ USERS = {
     "alice": 'addresses = ["10.66.0.9", "fd66::9"]',
     "bob": "",
     "slow": "rate_mbit = 4",
-    "narrow": 'networks = ["10.66.0.1/32"]',
     "elsewhere": 'allow_from = ["198.51.100.0/24"]',
 }
 PASSWORD = "correct horse battery"
@@ -123,42 +122,6 @@ def test_forged_replayed_and_foreign_packets_are_counted_by_kind(bed: VpnBed) ->
             lambda it: {kind: it.packets_dropped.get(kind, 0) - before.get(kind, 0) for kind in expected} == expected,
         )
         assert ping(alice, INSIDE[4])
-
-
-def test_a_user_reaches_only_the_networks_that_it_may(bed: VpnBed) -> None:
-    with bed.client("narrow") as client:
-        assert ping(client, INSIDE[4])
-        assert not ping(client, OUTSIDE[4])
-
-
-@pytest.mark.parametrize("version", [4, 6])
-def test_clients_reach_neither_services_of_the_server_nor_the_metadata_of_its_cloud(bed: VpnBed, version: int) -> None:
-    """The metadata service knows a machine by its address, which with masquerading is the server's."""
-    metadata = {4: "169.254.169.254", 6: "fd00:ec2::254"}[version]
-    bits = 32 if version == 4 else 128
-    bed.outside.run("ip", "address", "add", f"{metadata}/{bits}", "dev", "lo", *(["nodad"] if version == 6 else []))
-    bed.namespace.run("ip", f"-{version}", "route", "add", f"{metadata}/{bits}", "via", OUTSIDE[version])
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
-    try:
-        bed.namespace.run("ping", "-c", "1", "-W", "5", metadata)
-        with bed.client("alice") as alice, bed.namespace.socket(family, socket.SOCK_STREAM) as service:
-            alice.namespace.run("ip", f"-{version}", "route", "replace", metadata, "dev", alice.tun.name)
-            assert not ping(alice, metadata)
-            service.bind((INSIDE[version], 8080))
-            service.listen()
-            with alice.namespace.socket(family, socket.SOCK_STREAM) as visitor:
-                visitor.bind((str(alice.addresses[version]), 0))
-                visitor.setblocking(False)
-                visitor.connect_ex((INSIDE[version], 8080))
-                wait_until(
-                    lambda: "hook input" in table(bed) and "related } counter packets 0 " not in table(bed),
-                    "the connection is dropped and counted", 10.0,
-                )  # fmt: skip
-            assert ping(alice, INSIDE[version])
-            assert ping(alice, OUTSIDE[version])
-    finally:
-        bed.namespace.run("ip", f"-{version}", "route", "del", f"{metadata}/{bits}")
-        bed.outside.run("ip", "address", "del", f"{metadata}/{bits}", "dev", "lo")
 
 
 def test_a_rate_limit_drops_what_is_beyond_it(bed: VpnBed) -> None:
