@@ -93,7 +93,7 @@ async def api_server(folder: Path) -> AsyncIterator[tuple[RealServer, Services, 
         yield server, services, bus, await stack.enter_async_context(api)
 
 
-async def next_events(events: Any, count: int, limit: float = 20.0) -> list[StoredEvent]:
+async def next_events(events: Any, count: int, limit: float = 60.0) -> list[StoredEvent]:
     found: list[StoredEvent] = []
     async with asyncio.timeout(limit):
         while len(found) < count:
@@ -101,6 +101,14 @@ async def next_events(events: Any, count: int, limit: float = 20.0) -> list[Stor
             if event is not None:
                 found.append(event)
     return found
+
+
+async def is_ready(api: httpx.AsyncClient) -> bool:
+    return bool((await api.get("/api/health")).json()["ready"])
+
+
+async def is_up(api: httpx.AsyncClient, part: str) -> bool:
+    return bool((await api.get("/api/health")).json()["dependencies"][part])
 
 
 def policies(events: list[StoredEvent]) -> list[str]:
@@ -113,7 +121,7 @@ async def test_a_policy_is_stored_over_the_real_bus_and_problems_come_back(tmp_p
         assert (await api.post("/api/policies", json=mesh)).status_code == 201
         again = await api.post("/api/policies", json=mesh)
         assert (again.status_code, again.json()["type"]) == (409, "urn:warren:problem:conflict")
-        assert (await api.get("/api/health")).json()["ready"] is True
+        await eventually(partial(is_ready, api))
         wrong = await api.get("/api/policies", headers={"authorization": "Bearer nobody"})
         assert wrong.status_code == 401
 
@@ -127,7 +135,7 @@ async def test_a_thousand_small_policies_fit_into_one_message_and_more_is_refuse
         command = ApplyPolicies(policies=tuple(wide.model_copy(update={"id": f"w{n}"}) for n in range(1_000)))
         with pytest.raises(InvalidInputError, match="split the request"):
             await bus.call("policy", "apply", command, ApplyReply)
-        assert (await api.get("/api/health")).json()["ready"] is True
+        await eventually(partial(is_ready, api))
 
 
 async def test_events_replay_and_go_on_across_a_stop_and_a_kill_without_loss(tmp_path: Path) -> None:
@@ -137,9 +145,9 @@ async def test_events_replay_and_go_on_across_a_stop_and_a_kill_without_loss(tmp
         assert policies(await next_events(events, 100)) == [f"before-{number}" for number in range(100)]
         for end in (server.stop, server.kill):
             await end()
-            waiting = asyncio.ensure_future(next_events(events, 1, limit=30.0))
+            waiting = asyncio.ensure_future(next_events(events, 1))
             await server.start()
-            await eventually(lambda: services.connections["policy"].is_connected, 20.0)
+            await eventually(lambda: services.connections["policy"].is_connected)
             await services.publish(f"after-{end.__name__}")
             assert policies(await waiting) == [f"after-{end.__name__}"]
 
@@ -170,18 +178,22 @@ async def test_what_is_unavailable_is_a_503_that_names_it_until_it_returns(tmp_p
         assert (health.status_code, health.json()["dependencies"][part]) == (503, False)
         if part == "nats":
             await server.start()
-            await eventually(lambda: bus.is_connected, 20.0)
+            await eventually(lambda: bus.is_connected)
             connections = services.connections.values()
-            await eventually(lambda: all(connection.is_connected for connection in connections), 20.0)
+            await eventually(lambda: all(connection.is_connected for connection in connections))
         services.memory.unavailable = set()
-        assert (await api.get("/api/policies")).status_code == 200
+
+        async def is_listed() -> bool:  # a service subscribes again after it is connected
+            return (await api.get("/api/policies")).status_code == 200
+
+        await eventually(is_listed)
 
 
 async def test_health_knows_whether_newcomers_are_answered(tmp_path: Path) -> None:
     async with RealServer(tmp_path) as server:
         assert not await callout_answers(server.settings("api"), limit=1.0)
         async with GrantingCallout(server) as callout:
-            assert await callout_answers(server.settings("api"))
+            assert await callout_answers(server.settings("api"), limit=60.0)
             assert callout.asked >= 1
         assert not await callout_answers(server.settings("api"), limit=1.0)
     assert not await callout_answers(server.settings("api"), limit=1.0)
@@ -189,7 +201,7 @@ async def test_health_knows_whether_newcomers_are_answered(tmp_path: Path) -> No
 
 async def test_a_server_that_hangs_is_named_and_used_again_when_it_goes_on(tmp_path: Path) -> None:
     async with api_server(tmp_path) as (server, _, bus, api):
-        assert (await api.get("/api/health")).json()["dependencies"]["nats"] is True
+        await eventually(partial(is_up, api, "nats"))
         server.freeze()
         try:
             with pytest.raises(WarrenError, match=r"NATS does not answer \(within 0.3 s\)"):
@@ -199,7 +211,7 @@ async def test_a_server_that_hangs_is_named_and_used_again_when_it_goes_on(tmp_p
         finally:
             server.thaw()
         # The answers to what was given up come now, and must not make the connection deaf.
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await bus.answers():
                 pass
         assert (await bus.call("policy", "list", Page(), PolicyList)).policies == ()

@@ -15,6 +15,7 @@ from warren_service.callers import parse_caller
 from warren_testkit.bus.accounts import Bus
 from warren_testkit.waiting import eventually
 
+LIMIT = 60.0  # s
 FOREIGN_PUBLISHES = (
     policy_get("tag=spoke"),
     policy_get("peer=gw2"),
@@ -89,11 +90,11 @@ async def test_agent_may_not_subscribe_to_what_is_not_its_own(bus: Bus) -> None:
 async def test_agent_reads_its_own_and_reports_as_itself(bus: Bus) -> None:
     await bus.live.publish(*bus.live.fleet.assign({"tag=hub": ("p1",)}))
     agent = await bus.agent("gw1", "hub")
-    own = await agent.request(policy_get("tag=hub"), b"", timeout=5)
+    own = await agent.request(policy_get("tag=hub"), b"", timeout=LIMIT)
     assert own.headers is not None
     assert own.headers["Nats-Subject"] == subjects.policy("tag=hub")
     assert "Nats-Last-Sequence" not in own.headers
-    absent = await agent.request(secret_get("gw1"), b"", timeout=5)
+    absent = await agent.request(secret_get("gw1"), b"", timeout=LIMIT)
     assert (absent.headers or {}).get("Status") == "404"
     ack = await agent.jetstream().publish(subjects.telemetry("gw1", "report"), b"{}")
     assert ack.stream == "TELEMETRY"
@@ -104,7 +105,7 @@ async def test_body_cannot_widen_a_direct_get(bus: Bus) -> None:
     await bus.live.publish(*bus.live.fleet.assign({"tag=spoke": ("p1",)}))
     agent = await bus.agent("gw1", "hub")
     body = json.dumps({"multi_last": ["warren.v1.policy.>"], "last_by_subj": "warren.v1.policy.tag=spoke"})
-    answer = await agent.request(policy_get("tag=hub"), body.encode(), timeout=5)
+    answer = await agent.request(policy_get("tag=hub"), body.encode(), timeout=LIMIT)
     assert (answer.headers or {}).get("Status") == "408"
 
 
@@ -134,7 +135,7 @@ async def test_enrolling_connection_may_call_one_subject(bus: Bus) -> None:
 
         await bus.live.client("registry").subscribe("warren.v1.rpc.enrol.*", cb=answer)
         await bus.live.client("registry").flush()
-        reply = await client.request(subjects.rpc_enrol(nkey), b"{}", timeout=5)
+        reply = await client.request(subjects.rpc_enrol(nkey), b"{}", timeout=LIMIT)
         assert reply.data == b"yes"
         assert parse_caller(received[0]).user == nkey
         assert parse_caller(received[0]).account == "AGENTS"
@@ -159,7 +160,7 @@ async def test_reply_subject_of_an_agent_cannot_store_a_policy(bus: Bus) -> None
         await agent.publish(policy_get("tag=hub"), b"", reply=target)
         await agent.publish(subjects.rpc_agent("gw1", "whoami"), b"{}", reply=target)
     await agent.flush()
-    await asyncio.wait_for(agent.jetstream().publish(subjects.telemetry("gw1", "report"), b"{}"), 5)
+    await asyncio.wait_for(agent.jetstream().publish(subjects.telemetry("gw1", "report"), b"{}"), LIMIT)
     after = await bus.live.client("policy").jetstream().stream_info("POLICY")
     assert after.state.last_seq == before.state.last_seq
     telemetry = await bus.live.client("metrics").jetstream().stream_info("TELEMETRY", subjects_filter=">")
@@ -193,7 +194,7 @@ async def test_operator_calls_policy_by_role_and_is_named(bus: Bus) -> None:
     await bus.live.client("policy").subscribe("warren.v1.ops.policy.*", cb=answer)
     await bus.live.client("policy").flush()
     viewer = await bus.operator("ann", Role.VIEWER)
-    assert (await viewer.request(subjects.rpc("policy", "list"), b"{}", timeout=5)).data == b"ok"
+    assert (await viewer.request(subjects.rpc("policy", "list"), b"{}", timeout=LIMIT)).data == b"ok"
     assert parse_caller(received[0]) == parse_caller(received[0]).__class__("OPS", "op.ann")
     await bus.refuses_publish(viewer, "op.ann", subjects.rpc("policy", "apply"))
     await bus.refuses_publish(viewer, "op.ann", subjects.rpc("registry", "revoke"))
@@ -227,9 +228,9 @@ async def test_api_replays_events_by_an_ordered_consumer(bus: Bus) -> None:
     async with api:
         js = (await api.wait_connected()).jetstream()
         replay = await js.subscribe("warren.v1.event.>", stream="EVENT", ordered_consumer=True)
-        assert [(await replay.next_msg(timeout=5)).data for _ in range(3)] == [b"0", b"1", b"2"]
+        assert [(await replay.next_msg(timeout=LIMIT)).data for _ in range(3)] == [b"0", b"1", b"2"]
         await policy.publish(subjects.event("policy", "changed", "p3"), b"3")
-        assert (await replay.next_msg(timeout=5)).data == b"3"
+        assert (await replay.next_msg(timeout=LIMIT)).data == b"3"
         await replay.unsubscribe()
 
 
@@ -238,7 +239,7 @@ async def test_metrics_pulls_telemetry_by_its_own_consumers_only(bus: Bus) -> No
     await agent.jetstream().publish(subjects.telemetry("gw1", "tunnel"), b"{}")
     js = bus.live.client("metrics").jetstream()
     pull = await js.pull_subscribe("warren.v1.telemetry.*.tunnel", durable="metrics-tunnel", stream="TELEMETRY")
-    message = (await pull.fetch(1, timeout=5))[0]
+    message = (await pull.fetch(1, timeout=LIMIT))[0]
     await message.ack_sync()
     assert "Nats-Request-Info" not in (message.headers or {})
     with pytest.raises((NatsError, TimeoutError)):

@@ -16,6 +16,8 @@ from warren_service.streams import POLICY
 from warren_testkit.bus import RealServer
 from warren_testkit.bus.streams import declare_streams
 
+LIMIT = 60.0  # s
+
 
 def message(reader: str, body: bytes, event_id: str = "", expected: int | None = None) -> Outgoing:
     headers = {"Nats-Msg-Id": event_id} if event_id else {}
@@ -23,7 +25,7 @@ def message(reader: str, body: bytes, event_id: str = "", expected: int | None =
 
 
 async def stored(client: Client, reader: str) -> bytes | None:
-    answer = await client.request(f"$JS.API.DIRECT.GET.POLICY.{subjects.policy(reader)}", b"", timeout=5)
+    answer = await client.request(f"$JS.API.DIRECT.GET.POLICY.{subjects.policy(reader)}", b"", timeout=LIMIT)
     return None if (answer.headers or {}).get("Status") == "404" else answer.data
 
 
@@ -86,7 +88,7 @@ async def test_stored_messages_are_republished_with_their_sequences(tmp_path: Pa
         await watcher.flush()
         await publish_atomic(client, [message("tag=a", b"1"), message("tag=b", b"2")])
         await publish_atomic(client, [message("tag=a", b"3")])
-        messages = [await asyncio.wait_for(seen.get(), 5) for _ in range(3)]
+        messages = [await asyncio.wait_for(seen.get(), LIMIT) for _ in range(3)]
     marks = []
     for item in messages:
         headers = item.headers or {}

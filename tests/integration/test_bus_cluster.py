@@ -46,8 +46,8 @@ async def test_policy_is_stored_and_read_while_one_of_three_servers_is_dead(tmp_
             await stack.enter_async_context(server)
         settings = BusSettings(tuple(server.url for server in servers), servers[0].keys / "policy.seed")
         connection = await stack.enter_async_context(Connection(settings, name="policy", inbox_prefix=inbox("policy")))
-        await asyncio.wait_for(connection.wait_connected(), 30)
-        await asyncio.wait_for(declare_streams(servers[0], POLICY, replicas=3, urls=settings.servers), 60)
+        await asyncio.wait_for(connection.wait_connected(), 120)
+        await asyncio.wait_for(declare_streams(servers[0], POLICY, replicas=3, urls=settings.servers), 180)
         subject = subjects.policy("all")
         await publish(lambda: connection.client, subject, b"1", {"Nats-Msg-Id": "one"})
         info = await connection.client.jetstream().stream_info("POLICY")
@@ -56,8 +56,8 @@ async def test_policy_is_stored_and_read_while_one_of_three_servers_is_dead(tmp_
         await leader.kill()
         stored = await publish(lambda: connection.client, subject, b"2", {"Nats-Msg-Id": "two"}, retries=6)
         assert not stored.duplicate
-        client = await asyncio.wait_for(connection.wait_connected(), 30)
-        answer = await client.request(f"$JS.API.DIRECT.GET.POLICY.{subject}", b"", timeout=5)
+        client = await asyncio.wait_for(connection.wait_connected(), 120)
+        answer = await client.request(f"$JS.API.DIRECT.GET.POLICY.{subject}", b"", timeout=30)
         assert answer.data in (b"1", b"2")  # a replica may lag (c16)
 
 
@@ -69,7 +69,7 @@ class Monitored(RealServer):
         super().__init__(folder, (f'http: "127.0.0.1:{self.monitoring}"',), **options)
 
     async def routes(self) -> int:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             reply = await client.get(f"http://127.0.0.1:{self.monitoring}/routez")
         return int(reply.json()["num_routes"])
 
@@ -99,7 +99,7 @@ async def test_routes_are_made_by_tls_with_certificates_of_the_named_ca_only(tmp
         async def routed() -> bool:
             return all([await server.routes() > 0 for server in good])
 
-        await eventually(routed, 60, "a route", ignoring=(httpx.HTTPError,))
+        await eventually(routed, 120, "a route", ignoring=(httpx.HTTPError,))
         refusal = "certificate signed by unknown authority"
-        await eventually(lambda: any(refusal in server.log() for server in foreign), 60, "a refusal")
+        await eventually(lambda: any(refusal in server.log() for server in foreign), 120, "a refusal")
         assert [await server.routes() for server in foreign] == [0, 0]

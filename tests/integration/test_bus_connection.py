@@ -17,6 +17,7 @@ from warren_testkit.bus import GrantingCallout, RealServer, free_port
 from warren_testkit.waiting import eventually
 from warren_trust.errors import InvalidKeyError
 
+LIMIT = 60.0  # s
 PING_AFTER = 2.6  # s; the server's first PING comes 2 s after a connect, before the answer to a slower authorization
 
 
@@ -60,7 +61,7 @@ async def test_connect_that_returns_without_being_connected_is_made_again(
 ) -> None:
     await slow_once(callout)
     async with agent(server, callout) as connection:
-        client = await asyncio.wait_for(connection.wait_connected(), 20)
+        client = await asyncio.wait_for(connection.wait_connected(), LIMIT)
         assert client.is_connected
         assert callout.asked == 2
         await client.flush()
@@ -73,7 +74,7 @@ async def test_server_may_start_after_the_client(tmp_path: Path) -> None:
         with pytest.raises(NotConnectedError):
             _ = connection.client
         async with server:
-            await asyncio.wait_for(connection.wait_connected(), 20)
+            await asyncio.wait_for(connection.wait_connected(), LIMIT)
 
 
 async def test_silent_callout_is_waited_out(server: RealServer) -> None:
@@ -82,7 +83,7 @@ async def test_silent_callout_is_waited_out(server: RealServer) -> None:
     async with agent(server, callout) as connection:
         await eventually(lambda: connection._supervisor is not None)
         async with callout:
-            await asyncio.wait_for(connection.wait_connected(), 30)
+            await asyncio.wait_for(connection.wait_connected(), LIMIT)
 
 
 async def test_refused_client_comes_back_when_it_is_enrolled(server: RealServer, callout: GrantingCallout) -> None:
@@ -90,7 +91,7 @@ async def test_refused_client_comes_back_when_it_is_enrolled(server: RealServer,
     async with Connection(settings, name="gw1", inbox_prefix=inbox("gw1")) as connection:
         await eventually(lambda: callout.asked >= 2, what="two refused tries")
         callout.enrol(nkey, "gw1", ())
-        await asyncio.wait_for(connection.wait_connected(), 20)
+        await asyncio.wait_for(connection.wait_connected(), LIMIT)
 
 
 async def test_client_that_was_closed_for_good_is_built_again(server: RealServer, callout: GrantingCallout) -> None:
@@ -103,18 +104,18 @@ async def test_client_that_was_closed_for_good_is_built_again(server: RealServer
         (nkey, row) = callout.peers.popitem()
         await kick(await registry.wait_connected(), "gw1")
         await eventually(lambda: not connection.is_connected)
-        await eventually(lambda: first.is_closed or callout.asked >= 3, 20, "the refusal")
+        await eventually(lambda: first.is_closed or callout.asked >= 3, LIMIT, "the refusal")
         callout.peers[nkey] = row
-        client = await asyncio.wait_for(connection.wait_connected(), 20)
+        client = await asyncio.wait_for(connection.wait_connected(), LIMIT)
         assert client.is_connected
 
 
 async def kick(registry: Client, peer: str) -> None:
     query = json.dumps({"acc": "AGENTS", "user": peer, "auth": True}).encode()
-    found = json.loads((await registry.request("$SYS.REQ.SERVER.PING.CONNZ", query, timeout=5)).data)
+    found = json.loads((await registry.request("$SYS.REQ.SERVER.PING.CONNZ", query, timeout=LIMIT)).data)
     (target,) = found["data"]["connections"]
     subject = f"$SYS.REQ.SERVER.{found['server']['id']}.KICK"
-    await registry.request(subject, json.dumps({"cid": target["cid"]}).encode(), timeout=5)
+    await registry.request(subject, json.dumps({"cid": target["cid"]}).encode(), timeout=LIMIT)
 
 
 async def test_callbacks_are_called_after_every_connect(server: RealServer, callout: GrantingCallout) -> None:
@@ -130,7 +131,7 @@ async def test_callbacks_are_called_after_every_connect(server: RealServer, call
         await server.kill()
         await eventually(lambda: not connection.is_connected)
         await server.start()
-        await eventually(lambda: calls == [1, 2], 20, "the callback after the reconnect")
+        await eventually(lambda: calls == [1, 2], LIMIT, "the callback after the reconnect")
         late: list[int] = []
 
         async def note_late() -> None:
@@ -164,7 +165,7 @@ async def test_unusable_key_file_ends_the_wait_with_its_name(tmp_path: Path) -> 
     settings = BusSettings((f"nats://127.0.0.1:{free_port()}",), tmp_path / "none.seed")
     async with Connection(settings, name="x", inbox_prefix=inbox("x")) as connection:
         with pytest.raises(InvalidKeyError, match=r"none\.seed"):
-            await asyncio.wait_for(connection.wait_connected(), 5)
+            await asyncio.wait_for(connection.wait_connected(), LIMIT)
 
 
 async def test_wrong_key_presented_with_a_known_public_key_is_refused(
@@ -177,7 +178,7 @@ async def test_wrong_key_presented_with_a_known_public_key_is_refused(
         await reader.readline()
         connect = {"nkey": nkey, "sig": "A" * 86, "verbose": False, "pedantic": False, "lang": "x", "version": "1"}
         writer.write(f"CONNECT {json.dumps(connect)}\r\nPING\r\n".encode())
-        answer = await asyncio.wait_for(reader.readline(), 10)
+        answer = await asyncio.wait_for(reader.readline(), LIMIT)
         assert b"Authorization Violation" in answer
     finally:
         writer.close()

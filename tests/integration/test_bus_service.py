@@ -40,6 +40,9 @@ from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.bus.streams import declare_streams
 from warren_testkit.waiting import eventually
 
+LIMIT = 60.0  # s
+AHEAD = 60.0  # s, of the deadline of a call that is to be executed
+
 
 class UnknownTagError(InvalidInputError):
     """The tag is unknown."""
@@ -121,10 +124,10 @@ async def test_errors_of_a_handler_are_raised_at_the_caller(policy: Broker, api:
 
 async def raw(api: Connection, subject: str, body: bytes) -> Msg:
     headers = {"content-type": "application/json", **signed(api, subject, body)}
-    return await api.client.request(subject, body, timeout=5, headers=headers)
+    return await api.client.request(subject, body, timeout=LIMIT, headers=headers)
 
 
-def signed(api: Connection, subject: str, body: bytes, ahead: float = 5.0) -> dict[str, str]:
+def signed(api: Connection, subject: str, body: bytes, ahead: float = AHEAD) -> dict[str, str]:
     """The headers of a call whose deadline is so many seconds ahead."""
     client = api.client
     assert isinstance(client, PatchedClient)
@@ -149,7 +152,7 @@ async def test_wrong_field_is_named_and_its_value_is_not(policy: Broker, api: Co
 async def test_reply_carries_none_of_the_callers_headers(policy: Broker, api: Connection) -> None:
     planted = {"Warren-Signature": "x", "Nats-Subject": "x", "ce-id": "x", "content-type": "application/json"}
     subject, body = subjects.rpc("policy", "get"), b'{"id": "x"}'
-    answer = await api.client.request(subject, body, timeout=5, headers=planted | signed(api, subject, body))
+    answer = await api.client.request(subject, body, timeout=LIMIT, headers=planted | signed(api, subject, body))
     assert set(answer.headers or {}) == {"content-type", "correlation_id", "traceparent"}
 
 
@@ -175,7 +178,7 @@ async def test_a_service_does_not_reply_to_an_event(server: RealServer) -> None:
         await client.subscribe(reply, cb=note)
         await client.publish(subjects.event("registry", "revoked", "gw1"), b"{}", reply=reply)
         await client.flush()
-        await asyncio.wait_for(handled.wait(), 10)
+        await asyncio.wait_for(handled.wait(), LIMIT)
         await broker.stop()  # it has sent what it had to send
         await client.flush()
         assert received == []
@@ -205,8 +208,8 @@ async def test_a_hung_service_is_named_and_does_not_do_later_what_nobody_waits_f
         client = await connection.wait_connected()
         await broker.start()
         await broker.client.flush()
-        first = asyncio.create_task(rpc.call(client, subject, GetPolicy(id="first"), Health, 20))
-        await asyncio.wait_for(held.wait(), 20)
+        first = asyncio.create_task(rpc.call(client, subject, GetPolicy(id="first"), Health, LIMIT))
+        await asyncio.wait_for(held.wait(), LIMIT)
         with pytest.raises(rpc.NoReplyError, match=r"the policy service does not answer \(within 0.3 s\)"):
             await rpc.call(client, subject, GetPolicy(id="late"), Health, 0.3)
         holding.set()
@@ -219,9 +222,9 @@ async def test_a_hung_service_is_named_and_does_not_do_later_what_nobody_waits_f
 async def test_a_past_deadline_and_one_that_was_not_signed_refuse(policy: Broker, api: Connection) -> None:
     subject, body = subjects.rpc("policy", "get"), b'{"id": "x"}'
     later = {HEADER_DEADLINE: str(int((time.time() + 60) * 1_000))}
-    for ahead, changed, status in ((5.0, {}, 200), (-5.0, {}, 503), (-5.0, later, 403), (600.0, {}, 403)):
+    for ahead, changed, status in ((AHEAD, {}, 200), (-5.0, {}, 503), (-5.0, later, 403), (600.0, {}, 403)):
         headers = signed(api, subject, body, ahead) | changed
-        answer = await api.client.request(subject, body, timeout=5, headers=headers)
+        answer = await api.client.request(subject, body, timeout=LIMIT, headers=headers)
         is_problem = header(answer.headers, "content-type") == CONTENT_TYPE
         assert (Problem.model_validate_json(answer.data).status if is_problem else 200) == status
 
@@ -232,8 +235,8 @@ async def test_service_answers_again_after_the_server_was_killed(
     await server.kill()
     await eventually(lambda: not api.is_connected)
     await server.start()
-    await asyncio.wait_for(api.wait_connected(), 20)
-    await eventually(lambda: policy.client.is_connected, 20)
+    await asyncio.wait_for(api.wait_connected(), LIMIT)
+    await eventually(lambda: policy.client.is_connected)
     await policy.client.flush()
     answer = await rpc.call(api.client, subjects.rpc("policy", "get"), GetPolicy(id="x"), Health)
     assert answer.service == "x"
@@ -265,7 +268,7 @@ async def test_batch_that_failed_is_redelivered(server: RealServer) -> None:
             await publisher.publish(subjects.telemetry("gw1", "reason"), "warren.telemetry.reason.v1", event)
         await broker.start()
         try:
-            await asyncio.wait_for(done.wait(), 30)
+            await asyncio.wait_for(done.wait(), LIMIT)
         finally:
             await broker.stop()
     assert batches == [1, 1]
@@ -298,10 +301,10 @@ async def test_process_ends_when_its_client_is_closed_for_good_and_cleanly_on_si
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"ready\n"
+        assert await asyncio.wait_for(process.stdout.readline(), LIMIT) == b"ready\n"
         if how == "term":
             process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 20) == code
+        assert await asyncio.wait_for(process.wait(), LIMIT) == code
     finally:
         if process.returncode is None:
             process.kill()

@@ -41,14 +41,13 @@ async def serving(folder: Path, name: str = "nats") -> AsyncIterator[RealServer]
         yield server
 
 
-async def refused(settings: BusSettings) -> str:
-    """Why the first try did not connect."""
+async def refused(settings: BusSettings, words: str) -> None:
+    """Wait until a try does not connect for this reason; one of a busy machine may have taken too long."""
     errors: list[str] = []
     async with Connection(settings, name="policy", inbox_prefix=inbox("policy")) as connection:
         connection.on_error(lambda error: errors.append(str(error)))
-        await eventually(lambda: bool(errors), 20)
+        await eventually(lambda: any(words in error for error in errors), what=f"{words!r} in {errors}")
         assert not connection.is_connected
-    return errors[0]
 
 
 @asynccontextmanager
@@ -74,7 +73,7 @@ async def test_a_server_without_tls_receives_a_client_hello_only(server: RealSer
     tls = server_tls(folder / "unused", AUTHORITY)
     async with relayed(server, "nats", with_info=True) as (clear, sent):
         settings = replace(clear, servers=(clear.servers[0].replace("nats:", "tls:"),), ca_file=tls.authorities)
-        assert "127.0.0.1 offers no TLS" in await refused(settings)
+        await refused(settings, "127.0.0.1 offers no TLS")
     assert sent[:1] == b"\x16"  # a handshake record (RFC 8446 5.1), or an alert after it
     assert b"CONNECT" not in sent
     assert server.settings("policy").key().public.encode() not in sent
@@ -88,7 +87,7 @@ async def test_a_server_with_tls_refuses_to_be_used_in_clear_and_renews_without_
             ({"ca_file": server_tls(folder / "other", OTHER).authorities}, "is not of the CA that this host trusts"),
             ({"server_name": "bus.example.net"}, "is not for 127.0.0.1"),
         ):
-            assert words in await refused(replace(settings, **wrong))
+            await refused(replace(settings, **wrong), words)
         peer, nkey = server.new_agent("gw1")
         callout.enrol(nkey, "gw1", ())
         async with (
@@ -96,18 +95,18 @@ async def test_a_server_with_tls_refuses_to_be_used_in_clear_and_renews_without_
             Connection(peer, name="gw1", inbox_prefix=inbox("gw1")) as agent,
         ):
             for connection in (service, agent):
-                await asyncio.wait_for(connection.wait_connected(), 20)
+                await asyncio.wait_for(connection.wait_connected(), 60)
             server_tls(folder / "nats-tls", OTHER, trusted=[AUTHORITY, OTHER])
             server.reload()
             # A reload ends the connections of agents (docs/bus.md, c6), which return at once; services stay connected.
-            await eventually(lambda: agent.connects == 2 and agent.is_connected, 20, "the agent verifies the other CA")
+            await eventually(lambda: agent.connects == 2 and agent.is_connected, what="the agent verifies the other CA")
             assert service.connects == 1
             assert service.is_connected
             await service.client.flush()
         server_tls(folder / "nats-tls", OTHER, issued_ago=timedelta(days=120))
         server.reload()
-        await eventually(lambda: server.log().count("Reloaded server configuration") == 2, 20)
-        assert "has expired, or this host's clock is wrong" in await refused(settings)
+        await eventually(lambda: server.log().count("Reloaded server configuration") == 2)
+        await refused(settings, "has expired, or this host's clock is wrong")
 
 
 async def test_clear_text_to_a_server_with_tls_says_what_to_write(
@@ -116,7 +115,7 @@ async def test_clear_text_to_a_server_with_tls_says_what_to_write(
     monkeypatch.setattr("warren_bus.dial.CONNECT_TIMEOUT", 1)
     async with serving(folder, "silent") as server:
         settings = replace(server.settings("policy"), servers=(server.url.replace("tls:", "nats:"),))
-        assert "write tls:// for nats://" in await refused(settings)
+        await refused(settings, "write tls:// for nats://")
 
 
 def test_clear_text_is_refused_elsewhere_than_on_the_loopback(tmp_path: Path) -> None:
@@ -164,8 +163,8 @@ async def test_a_client_ends_after_a_handshake_that_was_cut_off(tmp_path: Path) 
         await client.connect(server.url, nkeys_seed_str=seed, max_reconnect_attempts=-1, reconnect_time_wait=1)
         await server.kill()
         async with await asyncio.start_server(reset, "127.0.0.1", server.port, reuse_address=True):
-            await eventually(lambda: attempts >= 2, 20)
-            async with asyncio.timeout(20):
+            await eventually(lambda: attempts >= 2)
+            async with asyncio.timeout(60):
                 await client.close()
 
 
@@ -193,8 +192,8 @@ async def test_a_refused_client_leaves_no_socket_open(tmp_path: Path) -> None:
         before = sockets()
         with pytest.raises((NatsError, TimeoutError)):
             await client.connect(server.url, nkeys_seed_str=seed, allow_reconnect=False, max_reconnect_attempts=1)
-        await asyncio.sleep(0)  # the loop closes what was aborted
-        assert sockets() == before
+        # The loop closes what was aborted at once; the closing handshake of TLS would take 30 s.
+        await eventually(lambda: not sockets() - before, 15)
 
 
 def sockets() -> set[str]:

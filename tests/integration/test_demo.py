@@ -24,6 +24,7 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.interop,
     pytest.mark.usefixtures("namespaces"),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(bool(missing_packages("userspace")), reason="iproute2 or util-linux is not installed"),
 ]
 
@@ -36,7 +37,7 @@ def run_demo(command: list[str], home: Path) -> dict[str, Any]:
         env={"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=240,  # half a minute on idle cores
+        timeout=600,  # half a minute on idle cores
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -72,11 +73,11 @@ def test_demo_leaves_nothing_when_it_is(number: signal.Signals, tmp_path: Path) 
             assert any(b"the stack is ready" in line for line in demo.stderr)
             family = psutil.Process(demo.pid).children(recursive=True)
             demo.send_signal(number)
-            demo.wait(60)
+            demo.wait(180)
             said = demo.stdout.read()
         assert len(family) > 7  # the sandbox, and the stack in it
-        assert psutil.wait_procs(family, timeout=30)[1] == []
-        wait_until(lambda: not any(temporary.iterdir()), "the temporary folder is empty", 10.0)
+        assert psutil.wait_procs(family, timeout=90)[1] == []
+        wait_until(lambda: not any(temporary.iterdir()), "the temporary folder is empty", 60.0)
     finally:
         demo.kill()
         subprocess.run(["rm", "-rf", temporary], check=True)

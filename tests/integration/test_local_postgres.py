@@ -19,7 +19,7 @@ from warren_store import load_migrations
 from warren_store.migrations import migrate
 from warren_testkit.own_postgres import OwnPostgres, own_postgres
 
-LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = 90.0
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ async def test_postgres_gives_each_role_its_own_schema(server: OwnPostgres) -> N
 
 async def test_postgres_refuses_without_the_password(server: OwnPostgres) -> None:
     with pytest.raises(asyncpg.InvalidPasswordError):
-        await asyncpg.connect(dsn(server.postgres.host, "registry"), password="wrong", timeout=5)
+        await asyncpg.connect(dsn(server.postgres.host, "registry"), password="wrong", timeout=LIMIT_SECONDS)
 
 
 async def test_postgres_is_private(server: OwnPostgres) -> None:
@@ -160,7 +160,7 @@ def test_program_folders_hold_every_library_of_the_wheel() -> None:
     folders = program_folders()
     for program in ("initdb", "postgres"):
         listing = subprocess.run(
-            ["ldd", folders[0] / "bin" / program], capture_output=True, text=True, check=True, timeout=20
+            ["ldd", folders[0] / "bin" / program], capture_output=True, text=True, check=True, timeout=LIMIT_SECONDS
         ).stdout
         assert "not found" not in listing
         paths = [Path(word).resolve() for word in listing.split() if word.startswith("/")]

@@ -20,7 +20,7 @@ from warren_lab.process import stop_process, wait_until
 from warren_stack.demo.requirements import missing_packages
 
 REPOSITORY = Path(__file__).parents[2]
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 120.0
 FOREGROUND = ("warren up", "warren agent run", "warren events --follow")
 """Commands that stay until Ctrl-C."""
 
@@ -77,7 +77,7 @@ class Terminal:
         process = self._namespace.spawn(
             "env", f"--chdir={self._home}", *self._inside(line), env=self._environment(), stdout=log, stderr=log
         )
-        self._exits.callback(stop_process, process, limit_seconds=30.0)
+        self._exits.callback(stop_process, process, limit_seconds=LIMIT_SECONDS)
         return process
 
     def _argv(self, line: str) -> list[str]:

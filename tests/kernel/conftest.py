@@ -110,7 +110,7 @@ async def empty_afterwards(gateways: tuple[Gateway, ...]) -> AsyncIterator[None]
     for gateway, mark in zip(gateways, marks, strict=True):
         print(f"--- charon of {gateway.name}\n{gateway.log[mark:][-4000:]}")
     for gateway in gateways:
-        await eventually(partial(is_empty, gateway), 15.0)
+        await eventually(partial(is_empty, gateway), 90.0)
 
 
 @pytest.fixture

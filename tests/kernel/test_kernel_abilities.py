@@ -84,7 +84,7 @@ async def test_mark_chooses_what_goes_into_the_tunnel(fleet: KernelFleet) -> Non
     await spoke.driver.start_tunnel(NAME)
     await asyncio.gather(hub.converged(), spoke.converged())
     assert await spoke.gateway.ping(hub.gateway.protected, 3, "-m", "16")
-    assert not await spoke.gateway.ping(hub.gateway.protected, 1)
+    assert not await spoke.gateway.ping(hub.gateway.protected, 1, "-W", "3")
     (out,) = [it for it in kernel_policies(spoke.gateway.namespace) if it.direction == "out"]
     assert out.mark == "0x10/0xff"
     assert (await hub.driver.statistics(NAME)).packets_in == 3

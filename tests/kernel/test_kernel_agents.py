@@ -110,7 +110,7 @@ async def carry(client: Client, gateway: Gateway, namespace: Namespace) -> None:
             ["ip", "route", "add", gateway.network, "dev", tun.name, "src", OUR_INNER],
         ):
             await asyncio.to_thread(namespace.run, *command)
-        tun.attach(await client.connect(gateway.address, timeout=20))
+        tun.attach(await client.connect(gateway.address, timeout=60))
         assert {it.udp_encapsulated for it in kernel_sas(gateway.namespace)} == {True}
         said = await asyncio.to_thread(namespace.run, *ping_command(gateway.protected, OUR_INNER), check=False)
         assert " 3 received" in said, said

@@ -48,5 +48,5 @@ async def test_denial_would_be_seen(gateways: tuple[Gateway, ...], kernel_log: K
     async def received() -> list[str]:
         return kernel_log.denials()
 
-    (line,) = await eventually(received, 20.0)
+    (line,) = await eventually(received)
     assert str(forbidden) in line

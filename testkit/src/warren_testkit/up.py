@@ -22,8 +22,8 @@ PROGRAMS = {
     "registry": "warren_registry", "policy": "warren_policy", "metrics": "warren_metrics", "api": "warren_api",
 }  # fmt: skip
 """What the command line of each part has: a word of its own, or its program."""
-READY_LIMIT_S = 120.0
-STOP_LIMIT_S = 60.0
+READY_LIMIT_S = 180.0
+STOP_LIMIT_S = 90.0
 WARREN = Path(sys.executable).with_name("warren")
 
 
@@ -56,7 +56,7 @@ def stack_folder() -> Iterator[Path]:
 
 @contextmanager
 def running_up(data: Path, *options: str, namespace: Namespace | None = None) -> Iterator[Up]:
-    """`warren up --json` with its data in `data`, stopped with SIGTERM, and with SIGKILL after a minute.
+    """`warren up --json` with its data in `data`, stopped with SIGTERM, and with SIGKILL after `STOP_LIMIT_S`.
 
     In a network namespace its ports are those of that namespace's loopback.
     """

@@ -40,7 +40,7 @@ async def test_what_is_said_at_enrolment_is_announced_by_the_run(control: Contro
     running = agent(control, tmp_path / "host")
     await running.start()
     try:
-        await eventually(lambda: "hub" in control.records, 20)
+        await eventually(lambda: "hub" in control.records)
         record = control.records["hub"]
         assert (list(map(str, record.endpoints)), list(map(str, record.subnets))) == (["198.51.100.1"], ["10.0.0.0/24"])
     finally:

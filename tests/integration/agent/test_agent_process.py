@@ -20,6 +20,7 @@ from warren_testkit.waiting import eventually
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 NAME = "hub+spoke"
+LIMIT = 90.0  # s
 
 
 async def up(control: Control, peer: str, since: int = 0) -> TunnelChange:
@@ -87,7 +88,7 @@ async def test_policy_that_moves_between_two_tags_of_an_agent_leaves_its_sas_unt
     ping = Ping(spoke.gateway.namespace, IPv4Address(spoke.gateway.protected), IPv4Address(hub.gateway.protected))
     ping.start()
     try:
-        await asyncio.to_thread(ping.wait_for_reply, 10.0, time.time())
+        assert await asyncio.to_thread(ping.wait_for_reply, LIMIT, time.time()) is not None
         for sets in (
             {"tag=hub": [], "tag=branch": [], "tag=site": [star()]},
             {"tag=site": [], "tag=branch": [star()], "tag=hub": [star()]},
@@ -96,11 +97,13 @@ async def test_policy_that_moves_between_two_tags_of_an_agent_leaves_its_sas_unt
             for peer in ("spoke", "hub"):
                 applied = await control.received(Applied, peer, is_of(revision), since)
                 assert (applied.ok, applied.unchanged, applied.tunnels) == (True, 1, ())
-        moved = time.time()
-        await asyncio.to_thread(ping.wait_for_reply, 10.0, moved + 0.5)  # a late loss counts too
+        moved = ping.counts().sent
+        await eventually(
+            lambda: ping.answered_from(moved) >= 50, LIMIT, "pings after the move"
+        )  # a late loss counts too
     finally:
         counts = await asyncio.to_thread(ping.stop)
-    assert (counts.sent >= 50, counts.lost) == (True, 0)
+    assert counts.lost == 0
     assert control.all(TunnelChange, since) == []
     (now,) = await spoke.gateway.ike_sas()
     assert now.unique_id == old.unique_id
@@ -155,7 +158,7 @@ async def test_initiator_makes_new_sas_as_soon_as_the_directory_says_that_its_pe
     )
     await hub.gateway.start()
     await up(control, "hub", since)
-    assert '"event": "tunnel.renewed"' in spoke.log
+    await eventually(lambda: '"event": "tunnel.renewed"' in spoke.log, LIMIT, "the spoke's line about it")
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
     (after,) = await spoke.gateway.ike_sas()
     assert (after.unique_id, after.initiator) != (before.unique_id, False)
@@ -202,7 +205,8 @@ async def test_agents_that_start_again_change_no_tunnel_and_announce_nothing_new
             await asyncio.gather(*map(stop, agents))
             await asyncio.gather(*(end.start() for end in agents))
             await asyncio.gather(up(control, "spoke", since), up(control, "hub", since))
-            await eventually(lambda: len(control.announced) >= announced + 2, 40, "both announcements")  # noqa: B023
+            await eventually(lambda: len(control.announced) >= announced + 2, LIMIT, "both announcements")  # noqa: B023
+            assert await asyncio.to_thread(ping.wait_for_reply, LIMIT, time.time()) is not None
             changes = control.all(TunnelChange, since)
             assert {it.status.state for it in changes} <= {TunnelState.UP}
     finally:
@@ -210,7 +214,6 @@ async def test_agents_that_start_again_change_no_tunnel_and_announce_nothing_new
     assert [await end.gateway.held() for end in agents] == before
     assert [(peer, it) for peer, it in control.announced[first:] if it != said[peer]] == []
     assert len(control.announced) >= first + 12
-    assert counts.sent > 100
     assert counts.lost == 0
 
 
@@ -301,6 +304,7 @@ async def test_other_end_takes_over_after_thirty_seconds_and_the_initiator_that_
     await control.received(TunnelChange, "hub", lambda it: it.status.state is TunnelState.DOWN, since)
     await up(control, "hub", since)
     assert asyncio.get_running_loop().time() - before >= TAKEOVER_AFTER
+    await hub.gateway.has(1)
     (sa,) = await hub.gateway.ike_sas()
     assert sa.initiator
     since = control.count

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from warren_agent.errors import UnresolvedNameError
+from warren_agent.paths import resolver
 from warren_agent.paths.names import Names
 from warren_agent.paths.resolver import LEAST_TTL, LONGEST_TTL, resolve
 from warren_contracts.addresses import Endpoint
@@ -31,8 +32,8 @@ NO_HOSTS = Path("/nonexistent")
 
 
 @contextlib.asynccontextmanager
-async def served(folder: Path, records: str) -> AsyncIterator[NameServer]:
-    server = NameServer(folder, records)
+async def served(folder: Path, records: str, timeout_s: int = 30) -> AsyncIterator[NameServer]:
+    server = NameServer(folder, records, timeout_s=timeout_s)
     await server.start()
     try:
         yield server
@@ -65,7 +66,7 @@ async def test_name_that_does_not_exist_or_has_no_address_says_so(tmp_path: Path
 
 
 async def test_family_that_is_not_answered_for_once_loses_no_address(tmp_path: Path) -> None:
-    async with served(tmp_path, "gw 5 A 192.0.2.7\ngw 5 AAAA 2001:db8::1\n") as server:
+    async with served(tmp_path, "gw 5 A 192.0.2.7\ngw 5 AAAA 2001:db8::1\n", timeout_s=1) as server:
         changes: list[str] = []
         names = Names(lambda: changes.append("changed"), looking_up(server))
         try:
@@ -79,16 +80,22 @@ async def test_family_that_is_not_answered_for_once_loses_no_address(tmp_path: P
             names.close()
 
 
-async def test_server_that_does_not_answer_delays_no_other_name(tmp_path: Path) -> None:
+async def test_server_that_does_not_answer_delays_no_other_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And its failure names the server."""
+    monkeypatch.setattr(resolver, "QUERY_LIMIT", 2 * LIMIT)
     async with served(tmp_path, "gw 60 A 192.0.2.7\n") as silent, served(tmp_path, "gw 60 A 192.0.2.8\n") as server:
         silent.is_silent = True
         waiting = asyncio.create_task(looking_up(silent)("gw.example"))
+        await eventually(lambda: silent.asked("gw.example."), LIMIT)
         found = await looking_up(server)("gw.example")
         assert [str(it) for it in found.addresses] == ["192.0.2.8"]
         assert not waiting.done()
+        waiting.cancel()
+        monkeypatch.setattr(resolver, "QUERY_LIMIT", 0.5)
         with pytest.raises(UnresolvedNameError, match=silent.address):
-            await waiting
+            await looking_up(silent)("gw.example")
 
 
 def partner(gateway: Gateway, *addresses: str) -> dict[str, Any]:
@@ -141,7 +148,7 @@ async def test_only_the_tunnel_of_a_name_that_moves_is_changed_and_it_has_no_gap
     gone_end = {**partner(hub, "gone.example"), "identity": "gone", "subnets": ["10.99.0.0/24"]}
     missing = {"name": "missing", "ends": [{"peer": "spoke"}, gone_end]}
     async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(served(tmp_path, "gw 5 A 192.0.2.1\n"))
+        server = await stack.enter_async_context(served(tmp_path, "gw 5 A 192.0.2.1\n", timeout_s=1))
         at_spoke = LocalAgent(spoke, by_name, resolving=looking_up(server))
         for agent in (LocalAgent(hub, records), at_spoke, LocalAgent(other, records)):
             await agent.gateway.start()

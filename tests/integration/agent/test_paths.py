@@ -53,7 +53,7 @@ async def only(spoke: LocalAgent, tunnel: str, address: str) -> None:
     async def is_only() -> bool:
         return await carrying(spoke) == {(tunnel, address)}
 
-    await eventually(is_only, 40)
+    await eventually(is_only, 90)
 
 
 def two_hubs(lab: Lab) -> tuple[Gateway, Gateway, Gateway]:
@@ -85,7 +85,7 @@ async def test_a_standby_gateway_takes_over_and_gives_back_and_never_claims_with
             status = await at_spoke.status("hub-2+spoke")
             return status is not None and status.state is not TunnelState.UP
 
-        await eventually(stands_by, 10)
+        await eventually(stands_by)
         set_link(first, "wan", "down")
         await only(at_spoke, "hub-2+spoke", second.address)
         assert await spoke.ping(first.protected)
@@ -118,13 +118,13 @@ async def test_a_gateway_that_announces_the_loss_of_its_daemon_is_replaced_and_s
             last = next(it.status for it in reversed(at_spoke.all(TunnelChange)) if it.status.name == "hub-1+spoke")
             return (last.state, last.reason) == (TunnelState.DOWN, ReasonCode.PEER_DAEMON_UNREACHABLE)
 
-        await eventually(is_shown, 40)
+        await eventually(is_shown, 90)
 
 
 async def only_answers(spoke: LocalAgent, tunnel: str) -> None:
     """Wait until the gateway of a standby tunnel has answered a probe."""
     choice = spoke.ways._choices[tunnel]
-    await eventually(lambda: any(it.answers for way, it in choice.health.items() if way.tunnel == tunnel), 40)
+    await eventually(lambda: any(it.answers for way, it in choice.health.items() if way.tunnel == tunnel), 90)
 
 
 async def test_a_standby_that_an_earlier_run_established_stays_until_the_first_is_back(lab: Lab) -> None:
@@ -173,7 +173,7 @@ async def test_the_addresses_of_a_peer_are_called_in_turn_and_the_preferred_one_
         await again.start()
         stack.push_async_callback(again.stop)
         await again.applied(again.give(STAR))
-        await eventually(lambda: again.all(Report), 40, "a report")
+        await eventually(lambda: again.all(Report), what="a report")
         assert await spoke.held() == held  # it stays where it was
         set_link(hub, "wan1", "up")
         await only(agents[1], "hub+spoke", "192.0.2.1")
@@ -207,4 +207,4 @@ async def test_a_name_that_does_not_resolve_delays_no_other_tunnel(lab: Lab) -> 
         async def is_reported() -> bool:
             return bool(agents[1].ways.unresolved("dead-3"))
 
-        await eventually(is_reported, 30)
+        await eventually(is_reported, 90)

@@ -1,6 +1,7 @@
 """Several CHILD_SAs in one tunnel, selectors with protocols and ports, and virtual addresses, on two real charons."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from warren_agent.drivers.port import ApplyEffect, DaemonTunnelChanged
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_testkit.lab.gateways import Ends, Watched
+from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
 
@@ -46,6 +48,10 @@ async def counters(end: Watched) -> dict[str, tuple[int, int]]:
     return {sa.child: (sa.traffic.packets_in, sa.traffic.packets_out) for sa in status.link.children}
 
 
+async def has_counted(end: Watched, child: str, counts: tuple[int, int]) -> bool:
+    return (await counters(end))[child] == counts
+
+
 async def send_udp(end: Watched, target: str, port: int) -> None:
     program = f"import socket; s = socket.socket(type=2); s.bind(({end.gateway.protected!r}, 0)); s.sendto(b'x', ({target!r}, {port}))"
     await asyncio.to_thread(end.gateway.namespace.run, "python3", "-c", program)
@@ -59,8 +65,8 @@ async def test_each_child_carries_the_traffic_of_its_selectors(ends: Ends) -> No
     assert await spoke.gateway.ping(hub.gateway.protected)
     assert await counters(spoke) == await counters(hub) == {"ping": (3, 3), "voice": (0, 0)}
     await send_udp(spoke, hub.gateway.protected, SIP)
-    assert (await counters(spoke))["voice"] == (0, 1)
-    assert (await counters(hub))["voice"] == (1, 0)
+    for end, counts in ((spoke, (0, 1)), (hub, (1, 0))):
+        await eventually(partial(has_counted, end, "voice", counts), what=f"{counts} at the {end.gateway.name}")
     voice = next(sa for sa in at_spoke.status.link.children if sa.child == "voice")
     assert [str(it) for it in voice.remote_ts] == [f"{hub.gateway.network}[udp/{SIP}]"]
     assert [str(it) for it in voice.local_ts] == [f"{spoke.gateway.network}[udp]"]

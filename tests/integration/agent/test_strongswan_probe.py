@@ -55,7 +55,7 @@ async def test_echoes_go_through_the_tunnel_and_their_silence_is_found(ends: tup
         spoke.gateway.allow_echoes()
         _, found = await prober.look()
         assert found == []
-        await eventually(prober.is_answered, 20.0)
+        await eventually(prober.is_answered)
         status, _ = await prober.look()
         assert status.traffic.packets_in >= 1  # it came through the CHILD_SA, and not around it
         await hub.gateway.crash()  # the CHILD_SA stays at this end: only the silence shows it

@@ -14,6 +14,7 @@ from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
 from warren_intent.diagnosis import explain, situation_of
 from warren_testkit.lab.agents import gateway_record
 from warren_testkit.lab.gateways import Gateway, Watched, WatchedDriver
+from warren_testkit.lab.handover import Handover
 from warren_testkit.lab.userspace_gateways import LocalUserspaceAgent, WatchedUserspace
 from warren_testkit.waiting import eventually
 
@@ -139,16 +140,15 @@ async def test_an_edit_is_made_without_a_gap(pair: tuple[Gateway, Gateway]) -> N
     async with drivers(pair, "strongswan", "userspace") as (hub, spoke):
         name = await bring_up(hub, spoke)
         before = {sa.spi_in for sa in await spoke.driver.sa_info(name)}
-        command = ("ping", "-n", "-q", "-c", "60", "-i", "0.05", "-W", "10", "-I", spoke.gateway.protected)
-        run = spoke.gateway.namespace.run
-        ping = asyncio.create_task(asyncio.to_thread(run, *command, hub.gateway.protected, check=False))
         config = spoke.tunnel(hub, initiator=True, ike={"dpd_delay": 41})
-        since = len(spoke.events)
-        assert await spoke.driver.update_tunnel(config) is ApplyEffect.UPDATED_IKE
-        await spoke.driver.start_tunnel(name)
-        await spoke.converged(since)
-        # the responder holds the new SAs a moment before the initiator does: what it sends in that moment may be lost
-        assert " 60 received" in (out := await ping) or " 59 received" in out
+        async with Handover(spoke.gateway, hub.gateway) as traffic:
+            since = len(spoke.events)
+            assert await spoke.driver.update_tunnel(config) is ApplyEffect.UPDATED_IKE
+            await spoke.driver.start_tunnel(name)
+            await spoke.converged(since)
+            await hub.gateway.has(1)
+            await traffic.done()
+        traffic.check()
         assert not before & {sa.spi_in for sa in await spoke.driver.sa_info(name)}
 
 
@@ -189,7 +189,8 @@ async def test_a_failed_attempt_has_its_reason(
         failed = await spoke.first(AttemptFailed)
         assert failed.code is code
         status = await spoke.driver.tunnel_status(config.name)
-        assert status.state is (TunnelState.ERROR if failed.final else TunnelState.CONNECTING)
+        # an attempt that is not over may be over by now
+        assert status.state in (TunnelState.ERROR, *(() if failed.final else (TunnelState.CONNECTING,)))
         assert status.reason is failed.code
 
 

@@ -18,8 +18,12 @@ from warren_agent.drivers.strongswan.vici_client import ViciClient, ViciConnecti
 from warren_agent.drivers.strongswan.vici_codec import subsection, text, texts
 from warren_agent.errors import DriverUnavailableError
 from warren_testkit.lab.gateways import Gateway
+from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.strongswans]
+
+LIMIT = 60.0  # s
+READINGS = 10
 
 
 def connection(name: str, remote: str = "192.0.2.77") -> dict[str, Any]:
@@ -51,7 +55,7 @@ async def test_commands_events_and_errors_of_a_real_charon(hub: Gateway) -> None
         await link.request("load-shared", shared)
         await link.request("initiate", {"ike": "a", "child": "a", "timeout": "-1"})
         assert await link.stream("list-sas", "list-sa", {"noblock": "yes"}) is not None
-        assert "log" in seen
+        await eventually(lambda: "log" in seen, what="an event of charon's log")  # sent by a thread of its own
     finally:
         link.close()
 
@@ -73,11 +77,11 @@ async def test_command_given_up_closes_its_connection_and_the_next_one_works(hub
     client = ViciClient(hub.vici)
     try:
         await client.request("load-conn", connection("a"))
-        blocked = asyncio.create_task(client.request("initiate", {"ike": "a", "child": "a", "timeout": "2000"}))
+        blocked = asyncio.create_task(client.request("initiate", {"ike": "a", "child": "a", "timeout": "60000"}))
         started = asyncio.Event()
         listener = await ViciConnection.open(hub.vici, on_event=lambda name, payload: started.set())
         await listener.register("log")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LIMIT):
             await started.wait()
         listener.close()
         blocked.cancel()
@@ -93,7 +97,7 @@ async def test_charon_that_stops_and_returns(hub: Gateway) -> None:
     link = await ViciConnection.open(hub.vici)
     await client.request("version")
     await hub.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT):
         await link.closed.wait()
     with pytest.raises(ViciClosedError):
         await link.request("version")
@@ -107,15 +111,15 @@ async def test_charon_that_stops_and_returns(hub: Gateway) -> None:
 async def test_run_of_a_charon_is_one_however_its_start_is_said(hub: Gateway) -> None:
     """`since` moves by a second, unless the seconds of both clocks begin together; it is read through two beginnings of one."""
     charon, client = Charon(hub.vici), ViciClient(hub.vici)
-    said, runs = [], set()
+    said: list[str] = []
+    runs: set[str] = set()
     try:
         began = time.monotonic()
-        while time.monotonic() - began < 1.5:
+        while time.monotonic() - began < 1.5 or len(said) < READINGS:
             said.append(text(subsection(await client.request("stats"), "uptime"), "since"))
             runs.add((await charon.abilities()).run)
     finally:
         await charon.close()
         await client.close()
-    assert len(said) > 10
     assert len(runs) == 1, set(said)
     assert runs != {""}

@@ -19,7 +19,7 @@ from warren_ikev2.dataplane.seccomp import LIBRARY
 from warren_lab.ping import Ping
 from warren_lab.process import wait_until
 from warren_testkit.lab.transfers import Host, exchange_burst, exchange_datagrams, transfer
-from warren_testkit.lab.tunnel_bed import INNER, End, TunnelBed, TunnelOptions, make_tunnel
+from warren_testkit.lab.tunnel_bed import INNER, LIMIT_SECONDS, End, TunnelBed, TunnelOptions, make_tunnel
 
 pytestmark = [
     pytest.mark.root,
@@ -41,7 +41,7 @@ def total(end: End, name: str) -> int:
 
 
 def wait_for(what: str, check: Callable[[], bool]) -> None:
-    wait_until(check, what, 30.0, os.getpid())
+    wait_until(check, what, LIMIT_SECONDS, os.getpid())
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -54,11 +54,15 @@ def test_streams_arrive_unchanged(bed: TunnelBed, version: int, mss: int | None)
 
 def test_streams_are_carried_by_trains(bed: TunnelBed) -> None:
     before = [total(end, "trains_sealed") for end in (bed.left, bed.right)]
-    transfer(DATA, bed.left.host(), bed.right.host())
-    transfer(DATA, bed.right.host(), bed.left.host())
-    for end, seen in zip((bed.left, bed.right), before, strict=True):
-        wait_for("trains", lambda end=end, seen=seen: total(end, "trains_sealed") > seen + 20)  # type: ignore[misc]
-        wait_for("merged packets", lambda end=end: total(end, "merged") > 1000)  # type: ignore[misc]
+
+    def are_carried() -> bool:
+        transfer(DATA, bed.left.host(), bed.right.host())
+        transfer(DATA, bed.right.host(), bed.left.host())
+        trains = [total(end, "trains_sealed") - seen for end, seen in zip((bed.left, bed.right), before, strict=True)]
+        return min(trains) > 20 and min(total(end, "merged") for end in (bed.left, bed.right)) > 1000
+
+    wait_for("trains and merged packets", are_carried)
+    for end in (bed.left, bed.right):
         assert total(end, "drops_malformed") == total(end, "drops_integrity") == total(end, "drops_replay") == 0
 
 
@@ -72,9 +76,13 @@ def test_datagrams_of_all_sizes_arrive_unchanged(bed: TunnelBed, version: int) -
 @pytest.mark.parametrize("version", VERSIONS)
 def test_datagrams_of_one_flow_are_merged_on_the_way(bed: TunnelBed, version: int) -> None:
     before = total(bed.right, "merged")
-    for size in (64, 200, 1200):
-        assert exchange_burst(40, size, bed.left.host(version), bed.right.host(version))
-    wait_for("merged datagrams", lambda: total(bed.right, "merged") >= before + 120)
+
+    def are_merged() -> bool:  # as many as are there when they are read
+        for size in (64, 200, 1200):
+            assert exchange_burst(40, size, bed.left.host(version), bed.right.host(version))
+        return total(bed.right, "merged") >= before + 120
+
+    wait_for("merged datagrams", are_merged)
     assert total(bed.right, "tun_errors") == 0
 
 
@@ -108,11 +116,11 @@ def test_a_rekey_under_load_loses_nothing(bed: TunnelBed) -> None:
     children = set(bed.left.session.children)
     left, right = (IPv4Address(INNER[4][end.side]) for end in (bed.left, bed.right))
     with Ping(bed.left.namespace, left, right, interval_seconds=0.005) as ping:
-        assert ping.wait_for_reply(10) is not None
+        assert ping.wait_for_reply(LIMIT_SECONDS) is not None
         for _ in range(10):
             bed.left.loop.run(bed.left.session.rekey())
             bed.right.loop.run(bed.right.session.rekey())
-            assert ping.wait_for_reply(10, since=time.time()) is not None
+            assert ping.wait_for_reply(LIMIT_SECONDS, since=time.time()) is not None
     assert ping.counts().lost == 0
     assert not children & set(bed.left.session.children)
     transfer(DATA[: 1 << 20], bed.right.host(6), bed.left.host(6))
@@ -191,7 +199,7 @@ def test_the_data_process_ends_with_its_endpoint() -> None:
         processes = [end.plane.process_id for end in (bed.left, bed.right)]
     for process_id in processes:
         assert process_id is not None
-        assert not Path(f"/proc/{process_id}").exists()
+        wait_for("its end", lambda number=process_id: not Path(f"/proc/{number}").exists())  # type: ignore[misc]
 
 
 def test_a_removed_tun_device_ends_the_data_process() -> None:

@@ -84,6 +84,6 @@ def test_charon_behind_a_nat(bed: Bed, inside: tuple[NamespaceLoop, Namespace]) 
         session = peer_loop.run(gateway.accept(), LIMIT_SECONDS)
         assert session.info.nat.remote
         assert session.path.remote.host == IPv4Address(bed.ours_address)
-        host.spawn("ping", "-n", "-c", "1", "-w", "3", "-I", "10.91.3.1", "10.91.1.1")
-        packet = peer_loop.run(session.recv_packet(), 5)
+        host.spawn("ping", "-n", "-c", "1", "-W", "1", "-I", "10.91.3.1", "10.91.1.1")
+        packet = peer_loop.run(session.recv_packet(), LIMIT_SECONDS)
         assert packet[12:20] == bytes((10, 91, 3, 1, 10, 91, 1, 1))

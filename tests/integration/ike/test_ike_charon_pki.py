@@ -61,7 +61,9 @@ def test_brainpool_s_curves(bed: Bed, group: str) -> None:
     """In the IKE_SA and as PFS, and found by the probe."""
     ike, esp = f"aes256gcm16-prfsha384-{group}", f"aes256gcm16-{group}"
     with bed.connection(group, None, ike, esp):
-        report = in_netns(bed.ours.path, lambda: probe(bed.peers, 500, every=True, requested=None, timeout=1.0))
+        report = in_netns(
+            bed.ours.path, lambda: probe(bed.peers, 500, every=True, requested=None, timeout=LIMIT_SECONDS)
+        )
         assert report.accepted is not None
         assert report.accepted["group"] == [group]
         with bed.connected(bed.client(ike, esp)) as own:

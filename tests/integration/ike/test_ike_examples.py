@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_testkit.lab.ike_bed import Bed
+from warren_testkit.lab.ike_bed import LIMIT_SECONDS, Bed
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "ikev2"
 VIRTUAL = "10.91.7.1"
@@ -31,13 +31,13 @@ class EchoServer:
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGINT)
-        self.out = self._process.communicate(timeout=10)[0]
+        self.out = self._process.communicate(timeout=LIMIT_SECONDS)[0]
 
     def run_client(self, secret: str) -> subprocess.CompletedProcess[str]:
         options = ["127.0.0.1", "--ike-port", self.ports[0], "--natt-port", self.ports[1]]
         return subprocess.run(
             [sys.executable, str(EXAMPLES / "client.py"), *options],
-            env=ENVIRONMENT | {"IKE_SECRET": secret}, capture_output=True, text=True, timeout=30, check=False,
+            env=ENVIRONMENT | {"IKE_SECRET": secret}, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False,
         )  # fmt: skip
 
 
@@ -91,10 +91,10 @@ def test_tun_gateway(bed: Bed, gateway: str) -> None:
         bed.ping(source=VIRTUAL)
         assert device in bed.ours.run("ip", "route", "get", bed.peer_inner)
         bed.vici.terminate(gateway)
-        out, _ = client.communicate(timeout=10)
+        out, _ = client.communicate(timeout=LIMIT_SECONDS)
     finally:
         client.kill()
-        client.wait(10)
+        client.wait(LIMIT_SECONDS)
     assert client.returncode == 0, out
     assert device not in bed.ours.run("ip", "-brief", "link")
     assert bed.secret not in line.encode() + out

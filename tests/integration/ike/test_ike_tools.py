@@ -21,7 +21,7 @@ from warren_ikev2.decode import MessageView
 from warren_ikev2.errors import MalformedCaptureError
 from warren_lab.namespace import in_netns
 from warren_lab.process import wait_until
-from warren_testkit.lab.ike_bed import Bed
+from warren_testkit.lab.ike_bed import LIMIT_SECONDS, Bed
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -36,7 +36,7 @@ def gateway(bed: Bed) -> Iterator[str]:
 
 
 def ask(bed: Bed, host: str, **options: Any) -> ProbeReport:
-    settings = {"every": False, "requested": None, "timeout": 1.0} | options
+    settings = {"every": False, "requested": None, "timeout": LIMIT_SECONDS} | options
     return in_netns(bed.ours.path, lambda: probe(host, settings.pop("port", 500), **settings))
 
 
@@ -71,7 +71,7 @@ def half_open(bed: Bed) -> int:
 
 def left_nothing(bed: Bed) -> None:
     """charon has ended the IKE_SAs by itself, long before the 30 s that it keeps a half-open one."""
-    wait_until(lambda: half_open(bed) == 0, "the end of the half-open IKE_SA", 10)
+    wait_until(lambda: half_open(bed) == 0, "the end of the half-open IKE_SA", 25)
 
 
 def test_probes_leave_nothing_behind_at_charon(bed: Bed, gateway: str) -> None:
@@ -138,7 +138,7 @@ def capture(bed: Bed, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[P
             keys = in_loop(bed, client.session.export_keys)
             bed.ping()
             cause_address_update(bed)
-        wait_until(lambda: is_deleted(file, keys), "the DELETE and its response in the capture", 10)
+        wait_until(lambda: is_deleted(file, keys), "the DELETE and its response in the capture", LIMIT_SECONDS)
     return file, keys
 
 
@@ -192,7 +192,7 @@ def tcpdump(bed: Bed, file: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(LIMIT_SECONDS)
         process.stderr.close()
 
 
@@ -235,7 +235,7 @@ def test_tshark_decodes_and_decrypts(capture: tuple[Path, str], tmp_path: Path) 
         fields = ["-e", "isakmp.exchangetype", "-e", "isakmp.id.data.fqdn"]
         return subprocess.run(
             ["tshark", "-r", str(file), "-Y", "isakmp", "-T", "fields", *fields],
-            env={"HOME": str(home), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True, timeout=60,
+            env={"HOME": str(home), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True, timeout=120,
         ).stdout  # fmt: skip
 
     clear = identities()

@@ -3,6 +3,7 @@
 The spoke's agent runs in its gateway's namespace and reaches the bus over a network of its own.
 """
 
+import time
 from collections.abc import AsyncIterator
 from ipaddress import ip_interface
 from pathlib import Path
@@ -12,18 +13,26 @@ import pytest
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, AttemptFailure
 from warren_lab.charon_conf import DataPlane
+from warren_lab.ping import ping_command
 from warren_testkit.intent import record
 from warren_testkit.lab.bus_bed import BUS, LIMIT, NAME, BusBed, bus_bed, wide
 from warren_testkit.lab.relay import PORT
 from warren_testkit.waiting import eventually
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
 async def bed(namespaces: None, tmp_path: Path) -> AsyncIterator[BusBed]:
     """Both sites at work; no policy is published."""
     async with bus_bed(tmp_path, DataPlane.LIBIPSEC) as made:
+        yield made
+
+
+@pytest.fixture
+async def hasty_bed(namespaces: None, tmp_path: Path) -> AsyncIterator[BusBed]:
+    """The spoke takes a change back after a time that a test can wait for, and that a busy machine does not exceed."""
+    async with bus_bed(tmp_path, DataPlane.LIBIPSEC, confirm_within=20) as made:
         yield made
 
 
@@ -54,7 +63,7 @@ async def test_default_route_of_ipv6_leaves_own_network_and_bus_in_reach(bed: Bu
     await bed.control.publish(wide("10.1.0.0/24", "::/0", bypass="allow", protect="when-applied"))
     await eventually(lambda: "fd00:2::/64" in bed.rules(6), LIMIT, "a rule for the local network")
     await bed.bus_is_reached()
-    bed.spoke.host.run("ping", "-n", "-c", "2", "-W", "2", "fd00:2::1")
+    bed.spoke.host.run(*ping_command("fd00:2::1", "fd00:2::10"))
 
 
 async def test_forbidden_bypass_is_refused_and_nothing_leaves_in_clear_until_the_policy_is_corrected(
@@ -66,17 +75,17 @@ async def test_forbidden_bypass_is_refused_and_nothing_leaves_in_clear_until_the
         assert change.status.state is TunnelState.ERROR
         assert "10.2.0.0/24" in change.status.detail
         assert f"{BUS}:{PORT}" in change.status.detail
+        await bed.guarded("10.2.0.0/24")
+        known = time.time()  # before, either end may have sent in clear
         await traffic.unanswered()
-        before = len(traffic.seen().clear)
         await traffic.more(25)
-        assert len(traffic.seen().clear) == before  # what was seen before the policy was known
         await bed.bus_is_reached()
         await bed.network_is_reached()
         since = bed.control.count
         await bed.control.publish(wide("0.0.0.0/0"))
         await bed.up(since)
         await traffic.answered()
-        assert len(traffic.seen().clear) == before
+    assert traffic.seen(since=known).clear == []
 
 
 async def test_rules_and_networks_that_others_change_are_followed_by_the_kernels_events(bed: BusBed) -> None:
@@ -91,9 +100,9 @@ async def test_rules_and_networks_that_others_change_are_followed_by_the_kernels
     await bed.bus_is_reached()
 
 
-async def test_change_that_cuts_the_bus_off_is_rolled_back_until_it_is_superseded(bed: BusBed) -> None:
+async def test_change_that_cuts_the_bus_off_is_rolled_back_until_it_is_superseded(hasty_bed: BusBed) -> None:
     """A rule of routing that somebody has made leads the bus into whatever tunnel takes it, before the guard's."""
-    agent = bed.agents[1]
+    bed, agent = hasty_bed, hasty_bed.agents[1]
     await bed.control.publish(wide("10.1.0.0/24"))
     await bed.up()
     await eventually(lambda: not (agent.state / "changes.json").exists(), LIMIT, "the confirmation")

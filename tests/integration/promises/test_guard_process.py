@@ -15,6 +15,7 @@ from warren_contracts.tunnel_routes import TunnelRoutesReply, TunnelRoutesReques
 from warren_lab.lab import Lab
 from warren_lab.namespace import Namespace
 from warren_testkit.agent.guard import GuardProcess
+from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root]
 
@@ -106,12 +107,12 @@ async def test_a_device_of_tunnels_is_set_up_again_and_removed_routes_into_it_ar
         True, [("10.2.0.0/24", "ipsec0")],
     )  # fmt: skip
     events = client(guard).events()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         assert await anext(events) is None
         namespace.run("ip", "link", "set", "ipsec0", "down")
         while (event := await anext(events)) is None or event.event is not EventKind.ADDRESSES_CHANGED:
             continue
-        assert "UP" in namespace.run("ip", "link", "show", "ipsec0").split(">")[0]
+        await eventually(lambda: "UP" in namespace.run("ip", "link", "show", "ipsec0").split(">")[0])
         assert (await client(guard).exchange(TunnelRoutesRequest(), TunnelRoutesReply)).routes == ()
         namespace.run("ip", "route", "add", "10.2.0.0/24", "dev", "ipsec0", "table", "220")
         namespace.run("ip", "route", "flush", "table", "220")

@@ -17,7 +17,7 @@ from warren_testkit.lab.failover import FailoverBed
 from warren_testkit.lab.gateways import Gateway
 from warren_testkit.lab.userspace_gateways import LocalUserspaceAgent
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(600)]
 
 
 def route(gateway: Gateway, network: str, via: str, device: str) -> None:

@@ -153,7 +153,7 @@ def wrong(results: list[Result]) -> list[Result]:
     return [it for it in results if it.clear or it.lost]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_agent_killed_in_an_edit_and_the_bus_after_it_lose_nothing_on_other_tunnels(bed: FleetBed) -> None:
     results = [await run_cell(bed, "agent", 3), await run_cell(bed, "nats-server", "after")]
     found = [it for it in results if it is not None]

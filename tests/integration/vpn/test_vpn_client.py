@@ -20,14 +20,13 @@ from warren_testkit.lab.vpn_client_bed import (
     BEHIND6,
     BOTH,
     CLIENT_HOST,
-    LIMIT_S,
     NEIGHBOUR,
     RESOLV_CONF,
     SERVERS,
-    ClientProcess,
     VpnBed,
     server_builder,
 )
+from warren_testkit.lab.vpn_client_process import LIMIT_S, ClientProcess
 from warren_testkit.lab.vpn_devices import make_device, write_profile
 from warren_vpn.client.commands import client_status
 
@@ -66,7 +65,7 @@ def test_a_full_tunnel_carries_both_versions_and_is_put_back(bed: VpnBed) -> Non
         assert client.end() == 0
     assert capture.clear_packets() == []
     assert {flow.udp_encapsulated for flow in capture.flows()} == {True}
-    assert bed.snapshot() == before
+    bed.assert_put_back(before)
 
 
 def check_capabilities(process_id: int) -> None:
@@ -85,7 +84,7 @@ def test_a_split_tunnel_carries_its_routes_only(bed: VpnBed, switch: str) -> Non
     for target in (BEHIND, ROUTER, NEIGHBOUR):  # the last one lies within a route, but on a link of this host
         bed.wait_for_ping(target)
     assert client.end() == 0
-    assert bed.snapshot() == before
+    bed.assert_put_back(before)
 
 
 def test_an_ipv6_server_and_an_ipv4_only_one(bed: VpnBed) -> None:
@@ -126,7 +125,7 @@ def test_with_the_kill_switch_nothing_leaves_in_clear_after_kill_9(bed: VpnBed) 
         assert bed.resolv_conf.read_text() == RESOLV_CONF
         assert "put back" in bed.verb("down")
     assert capture.clear_packets() == []
-    assert bed.snapshot() == before
+    bed.assert_put_back(before)
     assert "nothing to put back" in bed.verb("restore")
 
 
@@ -194,7 +193,7 @@ def check_killed_at(bed: VpnBed, step: int) -> None:
         if step > 2:  # before, neither the kill switch nor anything else was in force
             assert capture.clear_packets() == []
         bed.verb("restore")
-    assert bed.snapshot() == before
+    bed.assert_put_back(before)
 
 
 # ---- the network changes

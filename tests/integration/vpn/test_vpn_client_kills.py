@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import pytest
 
 from warren_lab.lab import can_make_namespaces
-from warren_testkit.lab.vpn_client_bed import BEHIND, BEHIND6, CLIENT_HOST, ClientProcess, VpnBed
+from warren_testkit.lab.vpn_client_bed import BEHIND, BEHIND6, CLIENT_HOST, VpnBed
+from warren_testkit.lab.vpn_client_process import ClientProcess
 
 pytestmark = [
     pytest.mark.root,
@@ -83,7 +84,7 @@ def connected(bed: VpnBed, phase: str, step: int) -> Iterator[ClientProcess]:
             ping.kill()
             ping.wait()
     assert "put back" in bed.verb("down")
-    assert bed.snapshot() == before
+    bed.assert_put_back(before)
 
 
 def check_connect(bed: VpnBed, step: int) -> None:

@@ -12,7 +12,6 @@ from warren_testkit.ikev2.logins import TableVerifier
 from warren_testkit.lab.vpn_client_bed import (
     BEHIND,
     BOTH,
-    LIMIT_S,
     NEIGHBOUR,
     POOL,
     RESOLV_CONF,
@@ -21,6 +20,7 @@ from warren_testkit.lab.vpn_client_bed import (
     server_builder,
     with_defaults,
 )
+from warren_testkit.lab.vpn_client_process import LIMIT_S
 
 pytestmark = [
     pytest.mark.root,

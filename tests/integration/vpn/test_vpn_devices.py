@@ -6,8 +6,8 @@ import pytest
 
 from warren_lab.lab import can_make_namespaces
 from warren_testkit.lab.vpn_bed import OUTSIDE, VpnBed, make_vpn_bed
-from warren_testkit.lab.vpn_client_bed import LIMIT_S
 from warren_testkit.lab.vpn_client_bed import VpnBed as Device
+from warren_testkit.lab.vpn_client_process import LIMIT_S
 from warren_testkit.lab.vpn_devices import make_device, write_profile
 from warren_vpn.server.control import Reloaded, ReloadRequest
 
@@ -45,7 +45,7 @@ def test_a_device_that_another_one_replaces_says_so_and_stays_off(bed: VpnBed) -
         assert failed["reason"] == "session-replaced"
         assert failed["message"].startswith("stopped: alice has logged in elsewhere")
         assert [one["event"] for one in first.events].count("vpn.connecting") == 1
-        assert phone.snapshot() == before
+        phone.assert_put_back(before)
         laptop.wait_for_ping(OUTSIDE[4])
         (session,) = bed.status().sessions
         assert session.endpoint.startswith(bed.address_of("laptop"))

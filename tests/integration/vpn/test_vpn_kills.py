@@ -5,13 +5,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from warren_ikev2.errors import IkeError
-from warren_lab.errors import CommandFailedError
 from warren_lab.process import wait_until
-from warren_testkit.lab.vpn_bed import INSIDE, LIMIT_SECONDS, VpnBed, VpnClient, make_vpn_bed
+from warren_testkit.lab.vpn_bed import INSIDE, LIMIT_SECONDS, VpnBed, make_vpn_bed
 
 pytestmark = [
     pytest.mark.root,
@@ -86,19 +86,11 @@ def check_killed_at(bed: VpnBed, step: int) -> None:
         assert process.wait(LIMIT_SECONDS) == -signal.SIGKILL, bed.log[-2000:]
     bed.start()
     with bed.client("alice") as alice:
-        assert reaches(alice)
+        wait_until(lambda: alice.reaches(INSIDE[4], within_s=2), "the server answers inside", LIMIT_SECONDS)
     assert bed.stop() == 0
     bed.process = None
     assert host(bed) == before
     assert not (bed.folder / "network.json").exists()
-
-
-def reaches(client: VpnClient) -> bool:
-    """Whether the server answers inside."""
-    with contextlib.suppress(CommandFailedError):
-        client.namespace.run("ping", "-c", "1", "-W", "2", "-I", str(client.addresses[4]), INSIDE[4])
-        return True
-    return False
 
 
 @pytest.mark.parametrize("step", [FORWARDING])
@@ -134,14 +126,16 @@ def test_a_data_process_that_is_killed_during_handshakes_and_rekeyings_is_replac
         starts = kill_data_process(bed)
         with bed.client("bob") as bob:
             bed.wait_for("a new data process", lambda it: it.data_process_starts > starts)
-            wait_until(lambda: reaches(bob), "the client that came meanwhile has a tunnel", LIMIT_SECONDS)
-            wait_until(lambda: reaches(alice), "so has the one before", LIMIT_SECONDS)
+            wait_until(
+                lambda: bob.reaches(INSIDE[4], within_s=2), "the client that came meanwhile has a tunnel", LIMIT_SECONDS
+            )
+            wait_until(lambda: alice.reaches(INSIDE[4], within_s=2), "so has the one before", LIMIT_SECONDS)
             starts = kill_data_process(bed)
             with contextlib.suppress(IkeError):  # a rekeying that the end of the process interrupts
                 alice.loop.run(alice.client.rekey(), LIMIT_SECONDS)
             bed.wait_for("a new data process", lambda it: it.data_process_starts > starts)
             for client in (alice, bob):
-                wait_until(lambda client=client: reaches(client), f"{client.name} has a tunnel", LIMIT_SECONDS)  # type: ignore[misc]
+                wait_until(partial(client.reaches, INSIDE[4], within_s=2), f"{client.name} has a tunnel", LIMIT_SECONDS)
             assert bed.status().connected == 2
 
 
@@ -151,5 +145,5 @@ def test_a_data_process_that_is_killed_again_and_again_is_started_each_time(bed:
         for _ in range(3):
             starts = kill_data_process(bed)
             bed.wait_for("a new data process", lambda it, starts=starts: it.data_process_starts > starts)  # type: ignore[misc]
-        wait_until(lambda: reaches(alice), "traffic passes again", LIMIT_SECONDS)
+        wait_until(lambda: alice.reaches(INSIDE[4], within_s=2), "traffic passes again", LIMIT_SECONDS)
         assert not alice.session.closed

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from warren_lab.errors import CommandFailedError
 from warren_lab.process import wait_until
-from warren_testkit.lab.vpn_bed import INSIDE, OUTSIDE, VpnBed, VpnClient, make_vpn_bed
+from warren_testkit.lab.vpn_bed import INSIDE, LIMIT_SECONDS, OUTSIDE, VpnBed, make_vpn_bed
 
 pytestmark = [
     pytest.mark.root,
@@ -24,19 +23,10 @@ def bed() -> Iterator[VpnBed]:
         yield made
 
 
-def ping(client: VpnClient, target: str) -> bool:
-    source = str(client.addresses[6 if ":" in target else 4])
-    try:
-        client.namespace.run("ping", "-c", "1", "-W", "2", "-I", source, target)
-    except CommandFailedError:
-        return False
-    return True
-
-
 def test_a_user_reaches_only_the_networks_that_it_may(bed: VpnBed) -> None:
     with bed.client("narrow") as client:
-        assert ping(client, INSIDE[4])
-        assert not ping(client, OUTSIDE[4])
+        assert client.reaches(INSIDE[4])
+        assert not client.reaches(OUTSIDE[4], within_s=1)
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -58,16 +48,16 @@ def test_clients_reach_neither_services_of_the_server_nor_the_metadata_of_its_cl
         bed.namespace.run("ping", "-c", "1", "-W", "5", metadata)
         with bed.client("alice") as alice, bed.namespace.socket(family, socket.SOCK_STREAM) as service:
             alice.namespace.run("ip", f"-{version}", "route", "replace", metadata, "dev", alice.tun.name)
-            assert not ping(alice, metadata)
+            assert not alice.reaches(metadata, within_s=1)
             service.bind((INSIDE[version], 8080))
             service.listen()
             with alice.namespace.socket(family, socket.SOCK_STREAM) as visitor:
                 visitor.bind((str(alice.addresses[version]), 0))
                 visitor.setblocking(False)
                 visitor.connect_ex((INSIDE[version], 8080))
-                wait_until(lambda: dropped() > before, "the connection is dropped and counted", 10.0)
-            assert ping(alice, INSIDE[version])
-            assert ping(alice, OUTSIDE[version])
+                wait_until(lambda: dropped() > before, "the connection is dropped and counted", LIMIT_SECONDS)
+            assert alice.reaches(INSIDE[version])
+            assert alice.reaches(OUTSIDE[version])
     finally:
         bed.namespace.run("ip", f"-{version}", "route", "del", f"{metadata}/{bits}")
         bed.outside.run("ip", "address", "del", f"{metadata}/{bits}", "dev", "lo")

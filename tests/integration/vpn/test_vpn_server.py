@@ -17,7 +17,7 @@ from warren_lab.errors import CommandFailedError
 from warren_lab.ping import Ping
 from warren_lab.process import wait_until
 from warren_testkit.lab.transfers import Host, exchange_datagrams, transfer
-from warren_testkit.lab.vpn_bed import INSIDE, OUTSIDE, VpnBed, VpnClient, make_vpn_bed
+from warren_testkit.lab.vpn_bed import INSIDE, LIMIT_SECONDS, OUTSIDE, VpnBed, make_vpn_bed
 from warren_vpn.server.control import Disconnected, DisconnectRequest, Reloaded, ReloadRequest, ServerStatus
 from warren_vpn.server.errors import ServerError
 from warren_vpn.server.folder import public_text
@@ -49,6 +49,12 @@ def bed() -> Iterator[VpnBed]:
         assert not table(made)
 
 
+@pytest.fixture(autouse=True)
+def nobody_is_connected(bed: VpnBed) -> None:
+    """A client of the test before says goodbye, and does not wait long until the server has taken note of it."""
+    bed.wait_for("nobody is connected", lambda it: it.connected == 0)
+
+
 def table(bed: VpnBed) -> str:
     """The server's nftables table; empty: there is none."""
     try:
@@ -59,16 +65,6 @@ def table(bed: VpnBed) -> str:
 
 def forwarding(bed: VpnBed, link: str) -> str:
     return bed.namespace.run("cat", f"/proc/sys/net/ipv4/conf/{link}/forwarding").strip()
-
-
-def ping(client: VpnClient, target: str, *, count: int = 1) -> bool:
-    try:
-        client.namespace.run(
-            "ping", "-c", str(count), "-W", "2", "-I", str(client.addresses[6 if ":" in target else 4]), target
-        )
-    except CommandFailedError:
-        return False
-    return True
 
 
 def outside(bed: VpnBed, version: int = 4) -> Host:
@@ -95,13 +91,13 @@ def test_clients_get_addresses_and_reach_the_outside_by_the_servers_address(bed:
         assert [(pool.network, pool.used) for pool in status.pools] == [("10.66.0.0/24", 2), ("fd66::/64", 2)]
         assert " gso_max_segs 45 " in bed.namespace.run("ip", "-d", "link", "show", "wvpn0")
         # client to client is off
-        assert ping(alice, INSIDE[4])
-        assert ping(alice, INSIDE[6])
+        assert alice.reaches(INSIDE[4])
+        assert alice.reaches(INSIDE[6])
         bob_address = str(bob.addresses[4])
         alice.namespace.run("ip", "route", "replace", bob_address, "dev", alice.tun.name)
-        assert not ping(alice, bob_address)
+        assert not alice.reaches(bob_address, within_s=1)
     bed.wait_for("nobody is connected", lambda it: it.connected == 0)
-    wait_until(lambda: '"event": "session.closed"' in bed.log, "the session's end is logged", 10.0)
+    wait_until(lambda: '"event": "session.closed"' in bed.log, "the session's end is logged", LIMIT_SECONDS)
 
 
 def test_forged_replayed_and_foreign_packets_are_counted_by_kind(bed: VpnBed) -> None:
@@ -121,7 +117,7 @@ def test_forged_replayed_and_foreign_packets_are_counted_by_kind(bed: VpnBed) ->
             "each is counted by its kind",
             lambda it: {kind: it.packets_dropped.get(kind, 0) - before.get(kind, 0) for kind in expected} == expected,
         )
-        assert ping(alice, INSIDE[4])
+        assert alice.reaches(INSIDE[4])
 
 
 def test_a_rate_limit_drops_what_is_beyond_it(bed: VpnBed) -> None:
@@ -179,7 +175,7 @@ def test_a_password_opens_the_tunnel_and_a_wrong_one_is_counted_and_audited(bed:
     with pytest.raises(IkeError), bed.client("carol", password="guess", place="attacker"):
         pass
     with bed.client("carol", password=PASSWORD, place="attacker") as carol:
-        assert ping(carol, OUTSIDE[4])
+        assert carol.reaches(OUTSIDE[4])
         status = bed.status()
         (session,) = status.sessions
         assert (session.user, session.login) == ("carol", "eap-gtc")
@@ -188,8 +184,8 @@ def test_a_password_opens_the_tunnel_and_a_wrong_one_is_counted_and_audited(bed:
         with bed.client("carol", key=key) as second:
             (session,) = bed.status().sessions
             assert (session.user, session.login) == ("carol", "raw-key")
-            assert not ping(carol, OUTSIDE[4])
-            assert ping(second, OUTSIDE[4])
+            assert not carol.reaches(OUTSIDE[4], within_s=1)
+            assert second.reaches(OUTSIDE[4])
     audit = [json.loads(line) for line in (bed.folder / "logins.jsonl").read_text().splitlines()]
     assert [(it["result"], it["method"]) for it in audit if it["user"] == "carol"] == [
         ("refused", "eap-gtc"), ("accepted", "eap-gtc"), ("accepted", "raw-key"),
@@ -204,21 +200,21 @@ def test_a_second_connection_of_a_user_replaces_the_first(bed: VpnBed) -> None:
         (session,) = bed.status().sessions
         assert session.addresses == tuple(map(str, second.session.info.network.addresses))
         assert first.addresses == second.addresses
-        assert ping(second, INSIDE[4])
+        assert second.reaches(INSIDE[4])
 
 
 def test_an_operator_disconnects_a_user(bed: VpnBed) -> None:
     with bed.client("bob") as bob:
         ended = bed.ask(DisconnectRequest(target="bob"), Disconnected)
         assert len(ended.sessions) == 1
-        wait_until(lambda: bob.session.closed, "the client is disconnected", 10.0)
+        wait_until(lambda: bob.session.closed, "the client is disconnected", LIMIT_SECONDS)
 
 
 def test_a_user_who_is_removed_is_disconnected_at_once(bed: VpnBed) -> None:
     with bed.client("bob") as bob:
         bed.write_settings(users={name: it for name, it in USERS.items() if name != "bob"})
         assert bed.ask(ReloadRequest(), Reloaded).users == len(USERS)  # carol is in the user file
-        wait_until(lambda: bob.session.closed, "the client is disconnected", 10.0)
+        wait_until(lambda: bob.session.closed, "the client is disconnected", LIMIT_SECONDS)
     bed.write_settings(users=USERS)
     bed.ask(ReloadRequest(), Reloaded)
 
@@ -231,7 +227,7 @@ def test_a_user_who_is_removed_from_an_invalid_file_is_disconnected_and_refused(
             bed.write_settings(limits="inactivity_s = 1", users=remaining)
             with pytest.raises(ServerError, match="limits/inactivity_s"):
                 bed.ask(ReloadRequest(), Reloaded)
-            wait_until(lambda: bob.session.closed, "the client is disconnected", 10.0)
+            wait_until(lambda: bob.session.closed, "the client is disconnected", LIMIT_SECONDS)
             with pytest.raises(IkeError), bed.client("bob", place="attacker"):
                 pass
             bed.settings.write_text("identity =")
@@ -239,20 +235,20 @@ def test_a_user_who_is_removed_from_an_invalid_file_is_disconnected_and_refused(
                 bed.ask(ReloadRequest(), Reloaded)
             with pytest.raises(IkeError), bed.client("narrow", place="attacker"):
                 pass
-            assert ping(alice, INSIDE[4])
+            assert alice.reaches(INSIDE[4])
             assert [session.user for session in bed.status().sessions] == ["alice"]
     finally:
         bed.write_settings(users=USERS)
         bed.ask(ReloadRequest(), Reloaded)
     with bed.client("bob") as bob:
-        assert ping(bob, INSIDE[4])
+        assert bob.reaches(INSIDE[4])
 
 
 def test_keys_are_replaced_under_load_without_loss(bed: VpnBed) -> None:
     with bed.client("bob") as bob:
         before = bed.status().sessions[0].rekeys
         with Ping(bob.namespace, IPv4Address(str(bob.addresses[4])), IPv4Address(OUTSIDE[4])) as ping_of_bob:
-            assert ping_of_bob.wait_for_reply(10.0) is not None
+            assert ping_of_bob.wait_for_reply(LIMIT_SECONDS) is not None
             for _ in range(3):
                 bob.loop.run(bob.client.rekey())
                 transfer(DATA, bob.host(), outside(bed))
@@ -268,7 +264,7 @@ def test_a_client_moves_to_another_address_and_keeps_its_session(bed: VpnBed) ->
         bob.namespace.run("ip", "address", "add", f"{moved}/24", "dev", "wan")
         bed.namespace.run("ip", "route", "add", f"{moved}/32", "dev", "to-bob")
         bob.loop.run(bob.client.migrate(moved))
-        assert ping(bob, OUTSIDE[4])
+        assert bob.reaches(OUTSIDE[4])
         status = bed.wait_for("the server follows", lambda it: it.sessions[0].endpoint.startswith(moved))
         assert (status.sessions[0].id, status.logins) == (before.id, bed.status().logins)
         transfer(DATA, bob.host(), outside(bed))
@@ -280,7 +276,7 @@ def test_the_data_process_is_started_again_and_traffic_continues(bed: VpnBed) ->
         assert status.data_process_id is not None
         os.kill(status.data_process_id, signal.SIGKILL)
         bed.wait_for("a new data process", lambda it: it.data_process_starts == status.data_process_starts + 1)
-        wait_until(lambda: ping(bob, INSIDE[4]), "traffic passes again", 30.0)
+        wait_until(lambda: bob.reaches(INSIDE[4], within_s=2), "traffic passes again", LIMIT_SECONDS)
 
 
 def test_privileges_are_given_up(bed: VpnBed) -> None:
@@ -298,13 +294,15 @@ def test_a_killed_server_leaves_no_rules_and_its_clients_can_connect_to_the_next
     with bed.client("alice") as alice:
         bed.kill()
         wait_until(
-            lambda: not table(bed) and forwarding(bed, "uplink") == "0", "the cleaner has removed the rules", 15.0
+            lambda: not table(bed) and forwarding(bed, "uplink") == "0",
+            "the cleaner has removed the rules",
+            LIMIT_SECONDS,
         )
         bed.start()
         assert table(bed)
         assert forwarding(bed, "uplink") == "1"
     with bed.client("alice") as alice:
-        assert ping(alice, OUTSIDE[4])
+        assert alice.reaches(OUTSIDE[4])
 
 
 def test_rules_of_a_server_and_a_cleaner_that_were_killed_are_removed_by_the_next(bed: VpnBed) -> None:

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from warren_lab.charon import Charon
 from warren_lab.charon_conf import charon_settings
 from warren_lab.errors import CommandFailedError
+from warren_lab.ping import ping_command
 from warren_lab.process import wait_until
-from warren_testkit.lab.vpn_bed import INSIDE, SERVER, VpnBed, make_vpn_bed
+from warren_testkit.lab.vpn_bed import INSIDE, LIMIT_SECONDS, SERVER, VpnBed, make_vpn_bed
 from warren_trust.certificates import private_key_pem
 from warren_vpn.commands import app
 from warren_vpn.server.control import Reloaded, ReloadRequest
@@ -79,7 +80,7 @@ class StrongSwan:
     def connected(self, user: str) -> Iterator[None]:
         """Its connection is up. CommandFailedError: it is refused."""
         name = f"vpn-{user}"
-        self.swanctl("--initiate", "--child", name, "--timeout", "15")
+        self.swanctl("--initiate", "--child", name, "--timeout", "60")
         try:
             yield
         finally:
@@ -124,7 +125,7 @@ def audited(bed: VpnBed) -> list[tuple[str, str, str, str]]:
 def ping(swan: StrongSwan, addresses: Sequence[str]) -> bool:
     """Whether packets from the virtual IPv4 address are answered by the server inside."""
     own = next(address for address in addresses if "." in address)
-    out = swan.charon.namespace.run("ping", "-c", "3", "-i", "0.2", "-W", "5", "-I", own, INSIDE[4])
+    out = swan.charon.namespace.run(*ping_command(INSIDE[4], own))
     return " 3 received" in out
 
 
@@ -183,7 +184,7 @@ def test_a_strongswan_that_another_device_replaces_learns_of_it(bed: VpnBed, swa
     with swan.connected("erin"):
         bed.wait_for("the session is there", lambda it: it.connected == 1)
         with bed.client("erin", place="elsewhere"):
-            wait_until(lambda: "vpn-erin" not in swan.swanctl("--list-sas"), "charon has no SA any more", 10.0)
+            wait_until(lambda: "vpn-erin" not in swan.swanctl("--list-sas"), "charon has no SA any more", LIMIT_SECONDS)
             (session,) = bed.status().sessions
             assert session.endpoint.startswith(bed.address_of("elsewhere"))
     bed.wait_for("nobody is connected", lambda it: it.connected == 0)

@@ -17,7 +17,7 @@ from warren_lab.namespace import Namespace
 from warren_lab.socket_thread import SocketThread
 
 DEFAULT_INTERVAL_SECONDS = 0.01
-LATE_REPLY_SECONDS = 3.0
+LATE_REPLY_SECONDS = 10.0
 """After the last request, replies are awaited this long; later ones count as lost."""
 _ECHO_REPLY, _ECHO_REQUEST = 0, 8
 _HEADER = struct.Struct("!BBHHH")
@@ -75,15 +75,17 @@ def ping_command(target: str, source: str, count: int = 3, *more: str) -> list[s
     """The arguments of ping(8) for `count` requests in one burst; `more` are further options.
 
     It ends with the last reply. Late replies are awaited for the interval of 5 s: with a short interval, ping(8) waits only for
-    twice the longest round trip, which a busy machine exceeds. Without any reply it ends after 2 s. More than 3 requests need root.
+    twice the longest round trip, which a busy machine exceeds. Without any reply it ends after 10 s, unless `more` has another -W. More
+    than 3 requests need root.
     """
-    return ["ping", "-n", "-c", str(count), "-l", str(count), "-i", "5", "-W", "2", *more, "-I", source, target]
+    return ["ping", "-n", "-c", str(count), "-l", str(count), "-i", "5", "-W", "10", *more, "-I", source, target]
 
 
 class Ping:
     """Pings `destination` from `source` inside a namespace, from `start` (or `with`) to `stop`.
 
     A request that the kernel refuses (no route) counts as sent and lost: the caller asked for it at that time.
+    `late_reply_seconds`: as LATE_REPLY_SECONDS; 0 where nobody asks what was lost.
     """
 
     def __init__(
@@ -92,10 +94,12 @@ class Ping:
         source: IPv4Address,
         destination: IPv4Address,
         interval_seconds: float = DEFAULT_INTERVAL_SECONDS,
+        late_reply_seconds: float = LATE_REPLY_SECONDS,
     ) -> None:
         self._namespace = namespace
         self._source, self._destination = source, destination
         self._interval = interval_seconds
+        self._late_reply_seconds = late_reply_seconds
         self._identifier = int.from_bytes(os.urandom(2), "big")
         self._condition = threading.Condition()
         self._sent: list[float] = []
@@ -134,6 +138,11 @@ class Ping:
         with self._condition:
             return [Echo(number, sent, self._received.get(number)) for number, sent in enumerate(self._sent)]
 
+    def answered_from(self, number: int) -> int:
+        """How many of the requests from this number on are answered; `counts().sent` is the number of the next one."""
+        with self._condition:
+            return sum(it >= number for it in self._received)
+
     def wait_for_reply(self, limit_seconds: float, since: float = 0.0) -> Echo | None:
         """The first request sent at or after `since` that was answered; None when the limit passes before."""
         found: list[Echo] = []
@@ -157,7 +166,7 @@ class Ping:
                 self._send(icmp)
                 # Never in a burst after a pause: a late request would measure its own queue.
                 due = max(due + self._interval, time.monotonic())
-            end = time.monotonic() + LATE_REPLY_SECONDS
+            end = time.monotonic() + self._late_reply_seconds
             while self.counts().lost and time.monotonic() < end:
                 self._receive_until(icmp, end)
 

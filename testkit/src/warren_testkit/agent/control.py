@@ -32,6 +32,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "presence": Presence, "report": Report, "tunnel": TunnelChange, "applied": Applied, "reason": AttemptFailure,
 }  # fmt: skip
 
+STREAM_TIMEOUT = 60.0  # s
+
 ReportT = TypeVar("ReportT", bound=BaseModel)
 
 
@@ -153,13 +155,13 @@ class Control:
         return revision
 
     async def _store(self, service: str, message: SignedBytes) -> None:
-        stream = self._clients[service].jetstream()
+        stream = self._clients[service].jetstream(timeout=STREAM_TIMEOUT)
         await stream.publish(message.subject, message.payload, headers=message.headers)
 
     # what agents report
 
     async def _listen(self) -> None:
-        stream = self._clients["metrics"].jetstream()
+        stream = self._clients["metrics"].jetstream(timeout=STREAM_TIMEOUT)
         async with asyncio.TaskGroup() as group:
             for name, durable in (("TELEMETRY", "metrics"), ("PRESENCE", "metrics-presence")):
                 consumer = await stream.pull_subscribe("warren.v1.telemetry.>", durable=durable, stream=name)
@@ -186,7 +188,7 @@ class Control:
         return [it for _, it in self._received[since:] if isinstance(it, model)]
 
     async def received(
-        self, model: type[ReportT], peer: str, wanted: Callable[[ReportT], object], since: int = 0, within: float = 40.0
+        self, model: type[ReportT], peer: str, wanted: Callable[[ReportT], object], since: int = 0, within: float = 90.0
     ) -> ReportT:
         """The first message of a peer for which `wanted` holds; TimeoutError after `within` seconds."""
         async with asyncio.timeout(within):

@@ -13,6 +13,7 @@ from warren_testkit.agent.logged_process import LoggedProcess
 from warren_testkit.waiting import eventually
 
 START_LIMIT = 90.0  # s; it takes one on an idle machine
+STOP_LIMIT = 30.0  # s, then it is killed
 _ENTRY = "from warren_guard.entry import main; main()"
 
 
@@ -66,7 +67,7 @@ class GuardProcess(LoggedProcess[subprocess.Popen[bytes]]):
         """A clean stop; the table stays."""
         process, self._process = self._process, None
         if process is not None:
-            await asyncio.to_thread(stop_process, process)
+            await asyncio.to_thread(stop_process, process, limit_seconds=STOP_LIMIT)
 
     async def kill(self) -> None:
         """As when it crashes."""

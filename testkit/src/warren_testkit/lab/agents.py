@@ -99,13 +99,14 @@ class LocalAgent:
             clocks.monotonic, Prober(gateway.namespace.socket), resolving, owns=lambda _: False, hold_down=hold_down,
             data_path=data_path, memory=PathsFile(folder / "paths.json"),
         )  # fmt: skip
-        changes = ChangeControl(
-            clocks.monotonic,
+        self.ahead = 0.0  # s, of the clock of its changes, which a test may set
+        self.changes = ChangeControl(
+            lambda: clocks.monotonic() + self.ahead,
             ChangesFile(folder / "changes.json"),
             confirm_within=0,
             roll_back_after=self.roll_back_after,
         )
-        assessing = health() if health is not None else TunnelHealth(clocks, (changes,))
+        assessing = health() if health is not None else TunnelHealth(clocks, (self.changes,))
         supervisor = Supervisor(drivers, reporter, clocks, assessing, self.ways)
         self.agent = Agent(
             gateway.name,
@@ -113,7 +114,7 @@ class LocalAgent:
             Intents(self.source, store),
             announcer,
             supervisor,
-            Safeguards(protection or Protection(), changes),
+            Safeguards(protection or Protection(), self.changes),
             clocks,
         )
         self._task: asyncio.Task[None] | None = None
@@ -206,7 +207,7 @@ class LocalAgent:
         kind = KINDS[model]
         return [model.model_validate_json(it.payload) for it in self.outlet.messages if it.subject.endswith(f".{kind}")]
 
-    async def applied(self, revision: int, within: float = 60.0) -> None:
+    async def applied(self, revision: int, within: float = 90.0) -> None:
         """Wait for the report of a round that applied this revision, or a later one."""
         await eventually(lambda: [it for it in self.all(Applied) if it.revision >= revision], within)
 

@@ -70,7 +70,7 @@ class FailoverBed:
                 await agent.applied(agent.give(STAR))
             captures = [stack.enter_context(Capture(*it, self.inner)) for it in self._watched]
             spoke = self.spoke.gateway
-            ping = Ping(spoke.namespace, IPv4Address(spoke.protected), self.target, self._interval_s)
+            ping = Ping(spoke.namespace, IPv4Address(spoke.protected), self.target, self._interval_s, 0.0)
             stack.enter_context(ping)
             yield FailoverTraffic(captures, ping, self._limit_s)
 
@@ -81,7 +81,7 @@ class FailoverBed:
         return found
 
     def assert_never_two_tunnels(self) -> None:
-        assert len(self.seen) > 10
+        assert any(len(looked) == 1 for looked in self.seen)
         assert [tunnels for looked in self.seen if len(tunnels := {tunnel for tunnel, _ in looked}) > 1] == []
 
     async def only(self, tunnel: str, address: str) -> None:

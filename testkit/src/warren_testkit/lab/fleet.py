@@ -167,9 +167,9 @@ class FleetTraffic:
 
     async def answered(self) -> None:
         """Until every ping is answered that is sent from now on."""
-        before = {ends: ping.counts().received for ends, ping in self._pings.items()}
+        before = {ends: ping.counts().sent for ends, ping in self._pings.items()}
         await until(
-            lambda: all(ping.counts().received > before[ends] + 2 for ends, ping in self._pings.items()),
+            lambda: all(ping.answered_from(before[ends]) > 2 for ends, ping in self._pings.items()),
             what="replies on every tunnel",
         )
 

@@ -47,6 +47,10 @@ def _patience(plane: DataPlane) -> dict[str, str | Settings]:
     return EMULATED if plane is DataPlane.KERNEL else IMPATIENT
 
 
+LIMIT_S = 90.0
+"""For an event of a driver, or a state of charon."""
+
+
 class Held(NamedTuple):
     """What a charon holds: its connections as it lists them, and each CHILD_SA that carries traffic by names, unique ids and SPIs."""
 
@@ -168,7 +172,7 @@ class Gateway:
             found = [len([it for it in sa.children if it.state == "INSTALLED"]) for sa in await self.ike_sas()]
             return found == [children] * ike_sas
 
-        await eventually(looks_right, 40)
+        await eventually(looks_right, LIMIT_S)
 
 
 def _write_ping_group_range() -> None:
@@ -240,7 +244,7 @@ class WatchedDriver:
             self._more.set()
 
     async def wait_for(
-        self, wanted: Callable[[DriverEvent], bool], within: float = 20.0, since: int = 0
+        self, wanted: Callable[[DriverEvent], bool], within: float = LIMIT_S, since: int = 0
     ) -> DriverEvent:
         async with asyncio.timeout(within):
             while True:
@@ -254,7 +258,7 @@ class WatchedDriver:
         self,
         kind: type[EventT],
         wanted: Callable[[EventT], bool] = lambda event: True,
-        within: float = 20.0,
+        within: float = LIMIT_S,
         since: int = 0,
     ) -> EventT:
         """The first event of a type for which `wanted` holds; TimeoutError after `within` seconds."""

@@ -10,7 +10,7 @@ from warren_lab.ping import Ping
 from warren_testkit.lab.gateways import Gateway
 
 INTERVAL_SECONDS = 0.002
-REPLY_LIMIT_SECONDS = 20.0
+REPLY_LIMIT_SECONDS = 60.0
 
 
 class Handover:

@@ -38,7 +38,7 @@ SECRET = b"the lab's shared secret"
 IKE, ESP = "aes256gcm16-prfsha384-x25519", "aes256gcm16-x25519"
 """The proposals of tests that are about something else."""
 KEY_KINDS = ("ecdsa-p256", "rsa-3072", "ed25519")
-LIMIT_SECONDS = 15.0
+LIMIT_SECONDS = 60.0
 """For a handshake, or a change that a test waits for."""
 SETTINGS: Settings = {"rsa_pss": "yes", "delete_rekeyed_delay": "1"}
 """charon's, over those of the lab: PSS signatures, and old inbound SAs that do not outlive a test by much."""
@@ -218,7 +218,7 @@ class Bed:
     def charon_log(self) -> str:
         return self.charon.log()
 
-    def wait_for_log(self, text: str, times: int, limit_seconds: float = 10.0) -> None:
+    def wait_for_log(self, text: str, times: int, limit_seconds: float = LIMIT_SECONDS) -> None:
         """Wait until charon's log holds a text so many times."""
         wait_until(
             lambda: self.charon_log().count(text) >= times, f"{times} x {text!r}", limit_seconds, self.charon.process_id
@@ -265,7 +265,7 @@ class Bed:
         out = self.ours.run(*ping_command(target, source, count, "-s", str(size)), check=False)
         assert f" {count} received" in out, out
 
-    def wait_for_pings(self, limit_seconds: float = 10.0) -> None:
+    def wait_for_pings(self, limit_seconds: float = LIMIT_SECONDS) -> None:
         """Wait until both ends carry packets on their present paths: the peer's ESP follows its IKE a moment later."""
 
         def answered() -> bool:
@@ -282,12 +282,12 @@ class Bed:
         try:
             return self.ours.run(
                 "iperf3", "-c", PEER_INNER, "-B", OUR_INNER, "-t", str(seconds), *(["-R"] if reverse else []),
-                limit_seconds=30,
+                limit_seconds=LIMIT_SECONDS,
             )  # fmt: skip
         finally:
             server.stdout.close()
             server.terminate()
-            server.wait(10)
+            server.wait(LIMIT_SECONDS)
 
 
 @contextlib.contextmanager

@@ -5,8 +5,9 @@ RFC 2308 asks for it. A stub resolver finds it by a resolv.conf(5), which cannot
 """
 
 import asyncio
-import itertools
+import errno
 import os
+import socket
 from pathlib import Path
 
 import dns.flags
@@ -16,19 +17,39 @@ import dns.rcode
 import dns.rdatatype
 import dns.zone
 
-_addresses = itertools.count(2)
+_PORT = 53
 _HEAD = "@ 1 SOA ns.example. hostmaster.example. 1 3600 600 86400 1\n@ 1 NS ns.example.\n"
+
+
+def _bind_free() -> socket.socket:
+    """A socket at port 53 of an address of the loopback that no other process of this machine has (127.0.0.0/8 is all local)."""
+    for place in os.urandom(256):
+        own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            own.bind((f"127.53.{os.getpid() % 256}.{place}", _PORT))
+        except OSError as error:
+            own.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return own
+    raise OSError(errno.EADDRINUSE, "port 53 is taken at every address of 127.53.0.0/16 that was tried")
 
 
 class NameServer(asyncio.DatagramProtocol):
     """Serves the zone `example.`; `records` are lines of a zone file (`gw 6 A 192.0.2.1`). `ignored` types get no answer."""
 
-    def __init__(self, folder: Path, records: str, address: str = "") -> None:
-        """`address`: of the namespace where it is started; else one of the loopback."""
-        # Distinct in every process of a machine: 127.0.0.0/8 is all local.
-        self.address = address or f"127.53.{os.getpid() % 256}.{next(_addresses) % 250 + 2}"
+    def __init__(self, folder: Path, records: str, address: str = "", timeout_s: int = 1) -> None:
+        """`address`: of the namespace where it is started; else one of the loopback, which is taken at once.
+
+        `timeout_s` is how long a resolver waits for it before it asks again, once.
+
+        OSError without the right to bind port 53.
+        """
+        self._socket = None if address else _bind_free()
+        self.address = address or str(self._socket.getsockname()[0])  # type: ignore[union-attr]  # bound above
         self.configuration = folder / f"resolv-{self.address}.conf"
-        self.configuration.write_text(f"nameserver {self.address}\noptions timeout:1 attempts:2\n")
+        self.configuration.write_text(f"nameserver {self.address}\noptions timeout:{timeout_s} attempts:2\n")
         self.queries: list[tuple[str, str]] = []  # names and types
         self.ignored: set[str] = set()
         self.is_silent = False
@@ -42,7 +63,10 @@ class NameServer(asyncio.DatagramProtocol):
     async def start(self) -> None:
         """Listen. OSError without the right to bind port 53."""
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(self.address, 53))
+        if self._socket is not None:
+            self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=self._socket)
+        else:
+            self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(self.address, _PORT))
 
     def stop(self) -> None:
         """Close the socket: queries are refused by ICMP from now on."""

@@ -6,7 +6,7 @@ each gateway has a route to the other's network. So whatever is not protected is
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address, ip_network
@@ -121,7 +121,7 @@ class PromiseBed:
                 (site.namespace, site.gateway.protected, peer.gateway.protected),
                 (site.host, site.host_address, peer.host_address),
             ):
-                found.append(Ping(namespace, IPv4Address(source), IPv4Address(target), self._interval_s))
+                found.append(Ping(namespace, IPv4Address(source), IPv4Address(target), self._interval_s, 0.0))
         return found
 
     @contextlib.asynccontextmanager
@@ -165,7 +165,7 @@ class PromiseBed:
         return {held.state for reply in replies for held in reply.held}
 
     async def has_states(self, wanted: set[HeldState]) -> None:
-        """Wait until the guards hold something in these states, and nothing else."""
+        """Wait until the guards hold something in these states, and nothing else; an empty set: nothing at all."""
 
         async def reached() -> bool:
             return await self.held_states() == wanted
@@ -231,13 +231,14 @@ class Traffic:
     def __init__(self, captures: list[Capture], pings: list[Ping]) -> None:
         self._captures, self._pings = captures, pings
 
-    def seen(self) -> Seen:
-        """So far."""
+    def seen(self, since: float = 0.0) -> Seen:
+        """So far; in clear only what was sent at or after `since` (Unix time)."""
         counts = [ping.counts() for ping in self._pings]
         clear = [
             f"{packet.source} > {packet.destination} at {packet.time:.3f}"
             for capture in self._captures
             for packet in capture.clear_packets()
+            if packet.time >= since
         ]
         frames = sum(capture.frames for capture in self._captures)
         return Seen(sum(it.sent for it in counts), sum(it.received for it in counts), frames, clear)
@@ -246,13 +247,22 @@ class Traffic:
         """Until every ping has sent so many more requests."""
         wanted = [ping.counts().sent + count for ping in self._pings]
         await eventually(
-            lambda: all(ping.counts().sent >= it for ping, it in zip(self._pings, wanted, strict=True)), 30, "requests"
+            lambda: all(ping.counts().sent >= it for ping, it in zip(self._pings, wanted, strict=True)), what="requests"
         )
 
     async def answered(self) -> None:
-        """Until every ping is answered, by a request sent from now on."""
-        before = [ping.counts().received for ping in self._pings]
-        await self._until(lambda ping, received: ping.counts().received > received + 2, before, "replies")
+        """Until every ping is answered: three of its requests that are sent from now on."""
+        before = [ping.counts().sent for ping in self._pings]
+        await eventually(
+            lambda: all(ping.answered_from(it) > 2 for ping, it in zip(self._pings, before, strict=True)),
+            REPLY_LIMIT_S,
+            "replies",
+        )
+
+    async def clear(self, more_than: int = 0) -> list[str]:
+        """What is in clear so far; wait until it is more than `more_than` packets: they are counted a moment after they passed."""
+        await eventually(lambda: len(self.seen().clear) > more_than, what=f"more than {more_than} packets in clear")
+        return self.seen().clear
 
     async def unanswered(self) -> None:
         """Until no ping is answered any more."""
@@ -263,11 +273,6 @@ class Traffic:
             return before == [ping.counts().received for ping in self._pings]
 
         await eventually(quiet, REPLY_LIMIT_S, "no replies")
-
-    async def _until(self, done: Callable[[Ping, int], bool], before: list[int], what: str) -> None:
-        await eventually(
-            lambda: all(done(ping, it) for ping, it in zip(self._pings, before, strict=True)), REPLY_LIMIT_S, what
-        )
 
     def assert_nothing_in_clear(self) -> None:
         """AssertionError with the first packets that were seen, or if nothing was sent."""

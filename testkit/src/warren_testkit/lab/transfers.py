@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 from warren_lab.namespace import Namespace
 
-LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = 60.0
 
 _UDP_SEGMENT = 103
 """Linux's number; Python does not name it."""

@@ -23,7 +23,7 @@ from warren_testkit.lab.transfers import Host
 OUTER = {4: ("203.0.113.1", "203.0.113.2"), 6: ("2001:db8::1", "2001:db8::2")}
 INNER = {4: ("10.91.1.1", "10.91.2.1"), 6: ("fd91:1::1", "fd91:2::1")}
 SECRET = b"the tunnel bed's shared secret"
-LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import vici
 
 from warren_lab.charon import Charon
 
-LIMIT_SECONDS = 20.0
+LIMIT_SECONDS = 90.0
 """For one answer: longer than charon's own limits below, so that its reason arrives."""
-INITIATE_LIMIT_MILLISECONDS = 10_000
+INITIATE_LIMIT_MILLISECONDS = 60_000
 TERMINATE_LIMIT_MILLISECONDS = 3_000
 
 

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from warren_ikev2.aio import Client, OffloadTun, Session
 from warren_ikev2.aio.client import ClientBuilder
 from warren_ikev2.credentials import EapGtcAuth, RawKeyAuth, RawKeyTrust, RemoteAuth
+from warren_lab.errors import CommandFailedError
 from warren_lab.lab import Lab
 from warren_lab.loop import NamespaceLoop
 from warren_lab.namespace import Namespace
@@ -39,7 +40,7 @@ INSIDE = {4: "10.66.0.1", 6: "fd66::1"}
 IDENTITY = "vpn.warren.test"
 CERTIFICATE_LINES = 'certificate = "server.crt"\ncertificate_key = "server-certificate.key"\nclient_ca = "ca.crt"\n'
 POOLS = ("10.66.0.0/24", "fd66::/64")
-LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = 60.0
 GOODBYE_SECONDS = 1.0
 """A server that was killed does not confirm the end of a session."""
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -60,6 +61,15 @@ class VpnClient:
     def addresses(self) -> dict[int, IPv4Address | IPv6Address]:
         """Inside the tunnel."""
         return {address.version: address for address in self.session.info.network.addresses}
+
+    def reaches(self, target: str, *, within_s: int = 20) -> bool:
+        """Whether the target answers through the tunnel; where it must not, `within_s` is short."""
+        own = self.addresses[6 if ":" in target else 4]
+        try:
+            self.namespace.run("ping", "-c", "1", "-W", str(within_s), "-I", str(own), target)
+        except CommandFailedError:
+            return False
+        return True
 
     def host(self, version: int = 4) -> Host:
         """Its end of the tunnel."""

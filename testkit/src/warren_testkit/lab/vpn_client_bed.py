@@ -23,11 +23,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from warren_ikev2.aio import OffloadTun, Server, ServerBuilder
 from warren_ikev2.credentials import PrivateKey
 from warren_lab.capture import Capture
+from warren_lab.errors import TimedOutError
 from warren_lab.lab import Lab
 from warren_lab.loop import NamespaceLoop
 from warren_lab.namespace import Namespace
-from warren_lab.process import stop_process, wait_until
+from warren_lab.process import wait_until
 from warren_testkit.ikev2.keys import private_pem
+from warren_testkit.lab.vpn_client_process import LIMIT_S, ClientProcess
 
 CLIENT_HOST, CLIENT_HOST6 = "192.0.2.2", "2001:db8:2::2"
 SERVERS = {"one": ("198.51.100.2", "2001:db8:51::2"), "two": ("203.0.113.2", "2001:db8:113::2")}
@@ -37,7 +39,6 @@ BEHIND, BEHIND6 = "10.50.0.1", "fd50::1"
 LOCAL, NEIGHBOUR = "192.168.7.2", "192.168.7.1"
 POOL, POOL6 = "10.77.0.0/24", "fd77::/64"
 RESOLV_CONF = "# the test's own\nnameserver 192.0.2.53\nsearch before.example\n"
-LIMIT_S = 60.0
 _CLIENT = "from warren_vpn.commands import app; app()"
 
 
@@ -63,58 +64,6 @@ class VpnServer:
 
 async def _call(function: Callable[[], None]) -> None:
     function()
-
-
-@dataclass
-class ClientProcess:
-    """The client, and the events that it has printed."""
-
-    process: subprocess.Popen[bytes]
-    output: Path
-    errors: Path
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        """All so far."""
-        lines = self.output.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-
-    def wait_for(self, name: str, count: int = 1, limit_s: float = LIMIT_S) -> dict[str, Any]:
-        """The `count`th event of this name."""
-
-        def found() -> bool:
-            return len([one for one in self.events if one["event"] == name]) >= count
-
-        try:
-            wait_until(found, name, limit_s, self.process.pid if self.process.poll() is None else None)
-        except Exception as error:
-            raise AssertionError(f"{error}; {self.output.read_text()}{self.errors.read_text()}") from error
-        return [one for one in self.events if one["event"] == name][count - 1]
-
-    def wait_for_text(self, name: str, text: str) -> None:
-        """An event of this name with `text` in its message."""
-
-        def found() -> bool:
-            return any(one["event"] == name and text in one["message"] for one in self.events)
-
-        try:
-            wait_until(found, f"{name} with {text!r}", LIMIT_S, self.process.pid)
-        except Exception as error:
-            raise AssertionError(f"{error}; {self.output.read_text()}{self.errors.read_text()}") from error
-
-    def end(self) -> int:
-        """SIGTERM, and its exit code."""
-        return stop_process(self.process, limit_seconds=LIMIT_S)
-
-    def kill(self) -> None:
-        """SIGKILL, and its end."""
-        self.process.kill()
-        self.process.wait()
-
-    def children(self) -> list[int]:
-        """Its child processes: the data process."""
-        words = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(word) for word in words]
 
 
 @dataclass
@@ -194,13 +143,19 @@ class VpnBed:
         return done.stdout
 
     def ping(self, target: str, *options: str) -> bool:
-        """Whether a packet and its answer pass."""
+        """Whether a packet and its answer pass within a second: for what must not pass. See `wait_for_ping`."""
         argv = self.client.argv(["ping", "-n", "-c", "1", "-W", "1", *options, target])
         return subprocess.run(argv, capture_output=True, check=False, timeout=LIMIT_S).returncode == 0
 
     def wait_for_ping(self, target: str) -> None:
         """Until a packet and its answer pass."""
         wait_until(lambda: self.ping(target), f"an answer of {target}", LIMIT_S)
+
+    def assert_put_back(self, before: dict[str, str]) -> None:
+        """The host is as it was. The device of a client that was killed goes with its data process, a moment later."""
+        with contextlib.suppress(TimedOutError):
+            wait_until(lambda: self.snapshot() == before, "the host as before", LIMIT_S)
+        assert self.snapshot() == before
 
     def snapshot(self) -> dict[str, str]:
         """The client's rules, routes and ruleset, and its resolv.conf."""
