@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from warren_agent.drivers.port import AttemptFailed, DaemonTunnelChanged, DriverEvent
+from warren_agent.drivers.port import DaemonTunnelChanged, DriverEvent
 from warren_agent.drivers.strongswan.connections import build_connection, groups_of, is_marked
 from warren_agent.drivers.strongswan.vici_codec import build_message, parse_message, subsection, subsections
 from warren_contracts.status import ReasonCode
@@ -108,8 +108,7 @@ async def test_esp_proposals_that_somebody_altered_and_a_peer_refuses_are_loaded
     await spoke.gateway.has(0)
     since = len(spoke.events)
     await spoke.driver.start_tunnel(NAME)
-    failed = await spoke.wait_for(lambda event: isinstance(event, AttemptFailed), LIMIT, since)
-    assert isinstance(failed, AttemptFailed)
+    failed = await spoke.attempt_failed(since)
     assert failed.code is ReasonCode.PROPOSAL_MISMATCH_CHILD
     since = len(spoke.events)
     await spoke.driver.start_tunnel(NAME)

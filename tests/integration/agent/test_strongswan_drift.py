@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 
-from warren_agent.drivers.port import AttemptFailed
 from warren_agent.drivers.strongswan.connections import HandleName, build_connection
 from warren_agent.drivers.strongswan.vici_codec import build_message, parse_message, subsection, subsections
 from warren_agent.errors import ConfigRefusedError, UnknownTunnelError
@@ -94,8 +93,7 @@ async def test_key_that_somebody_unloaded_is_loaded_again_when_authentication_fa
         session.unload_key({"id": key})
     since = len(spoke.events)
     await spoke.driver.start_tunnel(NAME)
-    failed = await spoke.wait_for(lambda event: isinstance(event, AttemptFailed), LIMIT, since)
-    assert isinstance(failed, AttemptFailed)
+    failed = await spoke.attempt_failed(since)
     assert failed.code is ReasonCode.LOCAL_AUTH_FAILED
     found = await drift_of(spoke, since=since)
     assert "private key was missing" in found.detail

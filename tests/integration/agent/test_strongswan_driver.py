@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_agent.drivers.port import ApplyEffect, AttemptFailed, DaemonDown, DaemonTunnelChanged, DaemonUp
+from warren_agent.drivers.port import ApplyEffect, DaemonDown, DaemonTunnelChanged, DaemonUp
 from warren_agent.drivers.strongswan.connections import HandleName, build_connection
 from warren_agent.errors import ConfigRefusedError, DriverUnavailableError
 from warren_contracts.status import EvidenceKind, ReasonCode, TunnelState
@@ -113,7 +113,7 @@ async def test_change_that_the_peer_refuses_leaves_the_old_sa_in_use(ends: Ends)
     await bring_up(hub, spoke)
     await spoke.driver.update_tunnel(spoke.tunnel(hub, initiator=True, **OTHER_IKE))
     await spoke.driver.start_tunnel(NAME)
-    failed = await spoke.first(AttemptFailed)
+    failed = await spoke.attempt_failed()
     assert failed.code is ReasonCode.PROPOSAL_MISMATCH_IKE
     assert await spoke.gateway.ping(hub.gateway.protected)
     await eventually(partial(has_status, spoke, TunnelState.DEGRADED, ReasonCode.PROPOSAL_MISMATCH_IKE))
@@ -140,7 +140,7 @@ async def test_failure_is_reported_with_its_reason(ends: Ends, at_spoke: dict[st
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **at_spoke))
     await spoke.driver.start_tunnel(NAME)
-    event = await spoke.first(AttemptFailed)
+    event = await spoke.attempt_failed()
     assert event.code is code
     assert event.detail
     expected = TunnelState.DOWN if code is ReasonCode.PEER_UNREACHABLE else TunnelState.ERROR
@@ -158,7 +158,7 @@ async def test_reasons_come_from_the_log_where_there_is_no_error_notify(
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **at_spoke))
     await spoke.driver.start_tunnel(NAME)
-    event = await spoke.first(AttemptFailed)
+    event = await spoke.attempt_failed()
     assert event.code is code
 
 

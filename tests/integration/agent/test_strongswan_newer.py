@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_agent.drivers.port import AttemptFailed, DaemonTunnelChanged
+from warren_agent.drivers.port import DaemonTunnelChanged
 from warren_agent.drivers.strongswan.capabilities import parse_version
 from warren_agent.drivers.strongswan.errors import ViciUnknownEventError
 from warren_agent.drivers.strongswan.vici_client import ViciConnection
@@ -42,7 +42,7 @@ async def test_reasons_come_by_alert_from_6_0_3_on_and_by_error_notify_before(en
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **REFUSED))
     await spoke.driver.start_tunnel(NAME)
-    event = await spoke.first(AttemptFailed)
+    event = await spoke.attempt_failed()
     assert event.code is ReasonCode.PROPOSAL_MISMATCH_IKE
     # neither is a line of charon's log, which would begin with "received NO_PROPOSAL_CHOSEN"
     assert not event.detail.startswith("received")

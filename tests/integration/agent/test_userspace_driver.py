@@ -186,7 +186,7 @@ async def test_a_failed_attempt_has_its_reason(
         config = spoke.tunnel(hub, initiator=True, **changes)
         await spoke.driver.create_tunnel(config)
         await spoke.driver.start_tunnel(config.name)
-        failed = await spoke.first(AttemptFailed)
+        failed = await spoke.first(AttemptFailed, lambda event: event.final or event.code is code)
         assert failed.code is code
         status = await spoke.driver.tunnel_status(config.name)
         # an attempt that is not over may be over by now

@@ -266,6 +266,10 @@ class WatchedDriver:
         assert isinstance(event, kind)
         return event
 
+    async def attempt_failed(self, since: int = 0) -> AttemptFailed:
+        """The first attempt that failed for good: one that is answered late on a busy machine is reported as well."""
+        return await self.first(AttemptFailed, lambda event: event.final, since=since)
+
     async def converged(self, since: int = 0, name: str | None = None) -> DaemonTunnelChanged:
         """The next news of a tunnel (this one, if named) being up on its newest configuration."""
 
