@@ -25,6 +25,7 @@ from warren_registry.epoch.trust import Trust
 from warren_registry.ports import Database
 from warren_registry.presence.tracker import PresenceTracker
 from warren_registry.service import FollowedStreams, Registry
+from warren_registry.token_service import TokenService
 from warren_service.restore_guard import RestoreGuard
 from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer
@@ -54,29 +55,35 @@ class NoWork:
 
 
 @pytest.fixture
-def registry(database: Database) -> Registry:
-    root, digests, guard = (
-        Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.ROOT),
-        NoDigests(),
-        RestoreGuard("DIRECTORY"),
-    )
-    guard.compare((), (1, 0))
+def trust() -> Trust:
     key = KeyPair.generate(KeyKind.SIGNING).public_base64
+    return Trust(Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.ROOT), key, key)
+
+
+@pytest.fixture
+def registry(database: Database, trust: Trust) -> Registry:
+    digests, guard = NoDigests(), RestoreGuard("DIRECTORY")
+    guard.compare((), (1, 0))
     return Registry(
-        database, Trust(root, key, key), FollowedStreams(guard, digests, digests, lambda: PolicyClaims(())),
-        PresenceTracker(database, lambda: NOW, lambda: None), NoWork(), clock=lambda: NOW, random=os.urandom,
+        database, trust, FollowedStreams(guard, digests, digests, lambda: PolicyClaims(())),
+        PresenceTracker(database, lambda: NOW, lambda: None), NoWork(), clock=lambda: NOW,
     )  # fmt: skip
 
 
-async def test_each_command_is_an_entry_with_its_client(registry: Registry) -> None:
-    token = await registry.create_join_token(CreateJoinToken(request=JoinTokenRequest(tags=("branch",), uses=2), **BY))
+@pytest.fixture
+def tokens(database: Database, trust: Trust) -> TokenService:
+    return TokenService(database, trust, lambda: None, clock=lambda: NOW, random=os.urandom)
+
+
+async def test_each_command_is_an_entry_with_its_client(registry: Registry, tokens: TokenService) -> None:
+    token = await tokens.create_join_token(CreateJoinToken(request=JoinTokenRequest(tags=("branch",), uses=2), **BY))
     await registry.enrol(KeyPair.generate(KeyKind.USER).public, EnrolRequest(peer="gw1", token=token.token))
     await registry.retag(PeerChange(peer="gw1", tags=("hub",), **BY))
     await registry.set_priority(SetPriority(peer="gw1", priority=200, **BY))
     await registry.revoke(RevokePeer(peer="gw1", **BY))
-    await registry.remove_join_token(RemoveJoinToken(id=token.id, **BY))
-    made = await registry.create_operator_token(CreateOperatorToken(name="bob", role=Role.VIEWER, **BY))
-    await registry.remove_operator_token(RemoveOperatorToken(name="bob", **BY))
+    await tokens.remove_join_token(RemoveJoinToken(id=token.id, **BY))
+    made = await tokens.create_operator_token(CreateOperatorToken(name="bob", role=Role.VIEWER, **BY))
+    await tokens.remove_operator_token(RemoveOperatorToken(name="bob", **BY))
     log = (await registry.audit(ListAudit())).entries
     assert [(it.action, it.subject) for it in log] == [
         ("create_join_token", token.id), ("retag", "gw1"), ("set_priority", "gw1"), ("revoke", "gw1"),
@@ -93,9 +100,9 @@ async def test_a_command_that_fails_leaves_no_entry(registry: Registry) -> None:
     assert (await registry.audit(ListAudit())).entries == ()
 
 
-async def test_the_log_is_read_by_pages(registry: Registry) -> None:
+async def test_the_log_is_read_by_pages(registry: Registry, tokens: TokenService) -> None:
     for number in range(5):
-        await registry.create_operator_token(CreateOperatorToken(name=f"op{number}", role=Role.VIEWER, **BY))
+        await tokens.create_operator_token(CreateOperatorToken(name=f"op{number}", role=Role.VIEWER, **BY))
     first = await registry.audit(ListAudit(limit=3))
     rest = await registry.audit(ListAudit(after=first.next_after or "", limit=3))
     assert [it.subject for it in (*first.entries, *rest.entries)] == [f"op{number}" for number in range(5)]

@@ -39,6 +39,7 @@ from warren_registry.peers.model import Peer, record_of
 from warren_registry.ports import SignedRecord
 from warren_registry.presence.tracker import PresenceTracker
 from warren_registry.service import FollowedStreams, Registry
+from warren_registry.token_service import TokenService
 from warren_service.restore_guard import RestoredFromBackupError, RestoreGuard
 from warren_testkit.postgres import PostgresServer
 from warren_testkit.registry import FakeDatabase
@@ -72,10 +73,12 @@ class Desk:
         root = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.ROOT)
         key = KeyPair.generate(KeyKind.SIGNING).public_base64
         board = PresenceTracker(self.database, lambda: NOW, lambda: None)
+        trust = Trust(root, key, key)
+        self.tokens = TokenService(self.database, trust, self.committed, clock=lambda: self.now, random=os.urandom)
         self.registry = Registry(
-            self.database, Trust(root, key, key),
+            self.database, trust,
             FollowedStreams(self.restore_guard, self.digests, self.digests, lambda: self.given), board, self,
-            clock=lambda: self.now, random=os.urandom,
+            clock=lambda: self.now,
         )  # fmt: skip
 
     def committed(self) -> None:
@@ -89,7 +92,7 @@ class Desk:
 
     async def token(self, *tags: str, uses: int = 1) -> str:
         wish = CreateJoinToken(request=JoinTokenRequest(tags=tags, uses=uses))
-        return (await self.registry.create_join_token(wish)).token
+        return (await self.tokens.create_join_token(wish)).token
 
     async def member(self, name: str, *tags: str) -> str:
         nkey = KeyPair.generate(KeyKind.USER).public
@@ -234,7 +237,7 @@ async def test_the_workers_are_woken_by_commits_only(desk: Desk) -> None:
 
 async def test_what_a_token_does_not_allow_is_refused_before_a_use_is_counted(desk: Desk) -> None:
     wish = CreateJoinToken(request=JoinTokenRequest(tags=("branch",), subnets=(ip_network("10.1.0.0/16"),)))
-    token = (await desk.registry.create_join_token(wish)).token
+    token = (await desk.tokens.create_join_token(wish)).token
     asked = EnrolRequest(peer="gw1", token=token, subnets=(ip_network("10.9.0.0/24"),))
     with pytest.raises(
         InvalidInputError,
@@ -289,10 +292,10 @@ async def test_a_peer_that_announces_without_end_is_limited_and_no_other(desk: D
 async def test_an_operators_token_of_more_than_ten_years_is_refused(desk: Desk) -> None:
     for lifetime in (10**15, 315_360_001):
         with pytest.raises(InvalidInputError, match="ten years"):
-            await desk.registry.create_operator_token(
+            await desk.tokens.create_operator_token(
                 CreateOperatorToken(name="ann", role=Role.VIEWER, lifetime=lifetime)
             )
-    await desk.registry.create_operator_token(CreateOperatorToken(name="ann", role=Role.VIEWER, lifetime=315_360_000))
+    await desk.tokens.create_operator_token(CreateOperatorToken(name="ann", role=Role.VIEWER, lifetime=315_360_000))
 
 
 @pytest.mark.parametrize("text", ["\x00", "a\x00"])
@@ -306,7 +309,7 @@ async def test_a_nul_is_the_callers_error(postgres: PostgresServer, text: str) -
         for call in (
             desk.registry.peers(ListPeers(after=text)), desk.registry.fleet_directory(ReadDirectory(after=text)),
             desk.registry.directory_page("gw1", DirectoryPageRequest(reader="tag=branch", after=text)),
-            desk.registry.create_join_token(wish), desk.registry.announce("gw1", Announcement(agent_version=text)),
+            desk.tokens.create_join_token(wish), desk.registry.announce("gw1", Announcement(agent_version=text)),
             desk.registry.enrol(KeyPair.generate(KeyKind.USER).public, joining),
         ):  # fmt: skip
             with pytest.raises(InvalidInputError):

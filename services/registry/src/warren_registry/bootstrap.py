@@ -31,7 +31,7 @@ from warren_registry.directory.relay import DirectoryRelay
 from warren_registry.epoch.bus_access import BusAccessFile
 from warren_registry.epoch.trust import Trust
 from warren_registry.epoch.worker import Epochs
-from warren_registry.handlers import register_agents, register_services
+from warren_registry.handlers import register_agents, register_services, register_tokens
 from warren_registry.outbox import OutboxRelay
 from warren_registry.peers.address_claims import PolicyClaimsCache
 from warren_registry.presence.kicks import Kicks
@@ -41,6 +41,7 @@ from warren_registry.presence.sweep import ConnectionSweep
 from warren_registry.presence.tracker import PresenceTracker
 from warren_registry.service import FollowedStreams, Registry
 from warren_registry.settings import RegistrySettings
+from warren_registry.token_service import TokenService
 from warren_service import streams
 from warren_service.broker import Broker, build_broker, serve
 from warren_service.guarded_publisher import StreamAheadError
@@ -111,6 +112,7 @@ async def assembled(bus_settings: BusSettings, settings: RegistrySettings) -> As
         register_agents(broker, runtime.registry, runtime.signer)
         verbs = VerbServer(broker, NAME)
         register_services(verbs, runtime.registry, runtime.signer)
+        register_tokens(verbs, runtime.tokens)
         verbs.serve_health(components)
         runtime.connect()
         yield components
@@ -170,8 +172,9 @@ class Runtime:
         self._all_digests_at = float("-inf")
         self.registry = Registry(
             database, self._trust, FollowedStreams(restore_guard, self.epochs, self._digests, policy_claims), self.presence, self,
-            clock=utc_now, random=os.urandom,
+            clock=utc_now,
         )  # fmt: skip
+        self.tokens = TokenService(database, self._trust, self.committed, clock=utc_now, random=os.urandom)
         self.loops = {
             "epoch": Worker("epoch", self._keep_epoch, FALLBACK),
             "policies": Worker("policies", self._policies.check, CHECK),

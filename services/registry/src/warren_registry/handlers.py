@@ -34,6 +34,7 @@ from warren_contracts.peers import Announcement
 from warren_contracts.scope import ListAudit, ListPeers, ListScopedPeers
 from warren_registry.presence.connections import ConnectionHost, parse_host
 from warren_registry.service import Registry
+from warren_registry.token_service import TokenService
 from warren_service.broker import Broker, reply
 from warren_service.callers import require_agent
 from warren_service.verb_server import VerbServer
@@ -98,9 +99,6 @@ def register_services(verbs: VerbServer, registry: Registry, signer: Signer) -> 
     async def trust(query: Empty) -> BaseModel:
         return await registry.fleet_trust()
 
-    async def authenticate(query: Authenticate) -> BaseModel:
-        return await registry.authenticate(query.token_sha256)
-
     verbs.serve("peers", ListPeers, registry.peers)
     verbs.serve("peer", GetPeer, peer)
     verbs.serve("retag", PeerChange, registry.retag)
@@ -108,14 +106,7 @@ def register_services(verbs: VerbServer, registry: Registry, signer: Signer) -> 
     verbs.serve("revoke", RevokePeer, registry.revoke)
     verbs.serve("order_tunnel", OrderTunnel, registry.order_tunnel)
     verbs.serve("directory", ReadDirectory, registry.fleet_directory)
-    verbs.serve("create_join_token", CreateJoinToken, registry.create_join_token)
-    verbs.serve("join_tokens", Page, registry.join_tokens)
-    verbs.serve("remove_join_token", RemoveJoinToken, registry.remove_join_token)
-    verbs.serve("create_operator_token", CreateOperatorToken, registry.create_operator_token)
-    verbs.serve("operator_tokens", Page, registry.operator_tokens)
-    verbs.serve("remove_operator_token", RemoveOperatorToken, registry.remove_operator_token)
     verbs.serve("trust", Empty, trust)
-    verbs.serve("authenticate", Authenticate, authenticate)
     verbs.serve("advance_epoch", AdvanceEpoch, registry.advance_epoch)
     verbs.serve("scoped_peers", ListScopedPeers, registry.scoped_peers)
     verbs.serve("audit", ListAudit, registry.audit)
@@ -124,3 +115,18 @@ def register_services(verbs: VerbServer, registry: Registry, signer: Signer) -> 
     async def records(command: DirectoryPageRequest) -> NatsResponse:
         page = await registry.records(command)
         return _signed(signer, subjects.rpc("registry", "records"), page.epoch, page.revision, page)
+
+
+def register_tokens(verbs: VerbServer, tokens: TokenService) -> None:
+    """Subscribe the calls about tokens."""
+
+    async def authenticate(query: Authenticate) -> BaseModel:
+        return await tokens.authenticate(query.token_sha256)
+
+    verbs.serve("create_join_token", CreateJoinToken, tokens.create_join_token)
+    verbs.serve("join_tokens", Page, tokens.join_tokens)
+    verbs.serve("remove_join_token", RemoveJoinToken, tokens.remove_join_token)
+    verbs.serve("create_operator_token", CreateOperatorToken, tokens.create_operator_token)
+    verbs.serve("operator_tokens", Page, tokens.operator_tokens)
+    verbs.serve("remove_operator_token", RemoveOperatorToken, tokens.remove_operator_token)
+    verbs.serve("authenticate", Authenticate, authenticate)

@@ -1,4 +1,4 @@
-"""The registry's RPC verbs: each is one transaction, and wakes the workers after its commit."""
+"""The registry's RPC verbs but those of tokens (`token_service`): each is one transaction, and wakes the workers after its commit."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,26 +10,15 @@ import structlog
 
 from warren_contracts import subjects
 from warren_contracts.audit import AuditLog
-from warren_contracts.authentication import Authenticated
 from warren_contracts.bus_queries import FleetTrust
 from warren_contracts.commands import (
     AdvanceEpoch,
-    CreateJoinToken,
-    CreateOperatorToken,
     EpochReply,
     FleetDirectory,
-    JoinTokenList,
-    JoinTokenSummary,
-    OperatorToken,
-    OperatorTokenList,
-    OperatorTokenSummary,
     OrderTunnel,
-    Page,
     PeerChange,
     PeerList,
     ReadDirectory,
-    RemoveJoinToken,
-    RemoveOperatorToken,
     RevokePeer,
     SetPriority,
     TunnelOrdered,
@@ -44,22 +33,19 @@ from warren_contracts.documents import (
     Whoami,
 )
 from warren_contracts.names import PeerId
-from warren_contracts.peers import Announcement, JoinToken, PeerHost, PeerSummary
+from warren_contracts.peers import Announcement, PeerHost, PeerSummary
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError
 from warren_contracts.scope import ListAudit, ListPeers, ListScopedPeers, ScopedPeers
 from warren_contracts.subjects import Audience
 from warren_contracts.token_bucket import RateLimiter
-from warren_contracts.tokens import RandomBytes
 from warren_contracts.verdicts import identity_in_use
 from warren_intent.claims import PolicyClaims
 from warren_registry.audit.service import list_audit, record
 from warren_registry.directory.pages import read_page
-from warren_registry.enrolment import join_tokens
 from warren_registry.enrolment.service import enrol_peer
 from warren_registry.epoch.service import FIRST, advance
 from warren_registry.epoch.trust import Trust
 from warren_registry.errors import IdentityInUseError
-from warren_registry.operators import service as operators
 from warren_registry.peers import membership, queries
 from warren_registry.peers.announcement import BURST, RATE
 from warren_registry.peers.orders import order_tunnel
@@ -113,7 +99,7 @@ class Registry:
 
     def __init__(
         self, database: Database, trust: Trust, streams: FollowedStreams, presence: PresenceTracker, work: BackgroundWork, *,
-        clock: Callable[[], datetime], random: RandomBytes,
+        clock: Callable[[], datetime],
     ) -> None:  # fmt: skip
         self._database = database
         self._trust = trust
@@ -121,7 +107,6 @@ class Registry:
         self._presence = presence
         self._work = work
         self._clock = clock
-        self._random = random
         self._rate_limiter = RateLimiter(BURST, RATE)
 
     @asynccontextmanager
@@ -268,49 +253,6 @@ class Registry:
         async with self._database.transaction() as tables:
             return await queries.fleet_directory(tables, page, self._clock())
 
-    async def create_join_token(self, command: CreateJoinToken) -> JoinToken:
-        anchors = self._trust.anchors()
-        async with self._database.transaction() as tables:
-            now = self._clock()
-            made = await join_tokens.create_join_token(tables, command, anchors, self._random, now)
-            await record(tables, "create_join_token", made.id, command, now)
-        log.info("join.created", join=made.id, tags=made.tags, uses=made.uses, actor=command.actor)
-        return made
-
-    async def create_operator_token(self, command: CreateOperatorToken) -> OperatorToken:
-        async with self._database.transaction() as tables:
-            now = self._clock()
-            made = await operators.create_operator_token(tables, command, self._random, now)
-            await record(tables, "create_operator_token", made.name, command, now)
-        log.info(
-            "operator.created", operator=made.name, role=made.role.value, scope=made.scope or (), actor=command.actor
-        )
-        return made
-
-    async def join_tokens(self, page: Page) -> JoinTokenList:
-        async with self._database.transaction() as tables:
-            return await join_tokens.list_join_tokens(tables, page)
-
-    async def operator_tokens(self, page: Page) -> OperatorTokenList:
-        async with self._database.transaction() as tables:
-            return await operators.list_operator_tokens(tables, page)
-
-    async def remove_join_token(self, command: RemoveJoinToken) -> JoinTokenSummary:
-        async with self._database.transaction() as tables:
-            removed = await join_tokens.remove_join_token(tables, command.id)
-            await record(tables, "remove_join_token", removed.id, command, self._clock())
-        log.info("join.removed", join=removed.id, actor=command.actor)
-        return removed
-
-    async def remove_operator_token(self, command: RemoveOperatorToken) -> OperatorTokenSummary:
-        async with self._database.transaction() as tables:
-            now = self._clock()
-            removed = await operators.remove_operator_token(tables, command.name, now)
-            await record(tables, "remove_operator_token", removed.name, command, now)
-        self._work.committed()
-        log.info("operator.removed", operator=removed.name, actor=command.actor)
-        return removed
-
     async def advance_epoch(self, command: AdvanceEpoch) -> EpochReply:
         """Advance the epoch. Raises NotComparedError until the published epochs are known."""
         await self._streams.restore_guard.compared()
@@ -326,7 +268,3 @@ class Registry:
     async def audit(self, page: ListAudit) -> AuditLog:
         async with self._database.transaction() as tables:
             return await list_audit(tables, page)
-
-    async def authenticate(self, token_sha256: str) -> Authenticated:
-        async with self._database.transaction() as tables:
-            return await operators.authenticate(tables, token_sha256, self._clock())
