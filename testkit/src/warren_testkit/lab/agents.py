@@ -174,11 +174,11 @@ class LocalAgent:
         """End it as SIGKILL does: nothing is closed in charon, saved or reported."""
         if (saving := self.driver._loader._saving) is not None:
             saving.cancel()
-        tasks = [task for task in (self._task, *self.driver._tasks) if task is not None]
-        self._task = None
-        for task in tasks:
+        task, self._task = self._task, None
+        if task is not None:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(task, return_exceptions=True)
+        await self.driver._tasks.stop()
         await self.driver._charon.close()  # the socket only: charon gets no command
 
     def last(self, model: type[ToldT]) -> ToldT:

@@ -1,6 +1,5 @@
-"""Compares what charon holds with the ledger, and repairs it: at every report, and when a start or an authentication fails."""
+"""Compares what charon holds with the ledger, and repairs it (see `audit_loop`)."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
@@ -14,7 +13,6 @@ from warren_agent.drivers.strongswan.ledger import Ledger, handles
 from warren_agent.drivers.strongswan.loading import Loader
 from warren_agent.drivers.strongswan.negotiated import foreign_algorithms
 from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
-from warren_agent.errors import DriverError
 from warren_contracts.status import ReasonCode
 
 log = structlog.get_logger()
@@ -190,16 +188,3 @@ def _text(drift: Drift, record: TunnelRecord) -> str:
     if record.config is None:
         return ""
     return drift.of_tunnel(record.name, build_pools(record.config))
-
-
-async def run_audits(due: asyncio.Event, *steps: Callable[[], Awaitable[None]]) -> None:
-    """Audit whenever it is due, step by step, forever; ends by cancellation."""
-    while True:
-        await due.wait()
-        due.clear()
-        try:
-            for step in steps:
-                await step()
-        except DriverError as error:
-            # Should charon be unavailable, everything is read again when it is back; a refusal is repeated at the next report.
-            log.warning("strongswan.audit_failed", error=str(error))

@@ -4,7 +4,6 @@ Nothing is sent for a tunnel whose configuration has not changed. A changed one 
 what runs is left alone until `start_tunnel` has brought up its successor (see connections.py and convergence.py).
 """
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
@@ -14,7 +13,8 @@ import structlog
 from warren_agent.drivers.addresses import Owns, host_owns
 from warren_agent.drivers.port import ApplyEffect, Bypassed, Children, DriverEvent, KernelGuard
 from warren_agent.drivers.strongswan.adopter import Adopter
-from warren_agent.drivers.strongswan.auditor import Auditor, Repairs, run_audits
+from warren_agent.drivers.strongswan.audit_loop import AuditLoop
+from warren_agent.drivers.strongswan.auditor import Auditor, Repairs
 from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.checks import check
 from warren_agent.drivers.strongswan.cleanup import SaCloser
@@ -33,13 +33,12 @@ from warren_agent.drivers.strongswan.sas import CONNECTING
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
 from warren_agent.drivers.strongswan.tunnel_table import TunnelTable
+from warren_agent.drivers.tasks import DriverTasks
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import ChildSaStatus, ReasonCode, TrafficStats, TunnelStatus
 from warren_contracts.tunnel import Tunnel
 
 log = structlog.get_logger()
-
-CUT_NAME = 63  # bytes, at which the error-notify plugin cuts a name
 
 
 class StrongswanDriver:
@@ -70,7 +69,7 @@ class StrongswanDriver:
         self._monitor = Monitor(paths.vici, paths.notify_socket, self._presence)
         self._tunnels = TunnelConfiguration(parts, self._presence, self._reader, self._refresher, owns, now)
         repairs = Repairs(self._presence.load_key, self._tunnels.renew, self._tunnels.replace_narrowed)
-        self._auditor = Auditor(
+        auditor = Auditor(
             self._charon, ledger, self._loader, self._records, repairs, self._table.events.put_nowait, correct_drift
         )
         self._routes = RouteAudit(
@@ -80,8 +79,9 @@ class StrongswanDriver:
             self._table.events.put_nowait,
             correct=correct_drift,
         )
+        self._audits = AuditLoop(self._presence, auditor, self._leftovers, self._routes)
         self._adopter = Adopter(self._charon, self._records, self.start_tunnel, self._refresh)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = DriverTasks(self._table.events)
 
     def use_guard(self, guard: KernelGuard | None) -> None:
         """Have this host's guard remove what a crashed charon has left in the kernel, and list the routes into tunnels."""
@@ -94,10 +94,9 @@ class StrongswanDriver:
         self._leftovers.load()
         for name in self._ledger.names():
             self._tunnels.track(name)
-        auditing = run_audits(self._presence.audit_due, self._audit, self._leftovers.sweep, self._audit_routes)
-        self._tasks = [asyncio.create_task(it) for it in (self._monitor.run(), self._refresher.run(), auditing)]
-        for task in self._tasks:
-            task.add_done_callback(self._ended)
+        self._tasks.start("charon-monitor", self._monitor.run())
+        self._tasks.start("charon-reader", self._refresher.run())
+        self._tasks.start("charon-audit", self._audits.run())
 
     async def capabilities(self) -> DriverCapabilities:
         return self._presence.present().document()
@@ -139,7 +138,7 @@ class StrongswanDriver:
         except ViciCommandError as error:
             if "not found" not in error.errmsg:
                 raise
-            await self._audit()  # somebody has unloaded it
+            await self._audits.compare()  # somebody has unloaded it
             await self._initiate(record)
         self._refresher.mark(name)
 
@@ -215,34 +214,13 @@ class StrongswanDriver:
         if teardown and self._presence.abilities is not None:
             for name in list(self._records):
                 await self.delete_tunnel(name)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await self._tasks.stop()
         self._loader.save()
         self._leftovers.save()
         await self._charon.close()
 
-    async def events(self) -> AsyncIterator[DriverEvent]:
-        while True:
-            event = await self._table.events.get()
-            if isinstance(event, BaseException):
-                raise event
-            yield event
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """Pass on the defect that ended a task: without it the driver would stay silent."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._table.events.put_nowait(error)
-
-    async def _audit(self) -> None:
-        """Compare what charon holds with the ledger; nothing while it is unreachable."""
-        async with self._presence.configuring:
-            if self._presence.abilities is not None:
-                await self._auditor.audit(self._presence.key)
-
-    async def _audit_routes(self) -> None:
-        await self._routes.audit(self._presence.abilities)
+    def events(self) -> AsyncIterator[DriverEvent]:
+        return self._tasks.read_events()
 
     # SAs
 

@@ -1,6 +1,5 @@
 """The userspace driver: tunnels in, the daemon's reports out."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +8,7 @@ import structlog
 
 from warren_agent.drivers.addresses import Owns, host_owns, with_own_addresses
 from warren_agent.drivers.port import ApplyEffect, Bypassed, Children, DriverEvent
+from warren_agent.drivers.tasks import DriverTasks
 from warren_agent.drivers.userspace.checks import capabilities, check
 from warren_agent.drivers.userspace.link import DaemonLink
 from warren_agent.drivers.userspace.specification import build_specification
@@ -38,13 +38,12 @@ class UserspaceDriver:
     ) -> None:
         self._link = DaemonLink(socket, key_seed, daemon_options if start_daemon else None)
         self._owns = owns
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = DriverTasks(self._link.events)
 
     # the port
 
     async def initialize(self) -> None:
-        self._task = asyncio.create_task(self._link.run(), name="userspace-driver")
-        self._task.add_done_callback(self._ended)
+        self._tasks.start("userspace-driver", self._link.run())
 
     async def capabilities(self) -> DriverCapabilities:
         self._link.present()
@@ -123,24 +122,13 @@ class UserspaceDriver:
     async def cleanup(self, teardown: bool = False) -> None:
         if self._link.channel is not None and teardown:
             await self._link.channel.call(messages.Shutdown())
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.stop()
         if self._link.channel is not None:
             self._link.channel.close()
             self._link.channel = None
 
-    async def events(self) -> AsyncIterator[DriverEvent]:
-        while True:
-            event = await self._link.events.get()
-            if isinstance(event, BaseException):
-                raise event
-            yield event
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """Pass on the defect that ended the task: without it the driver would stay silent."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._link.events.put_nowait(error)
+    def events(self) -> AsyncIterator[DriverEvent]:
+        return self._tasks.read_events()
 
     # configuration
 
