@@ -19,7 +19,7 @@ _KILLER = """
 import json, os, signal, sys
 from warren_ikev2.aio import data_plane, offload
 from warren_ikev2.dataplane import control
-from warren_vpn.client import client, movement
+from warren_vpn.client import movement, session
 from warren_vpn.host import host
 phase, left = sys.argv.pop(1), [int(sys.argv.pop(1))]
 state = {"plane": None, "counting": phase == "connect"}
@@ -50,7 +50,7 @@ counted(data_plane.DataPlane, "start")
 counted(data_plane.DataPlane, "send")
 counted(offload.OffloadDriver, "take_message")
 counted(host, "_apply")
-counted(client.VpnClient, "_watch", "rekey")
+counted(session.VpnSession, "_watch", "rekey")
 counted(movement.Movement, "follow", "move")
 from warren_vpn.commands import app
 app()

@@ -1,28 +1,23 @@
 """The client's process: performs the actions of `states`, and turns what happens into its events."""
 
 import asyncio
-import contextlib
-import errno
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from warren_contracts.token_bucket import TokenBucket
-from warren_ikev2.aio.client import Client
-from warren_ikev2.aio.session import Session
 from warren_ikev2.credentials import EapGtcAuth
-from warren_ikev2.errors import AuthenticationError, IkeError, PeerDeadError, SessionReplacedError
-from warren_vpn.client.connection import Credentials, build_client, build_inquiry
-from warren_vpn.client.events import ClientEvent, Report
+from warren_ikev2.errors import AuthenticationError, IkeError
+from warren_vpn.client.connection import Credentials, build_inquiry
+from warren_vpn.client.events import ProfileReport, Report
 from warren_vpn.client.inbox import Inbox
 from warren_vpn.client.lookups import Lookups
 from warren_vpn.client.monitor import NetworkMonitor
-from warren_vpn.client.movement import Movement
 from warren_vpn.client.pauses import Pauses
-from warren_vpn.client.reasons import data_process_ended, ended, explain, reason_of, replaced
+from warren_vpn.client.reasons import explain, reason_of
 from warren_vpn.client.servers import Candidate, ServerOrder
+from warren_vpn.client.session import VpnSession
 from warren_vpn.client.states import Action, Event, State, transition
 from warren_vpn.client.tunnel import Tunnel, TunnelFacts
 from warren_vpn.host.errors import HostError
@@ -33,11 +28,6 @@ CONNECT_TIMEOUT_S = 10.0
 """For one address of one server: with seconds of loss on the path, and a slow password check of the server."""
 HOLD_DOWN_S = 300.0
 """On a less preferred server, before a more preferred one is asked whether it is back, and between two such questions."""
-CLOSE_TIMEOUT_S = 2.0
-
-
-DATA_PROCESS_LINES, DATA_PROCESS_LINES_RATE = 5, 1 / 60
-"""Lines about ended data processes at once, and a second after that: one that cannot start is started every second."""
 _FAILURES = frozenset({Event.LOGIN_REFUSED, Event.HOST_REFUSED, Event.SESSION_REPLACED})
 
 
@@ -65,15 +55,12 @@ class VpnClient:
     ) -> None:
         self._profile, self._credentials, self._options = profile, credentials, options
         self._order, self._tunnel, self._lookups = order, tunnel, lookups
-        self._send = report
+        self._report = ProfileReport(profile.name, report)
         self._pauses = Pauses(random.random)
-        self._lines = TokenBucket(DATA_PROCESS_LINES, DATA_PROCESS_LINES_RATE)
         self._inbox = Inbox()
         self._state = State.CONNECTING
         self._monitor = NetworkMonitor(self._network_changed, lambda: self._inbox.post(Event.TUN_REMOVED))
-        self._movement = Movement(tunnel, self._inbox, self._report)
-        self._client: Client | None = None
-        self._session: Session | None = None
+        self._session = VpnSession(profile, credentials, tunnel, self._monitor, self._inbox, self._report)
         self._attempt: asyncio.Task[None] | None = None
         self._remove_kill_switch = options.kill_switch != "always"
         self._facts: TunnelFacts | None = None
@@ -167,7 +154,7 @@ class VpnClient:
                 self._inbox.post(Event.ATTEMPT_FAILED)
                 return
             self._report("vpn.connecting", f"connecting to {candidate}", server=str(candidate))
-            facts = await self._connect(candidate)
+            facts = await self._session.open(candidate, self._options.connect_timeout_s)
         except HostError as error:
             self._inbox.post(Event.HOST_REFUSED, str(error))
         except (IkeError, OSError) as error:
@@ -189,21 +176,6 @@ class VpnClient:
             self._report("vpn.name-unresolved", problem)
         in_use = () if self._state is not State.UP or self._connected_to is None else (self._connected_to.endpoint,)
         await self._tunnel.set_endpoints(self._order.endpoints(*in_use), self._order.remembered)
-
-    async def _connect(self, candidate: Candidate) -> TunnelFacts:
-        tun = await self._tunnel.open()
-        self._monitor.device = await self._tunnel.index()
-        hosts = await self._movement.begin(candidate)
-        if not hosts:
-            raise OSError(errno.ENETUNREACH, "this host has no route to the server")
-        self._client = build_client(self._profile, self._credentials, candidate, hosts, tun, self._data_process_ended)
-        address = str(candidate.endpoint.address)
-        self._session = await self._client.connect(address, self._options.connect_timeout_s)
-        return await self._tunnel.configure(candidate, self._session)
-
-    def _data_process_ended(self, exit_code: int | None) -> None:
-        if self._lines.take(monotonic()):
-            self._report("vpn.data-process", data_process_ended(exit_code), exit_code=exit_code)
 
     def _failed(self, error: Exception) -> None:
         candidate = self._order.current
@@ -246,31 +218,14 @@ class VpnClient:
     # ---- up
 
     def _watch_session(self) -> None:
-        assert self._session is not None
         self._pauses.connected()
-        self._inbox.spawn(self._watch(self._session))
+        self._session.watch()
         if self._connected_to is not None and self._connected_to.rank > 0:
             self._inbox.post_later(self._options.hold_down_s, Event.PREFERRED_DUE)
 
-    async def _watch(self, session: Session) -> None:
-        path = session.path
-        while not session.closed:
-            await session.changed()
-            if session.path != path and not session.closed:
-                path = session.path
-                self._report("vpn.moved", f"now from {path.local.host} to {path.remote.host}", local=path.local.host)
-        if self._session is session:
-            match await session.wait_closed():
-                case SessionReplacedError():
-                    self._inbox.post(Event.SESSION_REPLACED, replaced(self._profile))
-                case PeerDeadError() as dead:
-                    self._inbox.post(Event.SERVER_DEAD, ended(dead))
-                case reason:
-                    self._inbox.post(Event.SESSION_LOST, ended(reason))
-
     def _network_changed(self) -> None:
         candidate = self._connected_to if self._state is State.UP else self._order.current
-        self._inbox.spawn(self._movement.compare(candidate))
+        self._session.network_changed(candidate)
 
     def _begin_question(self) -> None:
         self._attempt = asyncio.create_task(self._ask_preferred())
@@ -292,13 +247,7 @@ class VpnClient:
 
     async def _close_session(self) -> None:
         self._inbox.cancel_timers()
-        self._movement.end()
-        client, self._client = self._client, None
-        if client is None:
-            return
-        self._session = None
-        with contextlib.suppress(IkeError):
-            await client.shutdown(CLOSE_TIMEOUT_S)
+        await self._session.close()
 
     # ---- the end
 
@@ -316,11 +265,6 @@ class VpnClient:
         self._monitor.close()
         await self._inbox.close()
 
-    # ---- helpers
-
-    def _report(self, name: str, text: str, **fields: Any) -> None:
-        self._send(ClientEvent(name, text, {"profile": self._profile.name, **fields}))
-
 
 _PERFORM: dict[Action, Callable[[VpnClient], Awaitable[None] | None]] = {
     Action.ATTEMPT: VpnClient._begin_attempt,
@@ -332,7 +276,7 @@ _PERFORM: dict[Action, Callable[[VpnClient], Awaitable[None] | None]] = {
     Action.CANCEL_ATTEMPT: VpnClient._cancel_attempt,
     Action.CLOSE_SESSION: VpnClient._close_session,
     Action.DROP_TUN: lambda client: client._tunnel.drop(),
-    Action.MOVE: lambda client: client._movement.follow(client._client, client._session),
+    Action.MOVE: lambda client: client._session.move(),
     Action.ASK_PREFERRED: VpnClient._begin_question,
     Action.RESTORE: VpnClient._restore,
 }

@@ -21,6 +21,18 @@ class ClientEvent:
 Report = Callable[[ClientEvent], None]
 
 
+class ProfileReport:
+    """Reports events of one profile, which each of them names."""
+
+    def __init__(self, profile: str, send: Report) -> None:
+        self._profile = profile
+        self._send = send
+
+    def __call__(self, name: str, text: str, **fields: Any) -> None:
+        """Report an event."""
+        self._send(ClientEvent(name, text, {"profile": self._profile, **fields}))
+
+
 def print_text(event: ClientEvent) -> None:
     """One line in words."""
     echo(event.text)
