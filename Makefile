@@ -42,6 +42,8 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 DRIVER ?= userspace
+# The demo leaves nothing but Debian packages and build/: its processes store compiled modules there, not next to the sources.
+demo: export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 demo: ## the whole product on real parts, in a sandbox: make demo, make demo KEEP=1, make demo JSON=1, make demo DRIVER=strongswan
 	@mkdir -p build
 	@deploy/debian/setup.sh $(if $(filter strongswan,$(DRIVER)),,--no-strongswan) --list build/installed >&2

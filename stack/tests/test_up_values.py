@@ -71,6 +71,12 @@ def test_services_get_their_own_keys_and_database_alone(monkeypatch: pytest.Monk
     assert all("SOMEBODYS_SECRET" not in env for env in environments.values())
 
 
+def test_services_store_compiled_modules_where_the_stack_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "/build/pycache")
+    environments = [service_environment(service, AROUND) for service in SERVICES]
+    assert {env["PYTHONPYCACHEPREFIX"] for env in environments} == {"/build/pycache"}
+
+
 def test_choose_port_names_a_taken_port_and_the_option() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -16,7 +16,7 @@ ROLES = ("registry", "policy", "metrics")
 READERS = {"callout": "registry"}
 """Roles that only read, and whose schema: the callout decides by the registry's rows and may not write one."""
 
-INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
+INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPYCACHEPREFIX")
 """What a part sees of our own environment: nothing that could hold somebody's secret."""
 
 

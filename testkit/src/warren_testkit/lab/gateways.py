@@ -6,6 +6,7 @@ It joins what `warren_lab` and `warren_agent` offer, so it stands above both; no
 import asyncio
 import base64
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from ipaddress import ip_interface
 from pathlib import Path
@@ -211,7 +212,7 @@ def raw_key(identity: str, gateway: Gateway) -> dict[str, str]:
 EventT = TypeVar("EventT", DaemonTunnelChanged, AttemptFailed, DriftFound, DaemonUp, DaemonDown)
 
 
-class WatchedDriver:
+class WatchedDriver(ABC):
     """A driver and all its events so far."""
 
     driver: Driver
@@ -223,8 +224,9 @@ class WatchedDriver:
         self._task: asyncio.Task[None] | None = None
         self._new_driver()
 
+    @abstractmethod
     def _new_driver(self, notify: Path | None = None) -> None:
-        raise NotImplementedError
+        """Set `driver` to another one, which has what is on disk. `notify`: the socket of charon's error-notify plugin."""
 
     def tunnel(self, peer: "WatchedDriver", /, initiator: bool, **changes: Any) -> Tunnel:
         return tunnel(self.gateway, peer.gateway, initiator, **changes)
