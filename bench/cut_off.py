@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from harness import Bench, Row, absolute
 
 from warren_contracts.telemetry import Presence
-from warren_lab.charon_conf import DataPlane
+from warren_lab.charon_conf import IpsecBackend
 from warren_lab.runtime import make_runtime_folder
 from warren_testkit.lab.bus_bed import bus_bed, wide
 from warren_testkit.waiting import eventually
@@ -28,7 +28,7 @@ async def _measured() -> float:
     """Seconds from the route into the tunnel to the first heartbeat after the rollback."""
     folder = make_runtime_folder("warren-bench-")
     try:
-        async with bus_bed(folder, DataPlane.LIBIPSEC, CONFIRM_WITHIN) as bed:
+        async with bus_bed(folder, IpsecBackend.LIBIPSEC, CONFIRM_WITHIN) as bed:
             agent, spoke = bed.agents[1], bed.spoke.namespace
             await bed.bus_is_reached()
             bed.cut_off()

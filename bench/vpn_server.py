@@ -23,7 +23,7 @@ from typing import Any
 from harness import Bench, Rival, Row, absolute, compared
 
 from warren_ikev2.addresses import Path, SocketAddress
-from warren_ikev2.aio.driver import Driver
+from warren_ikev2.aio.driver import EngineDriver
 from warren_ikev2.aio.offload import OffloadSession
 from warren_ikev2.aio.session import Session
 from warren_ikev2.aio.udp import UdpPort
@@ -78,7 +78,7 @@ class Crowd:
         ports = (UdpPort(ip_address(own), 0), UdpPort(ip_address(own), 0))
         numbers = ports[0].address.port, ports[1].address.port
         engine = Endpoint(EndpointConfiguration(connections, *numbers), os.urandom, lambda: datetime.now(UTC))
-        self._driver = Driver(engine, ports, numbers[0], 1500)
+        self._driver = EngineDriver(engine, ports, numbers[0], 1500)
         self._path = Path(SocketAddress(ip_address(own), numbers[0]), SocketAddress(ip_address(SERVER), 500))
         self._paced = asyncio.Semaphore(UNDER_WAY)
 

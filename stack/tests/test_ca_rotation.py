@@ -12,14 +12,14 @@ from warren_stack.folders import DataFolder
 from warren_stack.tls import rotation as module
 from warren_stack.tls.check import handshake_error
 from warren_stack.tls.commands import app
-from warren_stack.tls.folder import TlsFolder, TlsListener
+from warren_stack.tls.folder import ListenerCertificate, TlsFolder
 from warren_stack.tls.keeper import TRUST, CertificateKeeper, OwnCertificate
 from warren_stack.tls.rotation import FOLLOW, SETTLE, CaRotation, RotationPhase
 from warren_trust.certificates import certificate_pem, fingerprint, issue, make_authority
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
-BUS = TlsListener("nats", ("127.0.0.1",))
+BUS = ListenerCertificate("nats", ("127.0.0.1",))
 
 
 class Clock:

@@ -10,7 +10,7 @@ from cryptography import x509
 
 from warren_stack.errors import LocalError
 from warren_stack.tls.check import UnusableCertificateError, handshake_error, usable_chain
-from warren_stack.tls.folder import TlsFolder, TlsListener
+from warren_stack.tls.folder import ListenerCertificate, TlsFolder
 from warren_stack.tls.keeper import CertificateKeeper, OwnCertificate
 from warren_trust.certificates import (
     LEAF_LIFETIME,
@@ -83,10 +83,10 @@ def test_folder_makes_a_private_authority_once(tmp_path: Path) -> None:
 
 def test_folder_issues_again_for_other_names_an_old_certificate_and_a_damaged_key(tmp_path: Path) -> None:
     folder = TlsFolder(tmp_path / "tls")
-    authority, listener = folder.authority(NOW), TlsListener("nats", ("192.0.2.10",))
+    authority, listener = folder.authority(NOW), ListenerCertificate("nats", ("192.0.2.10",))
     assert folder.issue_due(listener, authority, NOW)
     assert not folder.issue_due(listener, authority, NOW)
-    assert folder.issue_due(TlsListener("nats", ("192.0.2.10", "bus.example.net")), authority, NOW)
+    assert folder.issue_due(ListenerCertificate("nats", ("192.0.2.10", "bus.example.net")), authority, NOW)
     assert folder.issue_due(listener, authority, NOW)
     assert folder.issue_due(listener, authority, NOW + LEAF_LIFETIME)
     folder.key("nats").write_bytes(b"")
@@ -97,7 +97,7 @@ def test_folder_issues_again_for_other_names_an_old_certificate_and_a_damaged_ke
 
 def test_keeper_renews_when_due(tmp_path: Path) -> None:
     clock, said = Clock(), list[str]()
-    keeper = CertificateKeeper(TlsFolder(tmp_path / "tls"), [TlsListener("nats", NAMES)], clock, said.append)
+    keeper = CertificateKeeper(TlsFolder(tmp_path / "tls"), [ListenerCertificate("nats", NAMES)], clock, said.append)
     keeper.prepare()
     assert keeper.check() == frozenset()
     clock.now += timedelta(days=61)
@@ -121,7 +121,7 @@ def write_own(files: OwnCertificate, chain: bytes, key: bytes | None = None) -> 
 
 def test_own_certificate_is_served_and_an_unusable_one_keeps_it(tmp_path: Path, own: OwnCertificate) -> None:
     folder, said = TlsFolder(tmp_path / "tls"), list[str]()
-    keeper = CertificateKeeper(folder, [TlsListener("nats", NAMES)], Clock(), said.append, own)
+    keeper = CertificateKeeper(folder, [ListenerCertificate("nats", NAMES)], Clock(), said.append, own)
     keeper.prepare()
     first = folder.served("nats")
     assert folder.trusted.read_bytes() == AUTHORITY.pem
@@ -138,7 +138,7 @@ def test_own_certificate_is_served_and_an_unusable_one_keeps_it(tmp_path: Path, 
 def test_own_certificate_that_is_missing_refuses_the_first_start(tmp_path: Path, own: OwnCertificate) -> None:
     own.certificate.unlink()
     keeper = CertificateKeeper(
-        TlsFolder(tmp_path / "tls"), [TlsListener("nats", NAMES)], Clock(), lambda words: None, own
+        TlsFolder(tmp_path / "tls"), [ListenerCertificate("nats", NAMES)], Clock(), lambda words: None, own
     )
     with pytest.raises(LocalError, match=r"own\.crt: No such file"):
         keeper.prepare()

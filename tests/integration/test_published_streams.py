@@ -9,7 +9,7 @@ from nats.js import JetStreamContext
 from warren_contracts import subjects
 from warren_contracts.bus_queries import ReadEvents
 from warren_contracts.commands import Role
-from warren_policy.adapters.published import PublishedStreams
+from warren_policy.adapters.published import NatsPublishedStreams
 from warren_testkit.bus.accounts import Bus
 from warren_testkit.waiting import eventually
 from warren_trust.signing import Verifier, from_document
@@ -24,8 +24,8 @@ async def publish(js: JetStreamContext, kind: str, names: Sequence[object], text
 
 
 @pytest.fixture
-def published(bus: Bus) -> PublishedStreams:
-    return PublishedStreams(lambda: bus.live.client("policy"))
+def published(bus: Bus) -> NatsPublishedStreams:
+    return NatsPublishedStreams(lambda: bus.live.client("policy"))
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def js(bus: Bus) -> JetStreamContext:
 
 
 async def test_pages_of_events_follow_each_other_without_a_gap(
-    published: PublishedStreams, js: JetStreamContext
+    published: NatsPublishedStreams, js: JetStreamContext
 ) -> None:
     await publish(js, "changed", range(7))
     start = (await published.events(ReadEvents())).next_after - 7
@@ -48,7 +48,7 @@ async def test_pages_of_events_follow_each_other_without_a_gap(
     assert (await published.events(ReadEvents(after=after))).events == ()
 
 
-async def test_events_of_one_kind_and_their_attributes(published: PublishedStreams, js: JetStreamContext) -> None:
+async def test_events_of_one_kind_and_their_attributes(published: NatsPublishedStreams, js: JetStreamContext) -> None:
     await publish(js, "changed", ["a"])
     await publish(js, "other", ["b"])
     await publish(js, "changed", ["c"])
@@ -58,7 +58,7 @@ async def test_events_of_one_kind_and_their_attributes(published: PublishedStrea
     assert page.next_after == (await published.events(ReadEvents())).next_after
 
 
-async def test_large_events_are_split_over_pages(published: PublishedStreams, js: JetStreamContext) -> None:
+async def test_large_events_are_split_over_pages(published: NatsPublishedStreams, js: JetStreamContext) -> None:
     await publish(js, "changed", range(3), "x" * 250_000)
     found, after, more = 0, 0, True
     while more:
@@ -69,7 +69,7 @@ async def test_large_events_are_split_over_pages(published: PublishedStreams, js
 
 
 async def test_expired_events_and_a_position_of_a_former_stream_are_said(
-    bus: Bus, published: PublishedStreams, js: JetStreamContext
+    bus: Bus, published: NatsPublishedStreams, js: JetStreamContext
 ) -> None:
     await publish(js, "changed", range(3))
     newest = (await published.events(ReadEvents())).next_after
@@ -85,7 +85,7 @@ async def test_expired_events_and_a_position_of_a_former_stream_are_said(
 
 
 async def test_the_published_set_of_a_reader_is_signed_as_it_was_published(
-    bus: Bus, published: PublishedStreams
+    bus: Bus, published: NatsPublishedStreams
 ) -> None:
     assert await published.policy_set("tag=hub") is None
     await bus.live.publish(*bus.live.fleet.assign({"tag=hub": ("p1",)}))

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from warren_lab.charon_conf import DataPlane
+from warren_lab.charon_conf import IpsecBackend
 from warren_lab.errors import CommandFailedError
 from warren_lab.lab import Lab, can_make_namespaces
 from warren_lab.namespace import Namespace
@@ -63,7 +63,7 @@ def wired() -> Iterator[tuple[Lab, Namespace]]:
 def gateways(wired: tuple[Lab, Namespace]) -> tuple[Gateway, ...]:
     """Their charons run."""
     lab, wire = wired
-    made = tuple(Gateway(lab, name, number, plane=DataPlane.KERNEL) for number, name in enumerate(NAMES, 1))
+    made = tuple(Gateway(lab, name, number, plane=IpsecBackend.KERNEL) for number, name in enumerate(NAMES, 1))
     for gateway in made:
         join(wire, gateway.namespace, gateway.name, gateway.address)
         gateway.charon.start()

@@ -7,7 +7,7 @@ import pytest
 
 from warren_contracts.status import ReasonCode
 from warren_contracts.telemetry import Applied
-from warren_lab.charon_conf import DataPlane
+from warren_lab.charon_conf import IpsecBackend
 from warren_lab.xfrm import kernel_policies
 from warren_testkit.lab.bus_bed import BusBed, bus_bed, wide
 from warren_testkit.lab.promises import Site, Traffic
@@ -21,7 +21,7 @@ PAUSE_S = 3.0  # between two looks: each takes the emulated machine a second
 
 @pytest.fixture
 async def bed(tmp_path: Path, wired: object) -> AsyncIterator[BusBed]:
-    async with bus_bed(tmp_path, DataPlane.KERNEL) as made:
+    async with bus_bed(tmp_path, IpsecBackend.KERNEL) as made:
         yield made
 
 

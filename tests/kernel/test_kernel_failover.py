@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from warren_contracts.status import ReasonCode, TunnelState
-from warren_lab.charon_conf import DataPlane
+from warren_lab.charon_conf import IpsecBackend
 from warren_lab.lab import Lab
 from warren_lab.namespace import Namespace
 from warren_testkit.lab.agents import gateway_record
@@ -26,7 +26,7 @@ async def test_a_standby_gateway_takes_over_when_only_esp_is_dropped_and_no_fram
 ) -> None:
     with Lab("wf") as lab:
         first, spoke, second = (
-            Gateway(lab, name, number, plane=DataPlane.KERNEL)
+            Gateway(lab, name, number, plane=IpsecBackend.KERNEL)
             for name, number in (("hub-1", 1), ("spoke", 2), ("hub-2", 3))
         )
         second.address, second.network, second.protected = "198.51.100.3", first.network, first.protected

@@ -17,7 +17,7 @@ from warren_contracts.guard import FindingCode, HeldState, InspectRequest
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, TunnelChange
-from warren_lab.charon_conf import DataPlane
+from warren_lab.charon_conf import IpsecBackend
 from warren_lab.xfrm import charon_routes, kernel_policies, kernel_sas
 from warren_testkit.agent.control import Control
 from warren_testkit.bus import GrantingCallout, RealServer
@@ -92,7 +92,7 @@ async def rows(tmp_path: Path, wired: object, say: Callable[[str], None]) -> Asy
         server = await stack.enter_async_context(RealServer(tmp_path))
         callout = await stack.enter_async_context(GrantingCallout(server))
         control = await stack.enter_async_context(Control(server, callout))
-        bed = await open_bed(stack, control, DataPlane.KERNEL)
+        bed = await open_bed(stack, control, IpsecBackend.KERNEL)
         yield Rows(bed, say)
 
 

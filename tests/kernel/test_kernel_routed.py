@@ -17,7 +17,7 @@ from warren_contracts.policy import Policy
 from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import TunnelChange
 from warren_lab.capture import Capture
-from warren_lab.charon_conf import DataPlane
+from warren_lab.charon_conf import IpsecBackend
 from warren_lab.namespace import Namespace
 from warren_lab.ping import Ping
 from warren_lab.xfrm import charon_routes, kernel_policies
@@ -128,9 +128,9 @@ async def bed(tmp_path: Path, wired: object) -> AsyncIterator[RoutedBed]:
         server = await stack.enter_async_context(RealServer(tmp_path))
         callout = await stack.enter_async_context(GrantingCallout(server))
         control = await stack.enter_async_context(Control(server, callout))
-        both = stack.enter_context(sites(DataPlane.KERNEL))
+        both = stack.enter_context(sites(IpsecBackend.KERNEL))
         lab = both.hub.lab
-        branch = Site(lab, "branch", 3, DataPlane.KERNEL)
+        branch = Site(lab, "branch", 3, IpsecBackend.KERNEL)
         join(lab.namespaces["wire"], branch.namespace, "branch", branch.gateway.address)
         branch.connect_host()
         for site in (both.hub, both.spoke):

@@ -6,20 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from warren_vpn.client.servers import Candidate, ServerOrder
+from warren_vpn.client.servers import ServerCandidate, ServerOrder
 from warren_vpn.host.changes import Change, Original, ResolvConfFileChange, ResolvedChange
 from warren_vpn.host.questions import outside_servers
-from warren_vpn.profiles.profile import Server
+from warren_vpn.profiles.profile import ProfileServer
 
 Addresses = tuple[IPv4Address | IPv6Address, ...]
-NAMED = (Server(host="a.example"), Server(host="192.0.2.9", port=4501, ike_port=4501), Server(host="b.example"))
+NAMED = (
+    ProfileServer(host="a.example"),
+    ProfileServer(host="192.0.2.9", port=4501, ike_port=4501),
+    ProfileServer(host="b.example"),
+)
 
 
 def addresses(*texts: str) -> Addresses:
     return tuple(map(ip_address, texts))
 
 
-def shown(candidates: Sequence[Candidate]) -> list[str]:
+def shown(candidates: Sequence[ServerCandidate]) -> list[str]:
     return [str(candidate) for candidate in candidates]
 
 

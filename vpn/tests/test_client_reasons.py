@@ -14,8 +14,8 @@ from warren_ikev2.errors import (
     SessionEndedByPeerError,
 )
 from warren_vpn.client.reasons import data_process_ended, ended, explain
-from warren_vpn.client.servers import Candidate
-from warren_vpn.host.plan import Endpoint
+from warren_vpn.client.servers import ServerCandidate
+from warren_vpn.host.plan import ServerEndpoint
 from warren_vpn.profiles.profile import ClientProfile
 
 
@@ -35,7 +35,7 @@ def test_the_end_of_a_data_process_is_named(exit_code: int | None, how: str) -> 
     assert "another one is started" in said
 
 
-CANDIDATE = Candidate("192.0.2.1", 0, Endpoint(ip_address("192.0.2.1"), (500, 4500)), 500, 4500)
+CANDIDATE = ServerCandidate("192.0.2.1", 0, ServerEndpoint(ip_address("192.0.2.1"), (500, 4500)), 500, 4500)
 
 
 @pytest.mark.parametrize(

@@ -5,60 +5,60 @@ from ipaddress import ip_address
 import pytest
 
 from warren_vpn.client import timing
-from warren_vpn.client.servers import Candidate, ServerOrder
-from warren_vpn.client.states import TRANSITIONS, Action, Event, State, transition
-from warren_vpn.host.plan import Endpoint
-from warren_vpn.profiles.profile import Server
+from warren_vpn.client.servers import ServerCandidate, ServerOrder
+from warren_vpn.client.states import TRANSITIONS, ClientAction, ClientState, ClientTrigger, transition
+from warren_vpn.host.plan import ServerEndpoint
+from warren_vpn.profiles.profile import ProfileServer
 
-RUNNING = (State.CONNECTING, State.UP, State.RECONNECTING)
+RUNNING = (ClientState.CONNECTING, ClientState.UP, ClientState.RECONNECTING)
 
 
 @pytest.mark.parametrize("state", RUNNING)
-def test_every_stop_closes_the_session_and_restores_the_host(state: State) -> None:
-    for event in (Event.STOP, Event.LOGIN_REFUSED, Event.HOST_REFUSED):
+def test_every_stop_closes_the_session_and_restores_the_host(state: ClientState) -> None:
+    for event in (ClientTrigger.STOP, ClientTrigger.LOGIN_REFUSED, ClientTrigger.HOST_REFUSED):
         found, actions = transition(state, event)
-        assert found is State.STOPPED
-        assert actions == (Action.CANCEL_ATTEMPT, Action.CLOSE_SESSION, Action.RESTORE)
+        assert found is ClientState.STOPPED
+        assert actions == (ClientAction.CANCEL_ATTEMPT, ClientAction.CLOSE_SESSION, ClientAction.RESTORE)
 
 
 def test_nothing_happens_after_the_end() -> None:
-    for event in Event:
-        assert transition(State.STOPPED, event) == (State.STOPPED, ())
+    for event in ClientTrigger:
+        assert transition(ClientState.STOPPED, event) == (ClientState.STOPPED, ())
 
 
 def test_only_a_stop_restores_the_host() -> None:
     for (_, event), (state, actions) in TRANSITIONS.items():
-        assert (Action.RESTORE in actions) == (state is State.STOPPED), event
+        assert (ClientAction.RESTORE in actions) == (state is ClientState.STOPPED), event
 
 
 def test_what_leaves_a_session_closes_it_before_the_next_attempt() -> None:
     for (state, event), (_, actions) in TRANSITIONS.items():
-        if Action.ATTEMPT in actions and event is not Event.RETRY_DUE:
-            assert actions.index(Action.CLOSE_SESSION) < actions.index(Action.ATTEMPT), (state, event)
+        if ClientAction.ATTEMPT in actions and event is not ClientTrigger.RETRY_DUE:
+            assert actions.index(ClientAction.CLOSE_SESSION) < actions.index(ClientAction.ATTEMPT), (state, event)
 
 
 def test_a_dead_server_gives_its_turn_to_another_one() -> None:
-    assert Action.OTHER_SERVER in transition(State.UP, Event.SERVER_DEAD)[1]
-    assert Action.OTHER_SERVER not in transition(State.UP, Event.SESSION_LOST)[1]
+    assert ClientAction.OTHER_SERVER in transition(ClientState.UP, ClientTrigger.SERVER_DEAD)[1]
+    assert ClientAction.OTHER_SERVER not in transition(ClientState.UP, ClientTrigger.SESSION_LOST)[1]
 
 
 def test_a_session_that_another_login_replaces_ends_the_client() -> None:
-    assert transition(State.UP, Event.SESSION_REPLACED)[0] is State.STOPPED
-    assert transition(State.RECONNECTING, Event.SESSION_REPLACED) == (State.RECONNECTING, ())
+    assert transition(ClientState.UP, ClientTrigger.SESSION_REPLACED)[0] is ClientState.STOPPED
+    assert transition(ClientState.RECONNECTING, ClientTrigger.SESSION_REPLACED) == (ClientState.RECONNECTING, ())
 
 
 def test_late_events_are_ignored() -> None:
-    assert transition(State.CONNECTING, Event.SESSION_LOST) == (State.CONNECTING, ())
-    assert transition(State.UP, Event.RETRY_DUE) == (State.UP, ())
+    assert transition(ClientState.CONNECTING, ClientTrigger.SESSION_LOST) == (ClientState.CONNECTING, ())
+    assert transition(ClientState.UP, ClientTrigger.RETRY_DUE) == (ClientState.UP, ())
 
 
-def candidate(name: str, rank: int) -> Candidate:
-    return Candidate(name, rank, Endpoint(ip_address("192.0.2.1"), (500, 4500)), 500, 4500)
+def candidate(name: str, rank: int) -> ServerCandidate:
+    return ServerCandidate(name, rank, ServerEndpoint(ip_address("192.0.2.1"), (500, 4500)), 500, 4500)
 
 
 def test_servers_have_their_turn_in_order_and_a_round_ends_with_a_pause() -> None:
     names = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
-    order = ServerOrder([Server(host=name) for name in names], {})
+    order = ServerOrder([ProfileServer(host=name) for name in names], {})
     assert [str(order.current)] + [order.advance() or str(order.current) for _ in range(2)] == [*names]
     assert order.advance()
     assert order.current is order.preferred

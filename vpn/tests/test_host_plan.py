@@ -8,7 +8,7 @@ from warren_vpn.host.changes import MAIN_TABLE, AddressChange, KillSwitchChange,
 from warren_vpn.host.kill_switch import build_table
 from warren_vpn.host.plan import (
     TABLE,
-    Endpoint,
+    ServerEndpoint,
     TunnelPlan,
     kill_switch_change,
     local_networks,
@@ -18,7 +18,7 @@ from warren_vpn.host.plan import (
 )
 
 FULL = (ip_network("0.0.0.0/0"), ip_network("::/0"))
-SERVER = Endpoint(ip_address("198.51.100.2"), (500, 4500))
+SERVER = ServerEndpoint(ip_address("198.51.100.2"), (500, 4500))
 
 
 def test_only_ike_and_esp_to_a_server_go_around_the_tunnel() -> None:

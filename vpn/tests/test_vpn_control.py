@@ -14,7 +14,7 @@ from warren_vpn.server import control_server
 from warren_vpn.server.control import Disconnected, DisconnectRequest, Reloaded, ReloadRequest, Reply, Request
 from warren_vpn.server.control_client import ask
 from warren_vpn.server.control_server import ControlServer
-from warren_vpn.server.errors import ControlError, ServerError
+from warren_vpn.server.errors import ControlSocketError, ServerError
 
 
 def answer(request: Request) -> Reply:
@@ -78,12 +78,12 @@ def test_anything_else_is_refused(path: Path, line: bytes) -> None:
 
 def test_other_users_are_not_answered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control_server, "_may_control", lambda connection: False)
-    with pytest.raises(ControlError, match="does not answer this user"):
+    with pytest.raises(ControlSocketError, match="does not answer this user"):
         ask(path, ReloadRequest(), Reloaded)
 
 
 def test_a_server_that_does_not_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ControlError, match="is the server running"):
+    with pytest.raises(ControlSocketError, match="is the server running"):
         ask(tmp_path / "none.sock", ReloadRequest(), Reloaded)
 
 

@@ -23,7 +23,7 @@ from warren_vpn.profiles import apple, strongswan, warren, windows
 from warren_vpn.profiles.credentials import CredentialError, local_auth, remote_auth
 from warren_vpn.profiles.facts import BuiltProfile, Secrets, ServerFacts, UnsuitableProfileError
 from warren_vpn.profiles.files import ProfileError, build_profile, parse_profile, read_profile
-from warren_vpn.profiles.profile import EVERYTHING, ClientProfile, PasswordLogin, Server
+from warren_vpn.profiles.profile import EVERYTHING, ClientProfile, PasswordLogin, ProfileServer
 from warren_vpn.users.certificate import UserCertificate, identities_of, issue_certificate
 from warren_vpn.users.model import User
 from warren_vpn.users.password import make_nt_hash, make_verifier
@@ -46,7 +46,7 @@ def facts(*, split: bool = False, authority: bool = True) -> ServerFacts:
     routes = (ip_network("10.1.0.0/16"), ip_network("fd66::/48"))
     return ServerFacts(
         name="office",
-        servers=(Server(host="vpn.example.com"), Server(host="192.0.2.1")),
+        servers=(ProfileServer(host="vpn.example.com"), ProfileServer(host="192.0.2.1")),
         identity="vpn.example.com",
         public_key=raw(SERVER_KEY),
         authority_pem=CA.certificate.public_bytes(Encoding.PEM).decode() if authority else None,
@@ -284,7 +284,7 @@ def test_apples_profile_is_consistent(login: str) -> None:
 
 
 def test_a_server_on_other_ports_suits_strongswan_only() -> None:
-    other = facts().model_copy(update={"servers": (Server(host="vpn.example.com", port=14500, ike_port=10500),)})
+    other = facts().model_copy(update={"servers": (ProfileServer(host="vpn.example.com", port=14500, ike_port=10500),)})
     files = {file.name: file.content.decode() for file in strongswan.build(other, user(), Secrets()).files}
     assert "remote_port = 14500" in files["office-alice.conf"]
     assert json.loads(files["office-alice.sswan"])["remote"]["port"] == 14500

@@ -3,7 +3,7 @@
 
 from ipaddress import ip_network
 
-from warren_lab.charon_conf import DataPlane, charon_settings, needs_tun, render
+from warren_lab.charon_conf import IpsecBackend, charon_settings, needs_tun, render
 from warren_lab.xfrm import KernelPolicy, KernelSa, parse_policies, parse_sas
 
 STATES = """src 192.0.2.2 dst 192.0.2.1
@@ -63,6 +63,6 @@ def test_nothing_is_read_from_nothing() -> None:
 
 def test_charon_needs_a_tun_device_for_its_own_data_plane_alone() -> None:
     assert needs_tun(charon_settings())
-    kernel = charon_settings(DataPlane.KERNEL)
+    kernel = charon_settings(IpsecBackend.KERNEL)
     assert not needs_tun(kernel)
     assert " kernel-netlink socket-default " in render(kernel)

@@ -9,7 +9,7 @@ import pytest
 
 from warren_agent.errors import UnresolvedNameError
 from warren_agent.paths.choice import DEAD_AFTER, FIRST_LIMIT, RETRY_AFTER, START_LIMIT, Failure, PathChoice, Way
-from warren_agent.paths.data_path import ECHO_EVERY, DataPath, EchoEnds, EchoProber, echo_ends
+from warren_agent.paths.data_path import ECHO_EVERY, DataPathProbe, EchoEnds, EchoProber, echo_ends
 from warren_agent.paths.ike_probe import build_probe, parse_answer
 from warren_agent.paths.manager import PathManager
 from warren_agent.paths.prober import Prober
@@ -240,7 +240,7 @@ async def test_echoes_go_through_the_tunnel_in_use_to_what_its_peer_announced_or
     own = ip_address("10.1.0.1")
     for announced, named in ((("10.0.0.1",), ()), ((), ("10.0.0.1",)), ((), ())):
         prober, now = CountingEchoes(), 100.0
-        path = DataPath(lambda: now, lambda: (own,), prober, tuple(map(ip_address, named)))  # noqa: B023 - called in this round
+        path = DataPathProbe(lambda: now, lambda: (own,), prober, tuple(map(ip_address, named)))  # noqa: B023 - called in this round
         path.desire([first, second], {"a": tuple(map(ip_address, announced))})
         choice = PathChoice.start(TWO, now)
         path.probe_due(choice, now)

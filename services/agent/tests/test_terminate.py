@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.charon import CharonClient
 from warren_agent.drivers.strongswan.convergence import Termination
 from warren_agent.drivers.strongswan.errors import ViciCommandError
 from warren_agent.drivers.strongswan.vici_codec import Message
@@ -22,8 +22,8 @@ async def fake(tmp_path: Path) -> AsyncIterator[FakeCharon]:
 
 
 @pytest.fixture
-async def charon(fake: FakeCharon) -> AsyncIterator[Charon]:
-    made = Charon(fake.vici)
+async def charon(fake: FakeCharon) -> AsyncIterator[CharonClient]:
+    made = CharonClient(fake.vici)
     yield made
     await made.close()
 
@@ -37,14 +37,16 @@ def sa(state: str, child: str) -> Message:
 @pytest.mark.parametrize("target", [Termination("ike", 7), Termination("child", 9)], ids=["ike", "child"])
 @pytest.mark.parametrize("left", [[], [sa("DELETING", "DELETING")]], ids=["gone", "going"])
 async def test_sa_that_went_meanwhile_is_closed(
-    fake: FakeCharon, charon: Charon, target: Termination, left: list[Message]
+    fake: FakeCharon, charon: CharonClient, target: Termination, left: list[Message]
 ) -> None:
     fake.unable, fake.sas = TOO_LATE, left
     await charon.terminate(target)
 
 
 @pytest.mark.parametrize("target", [Termination("ike", 7), Termination("child", 9)], ids=["ike", "child"])
-async def test_sa_that_charon_cannot_close_is_reported(fake: FakeCharon, charon: Charon, target: Termination) -> None:
+async def test_sa_that_charon_cannot_close_is_reported(
+    fake: FakeCharon, charon: CharonClient, target: Termination
+) -> None:
     fake.unable, fake.sas = TOO_LATE, [sa("ESTABLISHED", "INSTALLED")]
     with pytest.raises(ViciCommandError, match="terminating SA failed"):
         await charon.terminate(target)

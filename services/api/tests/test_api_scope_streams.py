@@ -13,7 +13,7 @@ from warren_api.ports import StoredEvent
 from warren_api.scope import source as source_module
 from warren_api.scope.source import CACHE_SECONDS, ScopeSource
 from warren_api.sessions.credential import Method
-from warren_api.sessions.identity import Identity
+from warren_api.sessions.identity import RequestAuthenticator
 from warren_api.sessions.store import SessionStore
 from warren_contracts.authentication import Authenticated
 from warren_contracts.commands import Role
@@ -170,7 +170,7 @@ async def test_a_stream_ends_when_its_token_has_another_scope() -> None:
     async def check(subject: str, address: str) -> Authenticated:
         return now
 
-    identity = Identity(SessionStore(60, 60, lambda: 0.0), {Method.TOKEN: check})
+    identity = RequestAuthenticator(SessionStore(60, 60, lambda: 0.0), {Method.TOKEN: check})
     request = HTTPConnection({"type": "http", "headers": [(b"authorization", b"Bearer x")], "client": None})
     before = await identity.same_principal(request, now)
     for other in (None, ("customer-b",)):

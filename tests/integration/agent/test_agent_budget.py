@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from nacl.signing import SigningKey
 
-from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.charon import CharonClient
 from warren_agent.drivers.strongswan.connections import HandleName, build_connection
 from warren_contracts.peers import KeyUse, PeerKey, PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy
@@ -48,7 +48,7 @@ def spokes(endpoint: str) -> Iterator[tuple[PeerRecord, SigningKey]]:
         yield record, key
 
 
-async def bring_up(charon: Charon, members: list[tuple[PeerRecord, SigningKey]], hub: PeerRecord) -> None:
+async def bring_up(charon: CharonClient, members: list[tuple[PeerRecord, SigningKey]], hub: PeerRecord) -> None:
     """Load and start the spokes' ends of all tunnels in their one charon."""
     directory = {record.peer: record for record, _ in members} | {hub.peer: hub}
     abilities = await charon.abilities()
@@ -89,7 +89,7 @@ async def test_hundred_tunnels_stay_within_the_budget(fleet: AgentPair) -> None:
     members = list(spokes(spoke.gateway.address))
     await control.put_records(record for record, _ in members)
     await control.publish(STAR)
-    charon = Charon(spoke.gateway.vici)
+    charon = CharonClient(spoke.gateway.vici)
 
     async def complete(since: int) -> None:
         """Wait until all tunnels are reported up; a report comes in parts."""

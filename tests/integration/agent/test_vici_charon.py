@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.charon import CharonClient
 from warren_agent.drivers.strongswan.errors import (
     ViciClosedError,
     ViciCommandError,
@@ -110,7 +110,7 @@ async def test_charon_that_stops_and_returns(hub: Gateway) -> None:
 
 async def test_run_of_a_charon_is_one_however_its_start_is_said(hub: Gateway) -> None:
     """`since` moves by a second, unless the seconds of both clocks begin together; it is read through two beginnings of one."""
-    charon, client = Charon(hub.vici), ViciClient(hub.vici)
+    charon, client = CharonClient(hub.vici), ViciClient(hub.vici)
     said: list[str] = []
     runs: set[str] = set()
     try:

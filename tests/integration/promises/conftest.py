@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_lab.charon_conf import DataPlane
+from warren_lab.charon_conf import IpsecBackend
 from warren_testkit.agent.control import Control
 from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.lab.promises import PromiseBed, open_bed
@@ -19,4 +19,4 @@ async def bed(namespaces: None, tmp_path: Path) -> AsyncIterator[PromiseBed]:
         server = await stack.enter_async_context(RealServer(tmp_path))
         callout = await stack.enter_async_context(GrantingCallout(server))
         control = await stack.enter_async_context(Control(server, callout))
-        yield await open_bed(stack, control, DataPlane.LIBIPSEC)
+        yield await open_bed(stack, control, IpsecBackend.LIBIPSEC)

@@ -12,7 +12,7 @@ import pytest
 
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, AttemptFailure
-from warren_lab.charon_conf import DataPlane
+from warren_lab.charon_conf import IpsecBackend
 from warren_lab.ping import ping_command
 from warren_testkit.intent import record
 from warren_testkit.lab.bus_bed import BUS, LIMIT, NAME, BusBed, bus_bed, wide
@@ -25,14 +25,14 @@ pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(600)]
 @pytest.fixture
 async def bed(namespaces: None, tmp_path: Path) -> AsyncIterator[BusBed]:
     """Both sites at work; no policy is published."""
-    async with bus_bed(tmp_path, DataPlane.LIBIPSEC) as made:
+    async with bus_bed(tmp_path, IpsecBackend.LIBIPSEC) as made:
         yield made
 
 
 @pytest.fixture
 async def hasty_bed(namespaces: None, tmp_path: Path) -> AsyncIterator[BusBed]:
     """The spoke takes a change back after a time that a test can wait for, and that a busy machine does not exceed."""
-    async with bus_bed(tmp_path, DataPlane.LIBIPSEC, confirm_within=20) as made:
+    async with bus_bed(tmp_path, IpsecBackend.LIBIPSEC, confirm_within=20) as made:
         yield made
 
 

@@ -79,7 +79,7 @@ class _Deferred(ModuleType):
         return getattr(sys.modules[name], attribute)
 
 
-class _Header(StrEnum):
+class _JetStreamHeader(StrEnum):
     """The headers that nats-py's client asks of JetStream's names."""
 
     STATUS = "Status"
@@ -89,7 +89,7 @@ class _Header(StrEnum):
 
 def _without_jetstream() -> ModuleType:
     """A stand-in for nats-py's JetStream client, of which its client of NATS itself asks the names of headers."""
-    return _Deferred(JETSTREAM, api=_Deferred(f"{JETSTREAM}.api", Header=_Header))
+    return _Deferred(JETSTREAM, api=_Deferred(f"{JETSTREAM}.api", Header=_JetStreamHeader))
 
 
 def _import_untyped_schemas() -> None:

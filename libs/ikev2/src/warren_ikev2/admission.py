@@ -22,8 +22,8 @@ from warren_ikev2.exchanges import ike_sa_init
 from warren_ikev2.exchanges.redirect import build_gateway
 from warren_ikev2.half_open import HalfOpen
 from warren_ikev2.handshake import Handshake
-from warren_ikev2.ike_sa import Host, IkeSa, IkeSession
-from warren_ikev2.session import Session
+from warren_ikev2.ike_sa import IkeSa, IkeSaHost, IkeSession
+from warren_ikev2.session import SessionState
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import Message, Payloads, build_message, parse_message
 from warren_ikev2.wire.payloads import NoncePayload, NotifyPayload
@@ -34,7 +34,7 @@ MAX_INIT = 8192  # bytes of an IKE_SA_INIT request; charon's largest have about 
 UNPROTECTED_PER_SECOND = 10  # notifies of an endpoint outside of any IKE_SA
 
 
-class AdmissionHost(Host, Protocol):
+class AdmissionHost(IkeSaHost, Protocol):
     """What admission needs from its host."""
 
     half_open: HalfOpen
@@ -154,7 +154,7 @@ class Admission:
         self, candidates: tuple[ConnectionConfiguration, ...], message: Message, raw: bytes, path: Path, now: float
     ) -> None:
         host = self._host
-        session: IkeSession = Session(host.new_session_id(), SessionRole.RESPONDER, path, candidates[0])
+        session: IkeSession = SessionState(host.new_session_id(), SessionRole.RESPONDER, path, candidates[0])
         sa = IkeSa(host, session, initiator=False, spi_i=message.header.spi_i, spi_r=host.new_ike_spi())
         session.ike_sa = sa
         ike_sa_init.respond(sa, Handshake(candidates), message, raw, now)

@@ -19,7 +19,7 @@ from warren_ikev2.exchanges.rekey_ike import RekeyIke
 from warren_ikev2.handshake import Handshake
 from warren_ikev2.ike_sa import IkeSa, IkeSession, Task
 from warren_ikev2.keylog import DecryptionKeys
-from warren_ikev2.session import Session
+from warren_ikev2.session import SessionState
 
 
 class EndpointCommands:
@@ -37,7 +37,7 @@ class EndpointCommands:
         configuration = state.configuration.connection(connection)
         if configuration is None:
             raise CommandError(f"no connection {connection!r} is configured")
-        session: IkeSession = Session(state.new_session_id(), SessionRole.INITIATOR, path, configuration)
+        session: IkeSession = SessionState(state.new_session_id(), SessionRole.INITIATOR, path, configuration)
         handshake = Handshake((configuration,))
         if redirected_from is not None:
             handshake.redirected_from = build_gateway(str(redirected_from))

@@ -23,7 +23,7 @@ from warren_ikev2.identity import Identity
 from warren_ikev2.leases import AddressLeases
 from warren_ikev2.protection import MessageProtection
 from warren_ikev2.randomness import RandomBytes
-from warren_ikev2.session import Session
+from warren_ikev2.session import SessionState
 from warren_ikev2.suites import IkeSuite
 from warren_ikev2.window import Outstanding, ReceiveWindow, SendWindow
 from warren_ikev2.wire.header import Header
@@ -33,7 +33,7 @@ from warren_ikev2.wire.payloads import Payload
 LINGER = 10.0  # seconds that a closed IKE_SA still repeats its last response
 
 
-class Host(Protocol):
+class IkeSaHost(Protocol):
     """What an IKE_SA needs from its endpoint."""
 
     configuration: EndpointConfiguration
@@ -102,7 +102,7 @@ class Followup(Protocol):
 class IkeSa:
     """See the module."""
 
-    host: Host
+    host: IkeSaHost
     session: "IkeSession"
     initiator: bool
     """Whether we are the original initiator of this IKE_SA (the I flag)."""
@@ -309,4 +309,4 @@ class IkeSa:
         self.rekey_at = self.over_at = None
 
 
-IkeSession = Session[IkeSa]
+IkeSession = SessionState[IkeSa]

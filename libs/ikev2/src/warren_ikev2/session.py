@@ -68,7 +68,7 @@ class PeerFeatures:
 
 
 @dataclass(slots=True, eq=False)
-class Session(Generic[SaT]):
+class SessionState(Generic[SaT]):
     """A peer, from its first message to the deletion of its last IKE_SA."""
 
     id: SessionId

@@ -35,7 +35,7 @@ class Request(NamedTuple):
     namesake: Candidate | None
 
 
-class _Held(NamedTuple):
+class _PolicyDerivation(NamedTuple):
     """What one policy requests: all candidates in order, and what was derived of those that are used."""
 
     policy: Policy
@@ -68,7 +68,7 @@ class FleetTunnels:
             self.derivation = earlier.derivation if is_shared else Derivation(self.fleet)
         self.too_large: dict[PolicyId, tuple[int, int]] = {}  # not derived; the numbers of peers of both sides
         self.requests: list[Request] = []
-        self._held: dict[PolicyId, _Held] = {}
+        self._held: dict[PolicyId, _PolicyDerivation] = {}
         self._pairs: dict[Pair, Candidate] = {}
         self._names: dict[TunnelName, Candidate] = {}
         for published in self.policies:
@@ -110,7 +110,7 @@ class FleetTunnels:
             if isinstance(request.derived, Tunnel):
                 yield request.candidate, request.derived
 
-    def _request_all(self, policy: Policy, held: _Held | None, changed: frozenset[PeerId] | None) -> None:
+    def _request_all(self, policy: Policy, held: _PolicyDerivation | None, changed: frozenset[PeerId] | None) -> None:
         """Derive what one policy requests; `changed` None: no record is known."""
         if self._is_too_large(policy):
             return
@@ -134,7 +134,7 @@ class FleetTunnels:
                 result = made[1]
             derived[pair] = candidate, result
             self.requests.append(Request(candidate, result, candidate, candidate))
-        self._held[policy.id] = _Held(policy, wanted, derived)
+        self._held[policy.id] = _PolicyDerivation(policy, wanted, derived)
 
     def _is_too_large(self, policy: Policy) -> bool:
         if policy.topology is None:

@@ -33,14 +33,14 @@ class Expander:
 
     def __init__(self, me: PeerId) -> None:
         self._me = me
-        self._held: _Held | None = None
+        self._held: _ExpansionState | None = None
 
     def explain(self, policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord]) -> Expansion:
         """The result of `warren_intent.expand.explain` for these policies and this directory."""
         stated = tuple(policies)
         held, self._held = self._held, None
         if held is None or not held.is_of(stated) or not held.update(directory):
-            held = _Held(stated, directory, self._me)
+            held = _ExpansionState(stated, directory, self._me)
         if not held.is_simple:
             return explain(stated, directory, self._me)
         self._held = held
@@ -55,7 +55,7 @@ class _Entry:
     claimant: Claimant | None  # None: it is not derived
 
 
-class _Held:
+class _ExpansionState:
     """The state of one expansion. `is_simple` is False where records of other peers matter to a tunnel."""
 
     def __init__(

@@ -15,7 +15,7 @@ CRYPTO_PLUGINS = (
 DAEMON_PLUGINS = "socket-default vici updown error-notify counters"
 
 
-class DataPlane(StrEnum):
+class IpsecBackend(StrEnum):
     """Where ESP happens. The value is what charon loads for it, in this order."""
 
     LIBIPSEC = "kernel-libipsec kernel-netlink"
@@ -24,7 +24,7 @@ class DataPlane(StrEnum):
     """In the kernel (XFRM), as on a production gateway."""
 
 
-def charon_settings(plane: DataPlane = DataPlane.LIBIPSEC, extra: Settings | None = None) -> Settings:
+def charon_settings(plane: IpsecBackend = IpsecBackend.LIBIPSEC, extra: Settings | None = None) -> Settings:
     """Settings of one charon; `extra` is merged over them, section by section.
 
     The log and the sockets keep the names that Debian's AppArmor profile allows (/run/charon.*).
@@ -48,7 +48,7 @@ def charon_settings(plane: DataPlane = DataPlane.LIBIPSEC, extra: Settings | Non
 
 def needs_tun(settings: Settings) -> bool:
     """Whether this charon opens /dev/net/tun."""
-    return DataPlane.LIBIPSEC in render(settings)
+    return IpsecBackend.LIBIPSEC in render(settings)
 
 
 def render(settings: Settings, depth: int = 0) -> str:

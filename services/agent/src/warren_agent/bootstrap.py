@@ -20,15 +20,15 @@ from warren_agent.bus_follower import BusFollower
 from warren_agent.bypass import HostSurroundings, LocalReach
 from warren_agent.change_control import ChangeControl
 from warren_agent.clocks import Clocks
-from warren_agent.control import ControlServer, Verb
+from warren_agent.control import AgentControlServer, Verb
 from warren_agent.drivers.catalogue import DriverContext, find
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.errors import MissingSettingError
-from warren_agent.health import Inspector, Probe, TunnelHealth
+from warren_agent.health import HealthInspector, Probe, TunnelHealth
 from warren_agent.host import HostSurvey, own_addresses
 from warren_agent.host_identity import connection_name
 from warren_agent.intents import Intents
-from warren_agent.paths.data_path import DataPath
+from warren_agent.paths.data_path import DataPathProbe
 from warren_agent.paths.manager import PathManager
 from warren_agent.protection import Protection
 from warren_agent.safeguards import Safeguards
@@ -95,7 +95,7 @@ def probe_of(settings: AgentSettings, clocks: Clocks) -> Probe | None:
     return PathProbe(settings.probe, clocks)
 
 
-def inspectors_of(settings: AgentSettings, protection: Protection, clocks: Clocks) -> tuple[Inspector, ...]:
+def inspectors_of(settings: AgentSettings, protection: Protection, clocks: Clocks) -> tuple[HealthInspector, ...]:
     """What looks at this host's network: the guard, else the agent at what can be read without privileges."""
     if settings.guard or not settings.host_checks:
         return (protection,)
@@ -144,7 +144,7 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
         agent, drivers = build_agent(
             settings, store, AgentOnBus(peer, instance, connection, source, addresses, servers)
         )
-        async with follower, ControlServer(store.folder, {"adopt": _adopt_with(drivers)}):
+        async with follower, AgentControlServer(store.folder, {"adopt": _adopt_with(drivers)}):
             await _until_stopped(agent, teardown)
 
 
@@ -194,7 +194,7 @@ def build_agent(settings: AgentSettings, store: StateStore, bus: AgentOnBus) -> 
 
 def build_paths(settings: AgentSettings, store: StateStore, clocks: Clocks) -> PathManager:
     """What chooses between the ways to a peer's networks; by echoes through the tunnels too, unless the settings forbid it."""
-    data_path = DataPath(clocks.monotonic, own_addresses, more=settings.probe) if settings.path_probe else None
+    data_path = DataPathProbe(clocks.monotonic, own_addresses, more=settings.probe) if settings.path_probe else None
     return PathManager(
         clocks.monotonic,
         hold_down=settings.path_hold_down,

@@ -24,7 +24,7 @@ ANSWER_LIMIT = 90.0  # s; longer than any verb takes
 Verb = Callable[[str], Awaitable[str]]
 
 
-class ControlServer:
+class AgentControlServer:
     """Answers at the socket while it is entered."""
 
     def __init__(self, folder: Path, verbs: Mapping[str, Verb]) -> None:
@@ -32,7 +32,7 @@ class ControlServer:
         self._verbs = verbs
         self._server: asyncio.Server | None = None
 
-    async def __aenter__(self) -> "ControlServer":
+    async def __aenter__(self) -> "AgentControlServer":
         self._path.unlink(missing_ok=True)
         try:
             self._server = await asyncio.start_unix_server(self._serve, str(self._path), limit=MAX_LINE)

@@ -21,14 +21,14 @@ from warren_contracts.tunnel import Tunnel
 ONE_WAY_AFTER = 60.0  # s
 
 
-class Inspector(Protocol):
+class HealthInspector(Protocol):
     """Looks at something outside of the driver that a tunnel depends on."""
 
     def findings(self, config: Tunnel, status: TunnelStatus) -> Iterable[Contradiction]:
         """What contradicts that packets pass this tunnel; nothing where it is not known."""
 
 
-class Probe(Inspector, Protocol):
+class Probe(HealthInspector, Protocol):
     """An Inspector that sends something through the tunnels."""
 
     def answered_at(self, config: Tunnel) -> datetime | None:
@@ -41,7 +41,7 @@ class TunnelHealth:
     def __init__(
         self,
         clocks: Clocks,
-        inspectors: Sequence[Inspector] = (),
+        inspectors: Sequence[HealthInspector] = (),
         one_way_after: float = ONE_WAY_AFTER,
         probe: Probe | None = None,
     ) -> None:

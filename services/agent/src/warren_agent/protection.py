@@ -31,7 +31,7 @@ from warren_intent.protection import retained, unprotectable
 log = structlog.get_logger("warren_agent")
 
 
-class Guard(Protocol):
+class HostGuard(Protocol):
     """The guard of this host."""
 
     async def ask(self, request: Request) -> GuardReply:
@@ -45,7 +45,7 @@ class Protection:
     """Keeps the guard's traffic that of the newest intent. Without a guard nothing is protected, and nothing refused."""
 
     def __init__(
-        self, guard: Guard | None = None, devices: tuple[str, ...] = (), reach: LocalReach | None = None
+        self, guard: HostGuard | None = None, devices: tuple[str, ...] = (), reach: LocalReach | None = None
     ) -> None:
         self._guard = guard
         self._devices = devices
@@ -183,7 +183,7 @@ class Protection:
 
     # the host's network
 
-    async def _inspect(self, guard: Guard) -> None:
+    async def _inspect(self, guard: HostGuard) -> None:
         try:
             self._note((await guard.ask(InspectRequest())).findings)
         except GuardError as error:

@@ -23,7 +23,7 @@ from warren_api.routes.common import RouteDependencies, problems
 from warren_api.scope.rules import RULES
 from warren_api.sessions.cookie import SECURE_NAME
 from warren_api.sessions.credential import Method
-from warren_api.sessions.identity import Identity
+from warren_api.sessions.identity import RequestAuthenticator
 from warren_api.sessions.store import SessionStore
 from warren_contracts.problems import Problem
 from warren_service.otel import build_tracer
@@ -64,7 +64,9 @@ def build_app(
         generate_unique_id_function=lambda route: route.name,
     )  # fmt: skip
     authenticator = Authenticator(bus)
-    identity = Identity(sessions or SessionStore(43_200, 3_600, time.monotonic), {Method.TOKEN: authenticator.check})
+    identity = RequestAuthenticator(
+        sessions or SessionStore(43_200, 3_600, time.monotonic), {Method.TOKEN: authenticator.check}
+    )
     app.state.parts = RouteDependencies(bus, authenticator, HealthProbe(bus), identity)
     for router in ROUTERS:
         app.include_router(router)

@@ -16,7 +16,7 @@ from warren_contracts.commands import Health
 from warren_contracts.documents import SignerRole
 from warren_contracts.problems import UnavailableError
 from warren_policy.adapters.postgres import CHANNEL, PostgresOutbox, PostgresPolicies, make_store
-from warren_policy.adapters.published import PublishedStreams
+from warren_policy.adapters.published import NatsPublishedStreams
 from warren_policy.adapters.registry import RegistryDirectory
 from warren_policy.adapters.stream import StreamPublisher
 from warren_policy.domain.derived import DerivedSets
@@ -134,7 +134,7 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
         verbs = VerbServer(broker, NAME)
         register(verbs, service, Planner(policies, directory, derived), epochs)
         register_records(verbs, PolicyRecords(policies, _now))
-        register_published(verbs, PublishedStreams(lambda: bus.client))
+        register_published(verbs, NatsPublishedStreams(lambda: bus.client))
         verbs.serve_health(parts)
         bus.on_connected(bus_connected)
         bus.on_disconnected(relay.bus_lost)

@@ -7,7 +7,7 @@ from functools import partial
 from warren_stack.deploy.folders import DATABASE, Deployment
 from warren_stack.deploy.users import share_out, take
 from warren_stack.services import SERVICES
-from warren_stack.tls.folder import TlsFolder, TlsListener
+from warren_stack.tls.folder import ListenerCertificate, TlsFolder
 from warren_stack.tls.keeper import TRUST, CertificateKeeper
 from warren_trust.certificates import LOOPBACK
 
@@ -25,7 +25,7 @@ class DeploymentCertificates:
     def __init__(self, deployment: Deployment, advertised: Sequence[str], report: Report) -> None:
         self._deployment = deployment
         self._folder = TlsFolder(deployment.data.tls)
-        listeners = [TlsListener(name, (name, *LOOPBACK, *advertised)) for name in LISTENERS]
+        listeners = [ListenerCertificate(name, (name, *LOOPBACK, *advertised)) for name in LISTENERS]
         self._keeper = CertificateKeeper(self._folder, listeners, lambda: datetime.now(UTC), report)
 
     def make(self) -> None:

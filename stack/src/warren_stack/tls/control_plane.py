@@ -13,7 +13,7 @@ import httpx
 from warren_stack.errors import LocalError
 from warren_stack.ports import url
 from warren_stack.run_as import ProcessUser
-from warren_stack.tls.folder import TlsFolder, TlsListener
+from warren_stack.tls.folder import ListenerCertificate, TlsFolder
 from warren_stack.tls.keeper import CertificateKeeper, OwnCertificate, Reload
 from warren_stack.tls.listeners import client_context, is_loopback, listener_names
 
@@ -69,7 +69,7 @@ class ControlPlaneTls:
         if options.cleartext:
             return {}
         listeners = [
-            TlsListener(name, tuple(dict.fromkeys((*options.advertise, *listener_names(bind)))), users(name))
+            ListenerCertificate(name, tuple(dict.fromkeys((*options.advertise, *listener_names(bind)))), users(name))
             for name, bind in binds.items()
         ]
         own = options.own

@@ -35,7 +35,7 @@ from warren_trust.certificates import (
 
 
 @dataclass(frozen=True, slots=True)
-class TlsListener:
+class ListenerCertificate:
     """What is served: `name` is its folder, `names` the addresses and host names in its certificate, `user` who reads its key."""
 
     name: str  # nats, api, metrics, postgres
@@ -112,14 +112,14 @@ class TlsFolder:
         for path in (self.trusted, self.services_trust):
             write_atomically(path, text, mode=0o644)
 
-    def issue_due(self, listener: TlsListener, authority: Authority, now: datetime) -> bool:
+    def issue_due(self, listener: ListenerCertificate, authority: Authority, now: datetime) -> bool:
         """Issue the certificate of a listener where it is missing, due, for other names, or of another CA; whether it was."""
         if not self._is_due(listener, authority, now):
             return False
         self.install(listener, issue(authority, f"warren {listener.name}", listener.names, now))
         return True
 
-    def install(self, listener: TlsListener, issued: Issued) -> None:
+    def install(self, listener: ListenerCertificate, issued: Issued) -> None:
         """Replace what a listener is served with: the key first, so that a crash between the two is found at the next start."""
         folder = self.folder(listener.name)
         folder.mkdir(exist_ok=True)
@@ -136,7 +136,7 @@ class TlsFolder:
         """The certificate that a listener is served with; OSError or ValueError where there is none."""
         return x509.load_pem_x509_certificate(self.certificate(listener).read_bytes())
 
-    def _is_due(self, listener: TlsListener, authority: Authority, now: datetime) -> bool:
+    def _is_due(self, listener: ListenerCertificate, authority: Authority, now: datetime) -> bool:
         try:
             chain = x509.load_pem_x509_certificates(self.certificate(listener.name).read_bytes())
             read_authority(self.certificate(listener.name).read_bytes(), self.key(listener.name).read_bytes())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from warren_stack.errors import LocalError
 from warren_stack.tls.check import MAX_PEM_BYTES, UnusableCertificateError, certificates_of, usable_chain
-from warren_stack.tls.folder import TlsFolder, TlsListener
+from warren_stack.tls.folder import ListenerCertificate, TlsFolder
 from warren_stack.tls.rotation import CaRotation
 from warren_trust.certificates import Issued
 
@@ -47,7 +47,7 @@ class CertificateKeeper:
     def __init__(
         self,
         folder: TlsFolder,
-        listeners: Sequence[TlsListener],
+        listeners: Sequence[ListenerCertificate],
         clock: Callable[[], datetime],
         report: Report,
         own: OwnCertificate | None = None,

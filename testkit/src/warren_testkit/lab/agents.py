@@ -19,7 +19,7 @@ from warren_agent.announcer import Announcer
 from warren_agent.change_control import ChangeControl
 from warren_agent.clocks import Clocks
 from warren_agent.drivers.set import DriverSet, HostedDriver
-from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.charon import CharonClient
 from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
@@ -27,7 +27,7 @@ from warren_agent.drivers.strongswan.vici_codec import subsection, subsections
 from warren_agent.health import TunnelHealth
 from warren_agent.host import own_addresses
 from warren_agent.intents import Intents
-from warren_agent.paths.data_path import DataPath, EchoProber
+from warren_agent.paths.data_path import DataPathProbe, EchoProber
 from warren_agent.paths.manager import PathManager
 from warren_agent.paths.names import Resolve
 from warren_agent.paths.prober import Prober
@@ -90,7 +90,7 @@ class LocalAgent:
         drivers = DriverSet([self._make_driver(folder)])
         reporter = TelemetryReporter(gateway.name, "1", self.outlet, clocks.now)
         announcer = Announcer(FakeRegistry(), drivers, Announcement(subnets=()), clocks)
-        data_path = DataPath(
+        data_path = DataPathProbe(
             clocks.monotonic,
             functools.partial(own_addresses, gateway.namespace.socket),
             EchoProber(gateway.echo_socket),
@@ -217,7 +217,7 @@ class LocalAgent:
 
     async def connections(self) -> dict[str, set[str]]:
         """All connections that charon holds, ours and others, each with the names of its children."""
-        charon = Charon(self.gateway.vici)
+        charon = CharonClient(self.gateway.vici)
         try:
             listed = await charon.list_connections()
             return {name: {*subsections(subsection(section, "children"))} for name, section in listed.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from warren_contracts.policy import Policy
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import Presence, TunnelChange
-from warren_lab.charon_conf import DataPlane
+from warren_lab.charon_conf import IpsecBackend
 from warren_lab.ping import ping_command
 from warren_testkit.agent.control import Control
 from warren_testkit.bus import GrantingCallout, RealServer
@@ -32,8 +32,8 @@ def wide(*subnets: str, **changes: object) -> Policy:
 class BusBed(PromiseBed):
     """Two sites; the spoke's agent reaches the bus through its gateway's namespace."""
 
-    def __init__(self, both: Sites, control: Control, plane: DataPlane, confirm_within: int) -> None:
-        emulated = plane is DataPlane.KERNEL
+    def __init__(self, both: Sites, control: Control, plane: IpsecBackend, confirm_within: int) -> None:
+        emulated = plane is IpsecBackend.KERNEL
         super().__init__(both, control, EMULATED_INTERVAL_S if emulated else INTERVAL_S)
         self.limit = EMULATED_LIMIT if emulated else LIMIT
         agent = self.agents[1]
@@ -79,7 +79,7 @@ class BusBed(PromiseBed):
 
 
 @contextlib.asynccontextmanager
-async def bus_bed(folder: Path, plane: DataPlane, confirm_within: int = CONFIRM_WITHIN) -> AsyncIterator[BusBed]:
+async def bus_bed(folder: Path, plane: IpsecBackend, confirm_within: int = CONFIRM_WITHIN) -> AsyncIterator[BusBed]:
     """Both sites at work; no policy is published. `confirm_within` (s) is the spoke's."""
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(RealServer(folder))

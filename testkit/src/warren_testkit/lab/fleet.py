@@ -20,7 +20,7 @@ from warren_cli.errors import CliError
 from warren_contracts.peers import JoinTokenRequest
 from warren_contracts.policy import Policy
 from warren_lab.capture import Capture, ClearPacket
-from warren_lab.charon_conf import DataPlane
+from warren_lab.charon_conf import IpsecBackend
 from warren_lab.errors import LabError
 from warren_lab.lab import Lab
 from warren_lab.ping import Ping
@@ -67,7 +67,7 @@ class FleetSite(Site):
     agent: AgentProcess
 
     def __init__(self, lab: Lab, name: str, number: int) -> None:
-        super().__init__(lab, name, number, DataPlane.LIBIPSEC)
+        super().__init__(lab, name, number, IpsecBackend.LIBIPSEC)
         self.name = name
         self.gate = ViciGate(self.gateway.folder / "gate.sock", self.gateway.vici)
 

@@ -23,7 +23,7 @@ from warren_agent.drivers.port import (
     Driver,
     DriverEvent,
 )
-from warren_agent.drivers.strongswan.charon import Charon as Vici
+from warren_agent.drivers.strongswan.charon import CharonClient as Vici
 from warren_agent.drivers.strongswan.convergence import Termination
 from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
@@ -31,7 +31,7 @@ from warren_agent.drivers.strongswan.sas import IkeSa
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.paths.echo import open_echo_socket
 from warren_contracts.tunnel import Tunnel
-from warren_lab.charon_conf import DataPlane, Settings, charon_settings
+from warren_lab.charon_conf import IpsecBackend, Settings, charon_settings
 from warren_lab.lab import Lab
 from warren_lab.namespace import in_netns
 from warren_lab.ping import ping_command
@@ -44,8 +44,8 @@ IMPATIENT: dict[str, str | Settings] = {"retransmit_timeout": "1.0", "retransmit
 EMULATED: dict[str, str | Settings] = {"retransmit_timeout": "3.0", "retransmit_tries": "3"}
 
 
-def _patience(plane: DataPlane) -> dict[str, str | Settings]:
-    return EMULATED if plane is DataPlane.KERNEL else IMPATIENT
+def _patience(plane: IpsecBackend) -> dict[str, str | Settings]:
+    return EMULATED if plane is IpsecBackend.KERNEL else IMPATIENT
 
 
 LIMIT_S = 90.0
@@ -66,7 +66,7 @@ class Gateway:
     """
 
     def __init__(
-        self, lab: Lab, name: str, number: int, root: Path | None = None, plane: DataPlane = DataPlane.LIBIPSEC
+        self, lab: Lab, name: str, number: int, root: Path | None = None, plane: IpsecBackend = IpsecBackend.LIBIPSEC
     ) -> None:
         self.name, self.number = name, number
         self.address, self.protected = f"192.0.2.{number}", f"10.{number}.0.1"

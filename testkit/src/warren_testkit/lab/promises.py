@@ -20,7 +20,7 @@ from warren_contracts.guard import HeldRequest, HeldState
 from warren_contracts.policy import PublishedPolicy
 from warren_intent.expand import expand
 from warren_lab.capture import Capture
-from warren_lab.charon_conf import DataPlane
+from warren_lab.charon_conf import IpsecBackend
 from warren_lab.lab import Lab
 from warren_lab.namespace import Namespace
 from warren_lab.ping import Ping
@@ -45,7 +45,7 @@ def _protects(site: "Site", network: str) -> bool:
 class Site:
     """A gateway, the host `.10` of its network behind it, its guard and its agent."""
 
-    def __init__(self, lab: Lab, name: str, number: int, plane: DataPlane) -> None:
+    def __init__(self, lab: Lab, name: str, number: int, plane: IpsecBackend) -> None:
         self.gateway = Gateway(lab, name, number, plane=plane)
         self.guard = GuardProcess(self.gateway.namespace, self.gateway.folder)
         self.host = lab.namespace(f"{name}-lan")
@@ -282,12 +282,12 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def sites(plane: DataPlane = DataPlane.LIBIPSEC) -> Iterator[Sites]:
+def sites(plane: IpsecBackend = IpsecBackend.LIBIPSEC) -> Iterator[Sites]:
     """The hub's and the spoke's site, charons not started."""
     with Lab("wp") as lab:
         hub, spoke = Site(lab, "hub", 1, plane), Site(lab, "spoke", 2, plane)
         watched: tuple[tuple[Namespace, str], ...]
-        if plane is DataPlane.KERNEL:
+        if plane is IpsecBackend.KERNEL:
             wire = lab.namespace("wire")
             make_wire(wire)
             for site in (hub, spoke):
@@ -303,10 +303,10 @@ def sites(plane: DataPlane = DataPlane.LIBIPSEC) -> Iterator[Sites]:
         yield Sites(hub, spoke, watched)
 
 
-async def open_bed(stack: contextlib.AsyncExitStack, control: Control, plane: DataPlane) -> PromiseBed:
+async def open_bed(stack: contextlib.AsyncExitStack, control: Control, plane: IpsecBackend) -> PromiseBed:
     """A bed whose agents are enrolled; the stack takes it down."""
     both = stack.enter_context(sites(plane))
-    interval = EMULATED_INTERVAL_S if plane is DataPlane.KERNEL else INTERVAL_S
+    interval = EMULATED_INTERVAL_S if plane is IpsecBackend.KERNEL else INTERVAL_S
     bed = PromiseBed(both, control, interval)
     stack.callback(bed.print_logs)
     stack.push_async_callback(bed.stop)

@@ -30,7 +30,7 @@ from warren_lab.process import stop_process, wait_until
 from warren_testkit.lab.transfers import Host
 from warren_vpn.server.control import Request, ServerStatus, StatusRequest
 from warren_vpn.server.control_client import ask
-from warren_vpn.server.errors import ControlError
+from warren_vpn.server.errors import ControlSocketError
 from warren_vpn.server.folder import make_folder, public_text
 from warren_vpn.server.settings import control_path
 
@@ -134,7 +134,7 @@ class VpnBed:
         """Whether the newest process answers on its control socket."""
         try:
             return self.status().process_id == (self.process.pid if self.process else 0)
-        except ControlError:
+        except ControlSocketError:
             return False
 
     def stop(self) -> int:
@@ -163,7 +163,7 @@ class VpnBed:
         def ready() -> bool:
             try:
                 found[:] = [self.status()]
-            except ControlError:
+            except ControlSocketError:
                 return False
             return bool(check(found[0]))
 

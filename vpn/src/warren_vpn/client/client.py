@@ -16,10 +16,10 @@ from warren_vpn.client.lookups import Lookups
 from warren_vpn.client.monitor import NetworkMonitor
 from warren_vpn.client.pauses import Pauses
 from warren_vpn.client.reasons import explain, reason_of
-from warren_vpn.client.servers import Candidate, ServerOrder
+from warren_vpn.client.servers import ServerCandidate, ServerOrder
 from warren_vpn.client.session import VpnSession
-from warren_vpn.client.states import Action, Event, State, transition
-from warren_vpn.client.tunnel import Tunnel, TunnelFacts
+from warren_vpn.client.states import ClientAction, ClientState, ClientTrigger, transition
+from warren_vpn.client.tunnel import HostTunnel, TunnelFacts
 from warren_vpn.host.errors import HostError
 from warren_vpn.host.plan import KillSwitch
 from warren_vpn.profiles.profile import ClientProfile
@@ -28,7 +28,7 @@ CONNECT_TIMEOUT_S = 10.0
 """For one address of one server: with seconds of loss on the path, and a slow password check of the server."""
 HOLD_DOWN_S = 300.0
 """On a less preferred server, before a more preferred one is asked whether it is back, and between two such questions."""
-_FAILURES = frozenset({Event.LOGIN_REFUSED, Event.HOST_REFUSED, Event.SESSION_REPLACED})
+_FAILURES = frozenset({ClientTrigger.LOGIN_REFUSED, ClientTrigger.HOST_REFUSED, ClientTrigger.SESSION_REPLACED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class VpnClient:
         profile: ClientProfile,
         credentials: Credentials,
         order: ServerOrder,
-        tunnel: Tunnel,
+        tunnel: HostTunnel,
         lookups: Lookups,
         options: ClientOptions,
         report: Report,
@@ -58,13 +58,13 @@ class VpnClient:
         self._report = ProfileReport(profile.name, report)
         self._pauses = Pauses(random.random)
         self._inbox = Inbox()
-        self._state = State.CONNECTING
-        self._monitor = NetworkMonitor(self._network_changed, lambda: self._inbox.post(Event.TUN_REMOVED))
+        self._state = ClientState.CONNECTING
+        self._monitor = NetworkMonitor(self._network_changed, lambda: self._inbox.post(ClientTrigger.TUN_REMOVED))
         self._session = VpnSession(profile, credentials, tunnel, self._monitor, self._inbox, self._report)
         self._attempt: asyncio.Task[None] | None = None
         self._remove_kill_switch = options.kill_switch != "always"
         self._facts: TunnelFacts | None = None
-        self._connected_to: Candidate | None = None
+        self._connected_to: ServerCandidate | None = None
         self._since = 0.0
         self._exit_code = 0
         self._problems: list[str] = []
@@ -76,16 +76,16 @@ class VpnClient:
             if self._options.kill_switch == "always":
                 await self._tunnel.apply_kill_switch(await self._tunnel.interfaces())
                 self._report("vpn.kill-switch", "the kill switch is in force until `warren vpn down`")
-            await self._perform(Action.ATTEMPT)
-            while self._state is not State.STOPPED:
+            await self._perform(ClientAction.ATTEMPT)
+            while self._state is not ClientState.STOPPED:
                 event, detail = await self._inbox.next()
                 await self._take(event, detail)
         except HostError as error:
             self._report("vpn.failed", f"stopped: {error}", reason=str(error))
             self._exit_code = 1
         finally:
-            if self._state is not State.STOPPED:  # whatever it was that ended the loop, the host is put back
-                self._state, actions = transition(self._state, Event.STOP)
+            if self._state is not ClientState.STOPPED:  # whatever it was that ended the loop, the host is put back
+                self._state, actions = transition(self._state, ClientTrigger.STOP)
                 await self._perform(*actions)
             await self._end()
         return self._exit_code
@@ -93,7 +93,7 @@ class VpnClient:
     def stop(self, *, kill_switch: bool = False) -> None:
         """Stop; `kill_switch`: remove it even if it is to last."""
         self._remove_kill_switch = self._remove_kill_switch or kill_switch
-        self._inbox.post(Event.STOP)
+        self._inbox.post(ClientTrigger.STOP)
 
     async def handle(self, command: str) -> dict[str, Any]:
         """Carry out a command of the control socket."""
@@ -105,7 +105,7 @@ class VpnClient:
     async def status(self) -> dict[str, Any]:
         """What `warren vpn status` shows."""
         facts, server = self._facts, self._connected_to
-        up = self._state is State.UP
+        up = self._state is ClientState.UP
         return {
             "state": self._state.value,
             "profile": self._profile.name,
@@ -121,17 +121,17 @@ class VpnClient:
 
     # ---- events
 
-    async def _take(self, event: Event, detail: str) -> None:
+    async def _take(self, event: ClientTrigger, detail: str) -> None:
         before = self._state
         self._state, actions = transition(before, event)
-        if self._state is State.RECONNECTING and before is State.UP:
+        if self._state is ClientState.RECONNECTING and before is ClientState.UP:
             self._report("vpn.reconnecting", f"reconnecting: {detail or reason_of(event)}", reason=event.value)
         elif event in _FAILURES and actions:
             self._report("vpn.failed", f"stopped: {detail}", reason=event.value)
             self._exit_code = 1
         await self._perform(*actions)
 
-    async def _perform(self, *actions: Action) -> None:
+    async def _perform(self, *actions: ClientAction) -> None:
         for action in actions:
             work = _PERFORM[action](self)
             if work is not None:
@@ -151,12 +151,12 @@ class VpnClient:
                 await self._look_up()
             candidate = self._order.current
             if candidate is None:
-                self._inbox.post(Event.ATTEMPT_FAILED)
+                self._inbox.post(ClientTrigger.ATTEMPT_FAILED)
                 return
             self._report("vpn.connecting", f"connecting to {candidate}", server=str(candidate))
             facts = await self._session.open(candidate, self._options.connect_timeout_s)
         except HostError as error:
-            self._inbox.post(Event.HOST_REFUSED, str(error))
+            self._inbox.post(ClientTrigger.HOST_REFUSED, str(error))
         except (IkeError, OSError) as error:
             self._failed(error)
         else:
@@ -168,13 +168,15 @@ class VpnClient:
                 "vpn.up", f"up: {candidate}, address {addresses}, mtu {facts.mtu}",
                 server=str(candidate), addresses=list(facts.addresses), dns=list(facts.dns), mtu=facts.mtu,
             )  # fmt: skip
-            self._inbox.post(Event.CONNECTED)
+            self._inbox.post(ClientTrigger.CONNECTED)
 
     async def _look_up(self) -> None:
         """Look up the names of the servers. One without an answer has its former addresses. HostError."""
         for problem in await self._lookups.refresh(self._order):
             self._report("vpn.name-unresolved", problem)
-        in_use = () if self._state is not State.UP or self._connected_to is None else (self._connected_to.endpoint,)
+        in_use = (
+            () if self._state is not ClientState.UP or self._connected_to is None else (self._connected_to.endpoint,)
+        )
         await self._tunnel.set_endpoints(self._order.endpoints(*in_use), self._order.remembered)
 
     def _failed(self, error: Exception) -> None:
@@ -184,9 +186,11 @@ class VpnClient:
         self._report("vpn.attempt-failed", reason, server=str(candidate), error=type(error).__name__)
         refused = isinstance(error, AuthenticationError) and error.by_peer and error.peer_proven
         if refused and isinstance(self._credentials.local, EapGtcAuth):
-            self._inbox.post(Event.LOGIN_REFUSED, "the login was refused; check user and password, then start again")
+            self._inbox.post(
+                ClientTrigger.LOGIN_REFUSED, "the login was refused; check user and password, then start again"
+            )
         else:
-            self._inbox.post(Event.ATTEMPT_FAILED)
+            self._inbox.post(ClientTrigger.ATTEMPT_FAILED)
 
     async def _next_server(self) -> None:
         if not self._order.advance():
@@ -203,7 +207,7 @@ class VpnClient:
 
     def _wait(self, pause: float, reason: str) -> None:
         self._report("vpn.waiting", f"{reason}; next attempt in {pause:.0f} s", seconds=round(pause, 1))
-        self._inbox.post_later(pause, Event.RETRY_DUE)
+        self._inbox.post_later(pause, ClientTrigger.RETRY_DUE)
 
     def _other_server(self) -> None:
         self._order.advance()
@@ -221,10 +225,10 @@ class VpnClient:
         self._pauses.connected()
         self._session.watch()
         if self._connected_to is not None and self._connected_to.rank > 0:
-            self._inbox.post_later(self._options.hold_down_s, Event.PREFERRED_DUE)
+            self._inbox.post_later(self._options.hold_down_s, ClientTrigger.PREFERRED_DUE)
 
     def _network_changed(self) -> None:
-        candidate = self._connected_to if self._state is State.UP else self._order.current
+        candidate = self._connected_to if self._state is ClientState.UP else self._order.current
         self._session.network_changed(candidate)
 
     def _begin_question(self) -> None:
@@ -237,13 +241,13 @@ class VpnClient:
             if preferred is not None and connected is not None and preferred.rank < connected.rank:
                 async with build_inquiry(self._profile, self._credentials, preferred) as inquiry:
                     await inquiry.connect(str(preferred.endpoint.address), self._options.connect_timeout_s)
-                self._inbox.post(Event.PREFERRED_ANSWERS, f"the preferred server {preferred} is back")
+                self._inbox.post(ClientTrigger.PREFERRED_ANSWERS, f"the preferred server {preferred} is back")
                 return
         except HostError as error:
-            self._inbox.post(Event.HOST_REFUSED, str(error))
+            self._inbox.post(ClientTrigger.HOST_REFUSED, str(error))
         except (IkeError, OSError):
             pass
-        self._inbox.post_later(self._options.hold_down_s, Event.PREFERRED_DUE)
+        self._inbox.post_later(self._options.hold_down_s, ClientTrigger.PREFERRED_DUE)
 
     async def _close_session(self) -> None:
         self._inbox.cancel_timers()
@@ -266,17 +270,17 @@ class VpnClient:
         await self._inbox.close()
 
 
-_PERFORM: dict[Action, Callable[[VpnClient], Awaitable[None] | None]] = {
-    Action.ATTEMPT: VpnClient._begin_attempt,
-    Action.ATTEMPT_AFTER_LOSS: VpnClient._attempt_after_loss,
-    Action.NEXT_SERVER: VpnClient._next_server,
-    Action.FIRST_SERVER: lambda client: client._order.start_again(),
-    Action.OTHER_SERVER: VpnClient._other_server,
-    Action.WATCH_SESSION: VpnClient._watch_session,
-    Action.CANCEL_ATTEMPT: VpnClient._cancel_attempt,
-    Action.CLOSE_SESSION: VpnClient._close_session,
-    Action.DROP_TUN: lambda client: client._tunnel.drop(),
-    Action.MOVE: lambda client: client._session.move(),
-    Action.ASK_PREFERRED: VpnClient._begin_question,
-    Action.RESTORE: VpnClient._restore,
+_PERFORM: dict[ClientAction, Callable[[VpnClient], Awaitable[None] | None]] = {
+    ClientAction.ATTEMPT: VpnClient._begin_attempt,
+    ClientAction.ATTEMPT_AFTER_LOSS: VpnClient._attempt_after_loss,
+    ClientAction.NEXT_SERVER: VpnClient._next_server,
+    ClientAction.FIRST_SERVER: lambda client: client._order.start_again(),
+    ClientAction.OTHER_SERVER: VpnClient._other_server,
+    ClientAction.WATCH_SESSION: VpnClient._watch_session,
+    ClientAction.CANCEL_ATTEMPT: VpnClient._cancel_attempt,
+    ClientAction.CLOSE_SESSION: VpnClient._close_session,
+    ClientAction.DROP_TUN: lambda client: client._tunnel.drop(),
+    ClientAction.MOVE: lambda client: client._session.move(),
+    ClientAction.ASK_PREFERRED: VpnClient._begin_question,
+    ClientAction.RESTORE: VpnClient._restore,
 }

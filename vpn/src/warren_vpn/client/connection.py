@@ -7,7 +7,7 @@ from warren_ikev2.aio.client import Client, ClientBuilder
 from warren_ikev2.credentials import LocalAuth, RemoteAuth
 from warren_ikev2.dataplane.tun import OffloadTun
 from warren_vpn.client import timing
-from warren_vpn.client.servers import Candidate
+from warren_vpn.client.servers import ServerCandidate
 from warren_vpn.profiles.profile import ClientProfile
 
 
@@ -22,7 +22,7 @@ class Credentials:
 def build_client(
     profile: ClientProfile,
     credentials: Credentials,
-    candidate: Candidate,
+    candidate: ServerCandidate,
     hosts: tuple[str, ...],
     tun: OffloadTun,
     on_ended: Callable[[int | None], None],
@@ -38,12 +38,12 @@ def build_client(
     return builder.with_data_plane(tun, on_ended=on_ended).build()
 
 
-def build_inquiry(profile: ClientProfile, credentials: Credentials, candidate: Candidate) -> Client:
+def build_inquiry(profile: ClientProfile, credentials: Credentials, candidate: ServerCandidate) -> Client:
     """A client without traffic, which only finds out whether a server is there and authenticates. Raises `ConfigurationError`."""
     return _builder(profile, credentials, candidate).childless().build()
 
 
-def _builder(profile: ClientProfile, credentials: Credentials, candidate: Candidate) -> ClientBuilder:
+def _builder(profile: ClientProfile, credentials: Credentials, candidate: ServerCandidate) -> ClientBuilder:
     builder = Client.builder().with_local_id(profile.identity).with_remote_id(profile.server_identity)
     builder.with_auth(credentials.local, credentials.remote)
     builder.with_proposals(profile.ike_algorithms, profile.esp_algorithms)

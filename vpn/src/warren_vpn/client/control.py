@@ -29,7 +29,7 @@ _CREDENTIALS = struct.Struct("3i")
 Handler = Callable[[str], Awaitable[dict[str, Any]]]
 
 
-class ControlServer:
+class ClientControlServer:
     """Serves the commands of `handle` while the client runs."""
 
     def __init__(self, path: Path, handle: Handler) -> None:

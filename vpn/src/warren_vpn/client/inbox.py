@@ -4,26 +4,26 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from warren_vpn.client.states import Event
+from warren_vpn.client.states import ClientTrigger
 
 
 class Inbox:
     """Of one run. Made within the event loop; `close` it at the end."""
 
     def __init__(self) -> None:
-        self._events: asyncio.Queue[tuple[Event, str]] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[ClientTrigger, str]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: list[asyncio.TimerHandle] = []
 
-    def post(self, event: Event, detail: str = "") -> None:
+    def post(self, event: ClientTrigger, detail: str = "") -> None:
         """Add an event; `detail` says more in words."""
         self._events.put_nowait((event, detail))
 
-    async def next(self) -> tuple[Event, str]:
+    async def next(self) -> tuple[ClientTrigger, str]:
         """Wait for the next event and its detail."""
         return await self._events.get()
 
-    def post_later(self, seconds: float, event: Event) -> None:
+    def post_later(self, seconds: float, event: ClientTrigger) -> None:
         """Add an event after so many seconds, unless `cancel_timers` comes first."""
         self._timers.append(asyncio.get_running_loop().call_later(seconds, self.post, event))
 

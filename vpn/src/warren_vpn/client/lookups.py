@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 
 from warren_vpn.client.servers import ServerOrder
-from warren_vpn.client.tunnel import Tunnel
+from warren_vpn.client.tunnel import HostTunnel
 from warren_vpn.host.changes import Address
 from warren_vpn.host.errors import UnresolvedNameError
 from warren_vpn.host.questions import ask_system, open_questions, outside_servers
@@ -16,7 +16,7 @@ Outcome = tuple[Address, ...] | UnresolvedNameError
 class Lookups:
     """Of one run of the client. `resolv_conf`: the resolver's file."""
 
-    def __init__(self, tunnel: Tunnel, resolv_conf: Path) -> None:
+    def __init__(self, tunnel: HostTunnel, resolv_conf: Path) -> None:
         self._tunnel, self._resolv_conf = tunnel, resolv_conf
         self._servers: tuple[Address, ...] = ()
         """The DNS servers that were found last: openresolv's file has only the tunnel's while these are exclusive."""

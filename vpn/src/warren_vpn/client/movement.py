@@ -6,34 +6,34 @@ from warren_ikev2.aio.client import Client
 from warren_ikev2.aio.session import Session
 from warren_ikev2.errors import CommandError, IkeError
 from warren_vpn.client.inbox import Inbox
-from warren_vpn.client.servers import Candidate
-from warren_vpn.client.states import Event
-from warren_vpn.client.tunnel import HostNetwork, Tunnel
+from warren_vpn.client.servers import ServerCandidate
+from warren_vpn.client.states import ClientTrigger
+from warren_vpn.client.tunnel import HostNetwork, HostTunnel
 
 
 class Movement:
     """How the host is connected, and what the server knows of that."""
 
-    def __init__(self, tunnel: Tunnel, inbox: Inbox, report: Callable[[str, str], None]) -> None:
+    def __init__(self, tunnel: HostTunnel, inbox: Inbox, report: Callable[[str, str], None]) -> None:
         self._tunnel, self._inbox, self._report = tunnel, inbox, report
         self._network = HostNetwork()
         self._announced: tuple[str, ...] = ()
         self._client: Client | None = None
 
-    async def begin(self, candidate: Candidate) -> tuple[str, ...]:
+    async def begin(self, candidate: ServerCandidate) -> tuple[str, ...]:
         """Look at the host's network before a connection; returns the addresses to announce, none without a route to the server."""
         self._network = await self._tunnel.network(candidate.ike_address)
         self._announced = self._network.hosts
         return self._announced
 
-    async def compare(self, candidate: Candidate | None) -> None:
+    async def compare(self, candidate: ServerCandidate | None) -> None:
         """Addresses or routes have come or gone; it matters if the host is connected in another way than before."""
         if candidate is None:
             return
         network = await self._tunnel.network(candidate.ike_address)
         if network != self._network:
             self._network = network
-            self._inbox.post(Event.NETWORK_CHANGED)
+            self._inbox.post(ClientTrigger.NETWORK_CHANGED)
 
     async def follow(self, client: Client | None, session: Session | None) -> None:
         """Announce the host's addresses, and send from the one that its routes choose. HostError."""
@@ -67,4 +67,4 @@ class Movement:
                 self._lost(error)
 
     def _lost(self, error: Exception) -> None:
-        self._inbox.post(Event.SESSION_LOST, f"the host's addresses have changed ({error})")
+        self._inbox.post(ClientTrigger.SESSION_LOST, f"the host's addresses have changed ({error})")

@@ -11,19 +11,19 @@ from warren_ikev2.errors import (
     PeerNotRespondingError,
     SessionEndedByPeerError,
 )
-from warren_vpn.client.servers import Candidate
-from warren_vpn.client.states import Event
+from warren_vpn.client.servers import ServerCandidate
+from warren_vpn.client.states import ClientTrigger
 from warren_vpn.client.verify import ServerRefusedError
 from warren_vpn.profiles.profile import ClientProfile, PasswordLogin
 
 _REASONS = {
-    Event.TUN_REMOVED: "another program removed the TUN device",
-    Event.SESSION_LOST: "the session ended",
-    Event.PREFERRED_ANSWERS: "the preferred server is back",
+    ClientTrigger.TUN_REMOVED: "another program removed the TUN device",
+    ClientTrigger.SESSION_LOST: "the session ended",
+    ClientTrigger.PREFERRED_ANSWERS: "the preferred server is back",
 }
 
 
-def reason_of(event: Event) -> str:
+def reason_of(event: ClientTrigger) -> str:
     """Why the client reconnects."""
     return _REASONS.get(event, event.value)
 
@@ -43,7 +43,7 @@ def replaced(profile: ClientProfile) -> str:
     )
 
 
-def explain(candidate: Candidate, profile: ClientProfile, error: Exception) -> str:
+def explain(candidate: ServerCandidate, profile: ClientProfile, error: Exception) -> str:
     """Why an attempt failed."""
     match error:
         case AuthenticationError(by_peer=True, peer_proven=False) if isinstance(profile.login, PasswordLogin):
@@ -73,7 +73,7 @@ def explain(candidate: Candidate, profile: ClientProfile, error: Exception) -> s
     return f"{candidate}{said}"
 
 
-def _ports(candidate: Candidate) -> str:
+def _ports(candidate: ServerCandidate) -> str:
     return " and ".join(map(str, candidate.endpoint.ports))
 
 

@@ -11,12 +11,12 @@ from warren_cli.errors import CliError
 from warren_ikev2.dataplane.privileges import KILL, SETGID, SETUID, drop_privileges
 from warren_vpn.client.client import ClientOptions, VpnClient
 from warren_vpn.client.connection import Credentials
-from warren_vpn.client.control import SOCKET_NAME, ControlServer
+from warren_vpn.client.control import SOCKET_NAME, ClientControlServer
 from warren_vpn.client.events import ClientEvent, Report
 from warren_vpn.client.lookups import Lookups
 from warren_vpn.client.platform import check_platform
 from warren_vpn.client.servers import ServerOrder
-from warren_vpn.client.tunnel import Tunnel
+from warren_vpn.client.tunnel import HostTunnel
 from warren_vpn.host.dns import RESOLV_CONF
 from warren_vpn.host.errors import JournalError
 from warren_vpn.host.host import Host
@@ -60,12 +60,12 @@ async def run_client(
         await _recover(host, report, kill_switch=options.kill_switch == "off")
         order = ServerOrder(profile.servers, host.record.servers)
         host.begin(profile.name)
-        tunnel = Tunnel(
+        tunnel = HostTunnel(
             host, profile, order.endpoints(), host_options.device, options.kill_switch, host_options.resolv_conf
         )
         lookups = Lookups(tunnel, host_options.resolv_conf)
         client = VpnClient(profile, credentials, order, tunnel, lookups, options, report)
-        control = ControlServer(host_options.state / SOCKET_NAME, client.handle)
+        control = ClientControlServer(host_options.state / SOCKET_NAME, client.handle)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the last one: its terminal is closed
             asyncio.get_running_loop().add_signal_handler(number, client.stop)
         await control.start()

@@ -6,20 +6,20 @@ from ipaddress import ip_address
 
 from warren_ikev2.addresses import SocketAddress
 from warren_vpn.host.changes import Address
-from warren_vpn.host.plan import Endpoint
-from warren_vpn.profiles.profile import Server
+from warren_vpn.host.plan import ServerEndpoint
+from warren_vpn.profiles.profile import ProfileServer
 
 MAX_ADDRESSES = 4
 """Of one server's name that are tried."""
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ServerCandidate:
     """One address of one server; `rank` 0 is the preferred server."""
 
     name: str
     rank: int
-    endpoint: Endpoint
+    endpoint: ServerEndpoint
     ike_port: int
     natt_port: int
 
@@ -39,7 +39,7 @@ class ServerOrder:
     A name that has no address yet has no candidate; it may have some after the next `take`.
     """
 
-    def __init__(self, servers: Sequence[Server], remembered: Mapping[str, tuple[Address, ...]]) -> None:
+    def __init__(self, servers: Sequence[ProfileServer], remembered: Mapping[str, tuple[Address, ...]]) -> None:
         """`remembered`: the addresses of names in a former run, which may be those of now."""
         self._servers = tuple(servers)
         addresses = {server.host: _literal(server.host) for server in servers}
@@ -55,16 +55,16 @@ class ServerOrder:
         return {name: self._addresses[name] for name in self.names if self._addresses[name]}
 
     @property
-    def current(self) -> Candidate | None:
+    def current(self) -> ServerCandidate | None:
         """Whose turn it is; None: no server has an address."""
         return self.candidates[self._turn] if self.candidates else None
 
     @property
-    def preferred(self) -> Candidate | None:
+    def preferred(self) -> ServerCandidate | None:
         """The first of all."""
         return self.candidates[0] if self.candidates else None
 
-    def endpoints(self, *more: Endpoint) -> tuple[Endpoint, ...]:
+    def endpoints(self, *more: ServerEndpoint) -> tuple[ServerEndpoint, ...]:
         """The endpoints of all candidates, and others."""
         return tuple(dict.fromkeys((*(candidate.endpoint for candidate in self.candidates), *more)))
 
@@ -91,11 +91,13 @@ class ServerOrder:
         self._turn = 0
 
 
-def list_candidates(servers: Sequence[Server], addresses: Mapping[str, tuple[Address, ...]]) -> tuple[Candidate, ...]:
+def list_candidates(
+    servers: Sequence[ProfileServer], addresses: Mapping[str, tuple[Address, ...]]
+) -> tuple[ServerCandidate, ...]:
     """Every address of every server, in order of preference."""
     return tuple(
-        Candidate(
-            server.host, rank, Endpoint(address, tuple(dict.fromkeys((server.ike_port, server.port)))),
+        ServerCandidate(
+            server.host, rank, ServerEndpoint(address, tuple(dict.fromkeys((server.ike_port, server.port)))),
             server.ike_port, server.port,
         )
         for rank, server in enumerate(servers)

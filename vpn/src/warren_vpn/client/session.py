@@ -14,9 +14,9 @@ from warren_vpn.client.inbox import Inbox
 from warren_vpn.client.monitor import NetworkMonitor
 from warren_vpn.client.movement import Movement
 from warren_vpn.client.reasons import data_process_ended, ended, replaced
-from warren_vpn.client.servers import Candidate
-from warren_vpn.client.states import Event
-from warren_vpn.client.tunnel import Tunnel, TunnelFacts
+from warren_vpn.client.servers import ServerCandidate
+from warren_vpn.client.states import ClientTrigger
+from warren_vpn.client.tunnel import HostTunnel, TunnelFacts
 from warren_vpn.profiles.profile import ClientProfile
 
 CLOSE_TIMEOUT_S = 2.0
@@ -28,7 +28,7 @@ class VpnSession:
     """One session at a time: opened with a candidate, watched once it is up, and closed."""
 
     def __init__(
-        self, profile: ClientProfile, credentials: Credentials, tunnel: Tunnel, monitor: NetworkMonitor, inbox: Inbox,
+        self, profile: ClientProfile, credentials: Credentials, tunnel: HostTunnel, monitor: NetworkMonitor, inbox: Inbox,
         report: ProfileReport,
     ) -> None:  # fmt: skip
         self._profile, self._credentials = profile, credentials
@@ -38,7 +38,7 @@ class VpnSession:
         self._client: Client | None = None
         self._session: Session | None = None
 
-    async def open(self, candidate: Candidate, timeout_s: float) -> TunnelFacts:
+    async def open(self, candidate: ServerCandidate, timeout_s: float) -> TunnelFacts:
         """Connect to a server and configure the host. HostError, IkeError, OSError."""
         tun = await self._tunnel.open()
         self._monitor.device = await self._tunnel.index()
@@ -54,7 +54,7 @@ class VpnSession:
         assert self._session is not None
         self._inbox.spawn(self._watch(self._session))
 
-    def network_changed(self, candidate: Candidate | None) -> None:
+    def network_changed(self, candidate: ServerCandidate | None) -> None:
         """Compare how the host is connected with what it was; an event is posted if it differs."""
         self._inbox.spawn(self._movement.compare(candidate))
 
@@ -82,11 +82,11 @@ class VpnSession:
         if self._session is session:
             match await session.wait_closed():
                 case SessionReplacedError():
-                    self._inbox.post(Event.SESSION_REPLACED, replaced(self._profile))
+                    self._inbox.post(ClientTrigger.SESSION_REPLACED, replaced(self._profile))
                 case PeerDeadError() as dead:
-                    self._inbox.post(Event.SERVER_DEAD, ended(dead))
+                    self._inbox.post(ClientTrigger.SERVER_DEAD, ended(dead))
                 case reason:
-                    self._inbox.post(Event.SESSION_LOST, ended(reason))
+                    self._inbox.post(ClientTrigger.SESSION_LOST, ended(reason))
 
     def _data_process_ended(self, exit_code: int | None) -> None:
         if self._lines.take(monotonic()):

@@ -5,13 +5,13 @@
     reconnecting   the tunnel was up; its addresses, routes and DNS stay, so that packets wait or are dropped, not sent in clear
     stopped        the session is closed and the host is put back
 
-An event that has no entry in a state has no meaning there and is ignored: it was under way when the state changed.
+A trigger that has no entry in a state has no meaning there and is ignored: it was under way when the state changed.
 """
 
 from enum import StrEnum
 
 
-class State(StrEnum):
+class ClientState(StrEnum):
     """See the module."""
 
     CONNECTING = "connecting"
@@ -20,7 +20,7 @@ class State(StrEnum):
     STOPPED = "stopped"
 
 
-class Event(StrEnum):
+class ClientTrigger(StrEnum):
     """What happened."""
 
     CONNECTED = "connected"
@@ -45,7 +45,7 @@ class Event(StrEnum):
     STOP = "stop"
 
 
-class Action(StrEnum):
+class ClientAction(StrEnum):
     """What is done, in the order of the table."""
 
     ATTEMPT = "attempt"
@@ -64,41 +64,41 @@ class Action(StrEnum):
     RESTORE = "restore"
 
 
-Transition = tuple[State, tuple[Action, ...]]
-_C, _U, _R, _S = State.CONNECTING, State.UP, State.RECONNECTING, State.STOPPED
-_STOPPED: Transition = (_S, (Action.CANCEL_ATTEMPT, Action.CLOSE_SESSION, Action.RESTORE))
+Transition = tuple[ClientState, tuple[ClientAction, ...]]
+_C, _U, _R, _S = ClientState.CONNECTING, ClientState.UP, ClientState.RECONNECTING, ClientState.STOPPED
+_STOPPED: Transition = (_S, (ClientAction.CANCEL_ATTEMPT, ClientAction.CLOSE_SESSION, ClientAction.RESTORE))
 
 
-def _trying(state: State) -> dict[tuple[State, Event], Transition]:
+def _trying(state: ClientState) -> dict[tuple[ClientState, ClientTrigger], Transition]:
     return {
-        (state, Event.CONNECTED): (_U, (Action.WATCH_SESSION,)),
-        (state, Event.ATTEMPT_FAILED): (state, (Action.CLOSE_SESSION, Action.NEXT_SERVER)),
-        (state, Event.RETRY_DUE): (state, (Action.ATTEMPT,)),
-        (state, Event.NETWORK_CHANGED): (
-            state, (Action.CANCEL_ATTEMPT, Action.CLOSE_SESSION, Action.FIRST_SERVER, Action.ATTEMPT),
+        (state, ClientTrigger.CONNECTED): (_U, (ClientAction.WATCH_SESSION,)),
+        (state, ClientTrigger.ATTEMPT_FAILED): (state, (ClientAction.CLOSE_SESSION, ClientAction.NEXT_SERVER)),
+        (state, ClientTrigger.RETRY_DUE): (state, (ClientAction.ATTEMPT,)),
+        (state, ClientTrigger.NETWORK_CHANGED): (
+            state, (ClientAction.CANCEL_ATTEMPT, ClientAction.CLOSE_SESSION, ClientAction.FIRST_SERVER, ClientAction.ATTEMPT),
         ),
-        (state, Event.TUN_REMOVED): (
-            state, (Action.CANCEL_ATTEMPT, Action.CLOSE_SESSION, Action.DROP_TUN, Action.ATTEMPT),
+        (state, ClientTrigger.TUN_REMOVED): (
+            state, (ClientAction.CANCEL_ATTEMPT, ClientAction.CLOSE_SESSION, ClientAction.DROP_TUN, ClientAction.ATTEMPT),
         ),
     }  # fmt: skip
 
 
-TRANSITIONS: dict[tuple[State, Event], Transition] = {
+TRANSITIONS: dict[tuple[ClientState, ClientTrigger], Transition] = {
     **_trying(_C),
     **_trying(_R),
-    (_U, Event.SESSION_LOST): (_R, (Action.CLOSE_SESSION, Action.ATTEMPT_AFTER_LOSS)),
-    (_U, Event.SERVER_DEAD): (_R, (Action.CLOSE_SESSION, Action.OTHER_SERVER, Action.ATTEMPT)),
-    (_U, Event.TUN_REMOVED): (_R, (Action.CLOSE_SESSION, Action.DROP_TUN, Action.ATTEMPT)),
-    (_U, Event.NETWORK_CHANGED): (_U, (Action.MOVE,)),
-    (_U, Event.PREFERRED_DUE): (_U, (Action.ASK_PREFERRED,)),
-    (_U, Event.PREFERRED_ANSWERS): (_R, (Action.CLOSE_SESSION, Action.FIRST_SERVER, Action.ATTEMPT)),
+    (_U, ClientTrigger.SESSION_LOST): (_R, (ClientAction.CLOSE_SESSION, ClientAction.ATTEMPT_AFTER_LOSS)),
+    (_U, ClientTrigger.SERVER_DEAD): (_R, (ClientAction.CLOSE_SESSION, ClientAction.OTHER_SERVER, ClientAction.ATTEMPT)),
+    (_U, ClientTrigger.TUN_REMOVED): (_R, (ClientAction.CLOSE_SESSION, ClientAction.DROP_TUN, ClientAction.ATTEMPT)),
+    (_U, ClientTrigger.NETWORK_CHANGED): (_U, (ClientAction.MOVE,)),
+    (_U, ClientTrigger.PREFERRED_DUE): (_U, (ClientAction.ASK_PREFERRED,)),
+    (_U, ClientTrigger.PREFERRED_ANSWERS): (_R, (ClientAction.CLOSE_SESSION, ClientAction.FIRST_SERVER, ClientAction.ATTEMPT)),
     **{(state, event): _STOPPED for state in (_C, _U, _R) for event in (
-        Event.STOP, Event.LOGIN_REFUSED, Event.HOST_REFUSED,
+        ClientTrigger.STOP, ClientTrigger.LOGIN_REFUSED, ClientTrigger.HOST_REFUSED,
     )},
-    (_U, Event.SESSION_REPLACED): _STOPPED,
+    (_U, ClientTrigger.SESSION_REPLACED): _STOPPED,
 }  # fmt: skip
 
 
-def transition(state: State, event: Event) -> Transition:
+def transition(state: ClientState, event: ClientTrigger) -> Transition:
     """The next state and what is done on the way."""
     return TRANSITIONS.get((state, event), (state, ()))

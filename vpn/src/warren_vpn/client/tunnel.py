@@ -12,7 +12,7 @@ from warren_ikev2.aio.session import Session
 from warren_ikev2.aio.udp import local_address_for
 from warren_ikev2.dataplane.tun import OffloadTun, link_settings
 from warren_vpn.client import verify
-from warren_vpn.client.servers import Candidate
+from warren_vpn.client.servers import ServerCandidate
 from warren_vpn.host.changes import (
     Address,
     AddressChange,
@@ -34,8 +34,8 @@ from warren_vpn.host.errors import HostError
 from warren_vpn.host.host import Host
 from warren_vpn.host.plan import (
     TABLE,
-    Endpoint,
     KillSwitch,
+    ServerEndpoint,
     TunnelPlan,
     kill_switch_change,
     local_networks,
@@ -71,14 +71,14 @@ class TunnelFacts:
     """What the server offered and the client did not take, in words."""
 
 
-class Tunnel:
+class HostTunnel:
     """The one tunnel of this host."""
 
     def __init__(
         self,
         host: Host,
         profile: ClientProfile,
-        endpoints: Sequence[Endpoint],
+        endpoints: Sequence[ServerEndpoint],
         device: str,
         kill_switch: KillSwitch,
         resolv_conf: Path = RESOLV_CONF,
@@ -110,7 +110,9 @@ class Tunnel:
         """Whether packets of the host go into the tunnel or are blocked, its resolver's too."""
         return any(isinstance(one, (KillSwitchChange, RuleChange, *_DNS)) for one in self.changes)
 
-    async def set_endpoints(self, endpoints: Sequence[Endpoint], remembered: Mapping[str, tuple[Address, ...]]) -> None:
+    async def set_endpoints(
+        self, endpoints: Sequence[ServerEndpoint], remembered: Mapping[str, tuple[Address, ...]]
+    ) -> None:
         """Let IKE and ESP pass to these servers, and to no others. `remembered`: their names' addresses, for the next run. HostError."""
         self._host.remember(dict(remembered))
         if tuple(endpoints) != self._endpoints:
@@ -163,7 +165,7 @@ class Tunnel:
         others = sorted(str(one.ip) for one in interfaces if one.version == chosen.version)
         return HostNetwork(frozenset(interfaces), tuple(dict.fromkeys((str(chosen), *others))))
 
-    async def configure(self, candidate: Candidate, session: Session) -> TunnelFacts:
+    async def configure(self, candidate: ServerCandidate, session: Session) -> TunnelFacts:
         """Check what the server assigned, and let the host use it. ServerRefusedError, HostError."""
         profile, network = self._profile, session.info.network
         interfaces = await self.interfaces()

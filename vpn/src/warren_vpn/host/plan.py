@@ -53,7 +53,7 @@ KillSwitch = Literal["off", "when-up", "always"]
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ServerEndpoint:
     """A server's address and its UDP ports."""
 
     address: Address
@@ -75,7 +75,7 @@ class TunnelPlan:
         return any(network.prefixlen == 0 for network in self.routes)
 
 
-def server_rules(endpoints: Iterable[Endpoint]) -> Iterator[RuleChange]:
+def server_rules(endpoints: Iterable[ServerEndpoint]) -> Iterator[RuleChange]:
     """IKE and ESP go around the tunnel. The second rule of each port is for the reverse path check of strict `rp_filter`, which
     looks up the packet's source with its ports as they are, or exchanged, depending on the kernel."""
     for endpoint in endpoints:
@@ -136,7 +136,7 @@ def local_networks(interfaces: Iterable[Interface], routes: Sequence[Network], *
 
 def kill_switch_change(
     device: str,
-    endpoints: Iterable[Endpoint],
+    endpoints: Iterable[ServerEndpoint],
     routes: Sequence[Network],
     local: Sequence[Network],
     mode: KillSwitch,

@@ -23,7 +23,7 @@ from warren_vpn.profiles.facts import (
     require_enabled,
 )
 from warren_vpn.profiles.files import read_profile
-from warren_vpn.profiles.profile import MAX_PEM, ClientProfile, Server
+from warren_vpn.profiles.profile import MAX_PEM, ClientProfile, ProfileServer
 from warren_vpn.profiles.qr import check_ending, make_code, terminal_text, write_code
 from warren_vpn.server.folder import read_keys
 from warren_vpn.server.settings import ServerSettings, read_settings
@@ -131,7 +131,7 @@ def _facts(wanted: ProfileOptions, settings: ServerSettings, user: User) -> Serv
         authority = read_small_text(path, "the CA's certificate", MAX_PEM)
     return ServerFacts(
         name=wanted.name,
-        servers=tuple(Server(host=host, port=settings.natt_port, ike_port=settings.ike_port) for host in hosts),
+        servers=tuple(ProfileServer(host=host, port=settings.natt_port, ike_port=settings.ike_port) for host in hosts),
         identity=settings.identity,
         public_key=keys.public_key,
         authority_pem=authority,

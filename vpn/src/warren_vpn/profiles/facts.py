@@ -17,7 +17,7 @@ from warren_vpn.profiles.profile import (
     DomainName,
     Ed25519Key,
     Identity,
-    Server,
+    ProfileServer,
 )
 from warren_vpn.users.certificate import UserCertificate
 from warren_vpn.users.model import User
@@ -36,7 +36,7 @@ class ServerFacts(Input):
 
     name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     """Of the profile."""
-    servers: Annotated[tuple[Server, ...], Field(min_length=1, max_length=16)]
+    servers: Annotated[tuple[ProfileServer, ...], Field(min_length=1, max_length=16)]
     identity: Identity
     public_key: Ed25519Key
     """Base64 of its raw Ed25519 key."""

@@ -114,7 +114,7 @@ Proposal = Annotated[str, StringConstraints(max_length=1024), AfterValidator(_pr
 KeyFile = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
 
-class Server(Input):
+class ProfileServer(Input):
     """A server's name or address, and its ports. Equal ports: the first message goes to the port of NAT traversal."""
 
     host: Host
@@ -188,7 +188,7 @@ class ClientProfile(Input):
 
     version: Literal[1] = 1
     name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-    servers: Annotated[tuple[Server, ...], Field(min_length=1, max_length=16)]
+    servers: Annotated[tuple[ProfileServer, ...], Field(min_length=1, max_length=16)]
     """In order of preference."""
     server_identity: Identity
     server_trust: ServerTrust

@@ -21,7 +21,7 @@ from warren_vpn.profiles.facts import (
     ServerFacts,
     UnsuitableProfileError,
 )
-from warren_vpn.profiles.profile import Server
+from warren_vpn.profiles.profile import ProfileServer
 from warren_vpn.users.certificate import build_pkcs12
 from warren_vpn.users.model import User
 
@@ -141,7 +141,7 @@ def _quoted(text: str) -> str:
 def _android(facts: ServerFacts, user: User, secrets: Secrets, name: str) -> ProfileFile:
     authority = x509.load_pem_x509_certificates(facts.required_authority("Android").encode())[0]
     by_password = user.password is not None
-    server: Server = facts.servers[0]
+    server: ProfileServer = facts.servers[0]
     document: dict[str, object] = {
         "uuid": str(uuid.uuid5(_NAMESPACE, f"{facts.identity} {name}")),
         "name": facts.name,

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from warren_vpn.exchange import TooLongError, exchange
 from warren_vpn.server.control import MAX_REPLY, ControlRefused, Request
-from warren_vpn.server.errors import ControlError, ServerError
+from warren_vpn.server.errors import ControlSocketError, ServerError
 
 _LIMIT_S = 10.0
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -18,12 +18,12 @@ def ask(path: Path, request: Request, kind: type[Answer]) -> Answer:
     try:
         received = exchange(path, request.model_dump_json().encode() + b"\n", _LIMIT_S, MAX_REPLY)
     except TooLongError as error:
-        raise ControlError(f"{path}: {error}: the server has another version") from None
+        raise ControlSocketError(f"{path}: {error}: the server has another version") from None
     except OSError as error:
         reason = error.strerror or "no answer"
-        raise ControlError(f"{path}: {reason}: is the server running? (warren vpn server run)") from None
+        raise ControlSocketError(f"{path}: {reason}: is the server running? (warren vpn server run)") from None
     if not received:
-        raise ControlError(f"{path}: the server does not answer this user: be root, or the server's own user")
+        raise ControlSocketError(f"{path}: the server does not answer this user: be root, or the server's own user")
     try:
         return kind.model_validate_json(received, extra="forbid")
     except ValidationError:
@@ -31,4 +31,4 @@ def ask(path: Path, request: Request, kind: type[Answer]) -> Answer:
     try:
         raise ServerError(ControlRefused.model_validate_json(received).refused)
     except ValidationError:
-        raise ControlError(f"{path}: an unreadable reply: the server has another version") from None
+        raise ControlSocketError(f"{path}: an unreadable reply: the server has another version") from None

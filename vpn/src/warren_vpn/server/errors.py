@@ -15,5 +15,5 @@ class NetworkError(ServerError):
     """The host does not take an interface, a rule or a setting of the server."""
 
 
-class ControlError(ServerError):
+class ControlSocketError(ServerError):
     """The server's control socket does not answer: is the server running?"""

@@ -13,7 +13,7 @@ from warren_cli.terminal import echo
 from warren_vpn.server.certificate import Renewed
 from warren_vpn.server.control import Disconnected, DisconnectRequest, Reloaded, ReloadRequest, Request, ServerStatus
 from warren_vpn.server.control_client import ask
-from warren_vpn.server.errors import ControlError
+from warren_vpn.server.errors import ControlSocketError
 from warren_vpn.server.folder import MadeFolder
 from warren_vpn.server.settings import control_path
 from warren_vpn.users.commands import DEFAULT_FOLDER
@@ -67,7 +67,7 @@ def print_renewed(renewed: Renewed, config: Path, as_json: bool) -> None:
         print_fields((("certificate", renewed.path), ("valid until", moment(renewed.expires))))
     try:
         ask_server(config, ReloadRequest(), Reloaded)
-    except ControlError:
+    except ControlSocketError:
         echo("no server answers; the next start uses the certificate", err=True)
 
 

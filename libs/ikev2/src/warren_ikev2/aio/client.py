@@ -7,7 +7,7 @@ from typing import Self
 
 from warren_ikev2.addresses import IPAddress, Path, SocketAddress
 from warren_ikev2.aio.builder import EVERYTHING, ConnectionBuilder
-from warren_ikev2.aio.driver import Driver
+from warren_ikev2.aio.driver import EngineDriver
 from warren_ikev2.aio.endpoint import open_driver
 from warren_ikev2.aio.handshakes import PendingHandshake
 from warren_ikev2.aio.metrics import Metrics
@@ -83,7 +83,7 @@ class Client:
         self._remote_ports = ports
         self._path_mtu = path_mtu
         self._data_plane = data_plane
-        self._driver: Driver | None = None
+        self._driver: EngineDriver | None = None
         self._engine: Endpoint | None = None
         self._session: Session | None = None
         self._handshake_begun: PendingHandshake | None = None

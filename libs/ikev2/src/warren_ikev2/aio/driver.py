@@ -29,7 +29,7 @@ USAGE_INTERVAL = 1.0
 """Seconds between reports of traffic to the engine: the precision of lifetimes by bytes and packets."""
 
 
-class Driver:
+class EngineDriver:
     """One endpoint on its bound ports. Make it, and call it, within the event loop."""
 
     def __init__(self, engine: Engine, ports: tuple[UdpPort, ...], ike_port: int, path_mtu: int) -> None:

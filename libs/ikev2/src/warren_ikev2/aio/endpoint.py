@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 
 from warren_ikev2.addresses import IPAddress
-from warren_ikev2.aio.driver import Driver
+from warren_ikev2.aio.driver import EngineDriver
 from warren_ikev2.aio.offload import DataPlaneOptions, OffloadDriver
 from warren_ikev2.aio.udp import UdpPort
 from warren_ikev2.configuration import EndpointConfiguration
@@ -19,7 +19,7 @@ def open_driver(
     path_mtu: int,
     *more: IPAddress,
     data_plane: DataPlaneOptions | None = None,
-) -> tuple[Driver, Endpoint]:
+) -> tuple[EngineDriver, Endpoint]:
     """Bind the configuration's two ports on `host`, the same ones on `more`, and start an engine on them.
 
     With `data_plane`, ESP runs in a process of its own.
@@ -40,5 +40,5 @@ def open_driver(
     bound = replace(configuration, ike_port=numbers[0], natt_port=numbers[1])
     engine = Endpoint(bound, os.urandom, lambda: datetime.now(UTC))
     if data_plane is None:
-        return Driver(engine, tuple(ports), numbers[0], path_mtu), engine
+        return EngineDriver(engine, tuple(ports), numbers[0], path_mtu), engine
     return OffloadDriver(engine, tuple(ports), numbers[0], path_mtu, data_plane), engine

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.aio.data_plane import DataPlane
-from warren_ikev2.aio.driver import Driver
+from warren_ikev2.aio.driver import EngineDriver
 from warren_ikev2.aio.session import EXHAUSTION, Session, Transport
 from warren_ikev2.aio.udp import UdpPort
 from warren_ikev2.children import ChildSa, ChildUsage
@@ -139,7 +139,7 @@ class OffloadSession(Session):
         return [spi for spi in self.children if spi in known and known[spi].remaining < EXHAUSTION]
 
 
-class OffloadDriver(Driver):
+class OffloadDriver(EngineDriver):
     """A driver with a data process."""
 
     def __init__(
@@ -164,12 +164,12 @@ class OffloadDriver(Driver):
         self.plane.start()
 
     def stop(self) -> None:
-        """See `Driver.stop`."""
+        """See `EngineDriver.stop`."""
         super().stop()
         self.plane.stop()
 
     def rebind(self, address: SocketAddress) -> None:
-        """See `Driver.rebind`."""
+        """See `EngineDriver.rebind`."""
         super().rebind(address)
         port = self._ports.at(address)
         if port is not None and address.port == self.natt_port and self._natt.get(address.host.version) is not port:

@@ -8,7 +8,7 @@ from typing import Self
 
 from warren_ikev2.addresses import SocketAddress
 from warren_ikev2.aio.builder import EVERYTHING, ConnectionBuilder
-from warren_ikev2.aio.driver import Driver
+from warren_ikev2.aio.driver import EngineDriver
 from warren_ikev2.aio.endpoint import open_driver
 from warren_ikev2.aio.logins import LoginVerifier
 from warren_ikev2.aio.metrics import Metrics
@@ -66,7 +66,7 @@ class ServerBuilder(ConnectionBuilder):
 class Server:
     """Accepts sessions. Use it as a context manager, or `close` it."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: EngineDriver) -> None:
         """Made by `Server.builder()…bind()`."""
         self._driver = driver
         self._accepted: asyncio.Queue[Session | None] = asyncio.Queue()

@@ -15,7 +15,7 @@ from warren_ikev2.aio.offload import DataPlaneOptions, OffloadDriver
 from warren_ikev2.aio.udp import UdpPort
 from warren_ikev2.configuration import EndpointConfiguration
 from warren_ikev2.daemon.routes import Routes, run_ip
-from warren_ikev2.daemon.server import ControlServer
+from warren_ikev2.daemon.server import DaemonControlServer
 from warren_ikev2.daemon.tunnels import Tunnels
 from warren_ikev2.dataplane.tun import OffloadTun, ip_arguments, link_settings
 from warren_ikev2.endpoint import Endpoint
@@ -37,7 +37,7 @@ def _open_ports(ike_port: int, natt_port: int) -> tuple[UdpPort, ...]:
 
 async def run(options: argparse.Namespace) -> None:
     """Serve until a signal or `Shutdown`."""
-    server = ControlServer(options.socket, pwd.getpwnam(options.user).pw_uid if options.user else None)
+    server = DaemonControlServer(options.socket, pwd.getpwnam(options.user).pw_uid if options.user else None)
     with OffloadTun(options.tun) as tun:
         await run_ip("link", "set", tun.name, "up", *ip_arguments(link_settings(TUN_MTU)))
         ports = _open_ports(options.ike_port, options.natt_port)

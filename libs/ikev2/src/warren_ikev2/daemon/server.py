@@ -18,7 +18,7 @@ from warren_ikev2.errors import IkeError
 _CREDENTIALS = struct.Struct("3i")
 
 
-class ControlServer:
+class DaemonControlServer:
     """Serves the socket. `tunnels` is set before `start`."""
 
     def __init__(self, path: Path, user: int | None = None) -> None:

@@ -11,26 +11,28 @@ from typing import Any
 
 from warren_ikev2.aio.session import Session
 from warren_ikev2.daemon.routes import Routes
-from warren_ikev2.daemon.tunnel import Tunnel
+from warren_ikev2.daemon.tunnel import DaemonTunnel
 from warren_ikev2.errors import IkeError, InternalAddressFailureError
 
 
 class TunnelSessions:
     """`on_change`: called when what is reported of a tunnel has changed; `on_assigned`: when it has other virtual addresses."""
 
-    def __init__(self, routes: Routes, on_change: Callable[[Tunnel], None], on_assigned: Callable[[], None]) -> None:
+    def __init__(
+        self, routes: Routes, on_change: Callable[[DaemonTunnel], None], on_assigned: Callable[[], None]
+    ) -> None:
         self._routes = routes
         self._on_change = on_change
         self._on_assigned = on_assigned
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def follow(self, tunnel: Tunnel, session: Session) -> None:
+    def follow(self, tunnel: DaemonTunnel, session: Session) -> None:
         """Count a session to its tunnel, and report what happens to it until it ends."""
         tunnel.sessions[session] = monotonic()
         self._on_change(tunnel)
         self._spawn(self._watch(tunnel, session))
 
-    async def take_addresses(self, tunnel: Tunnel, session: Session) -> None:
+    async def take_addresses(self, tunnel: DaemonTunnel, session: Session) -> None:
         """Use the virtual addresses that the peer has assigned, before the tunnel is reported as up. IkeError: they cannot be used."""
         name, addresses = tunnel.specification.name, session.info.network.addresses
         if not tunnel.specification.vips or (addresses and addresses == self._routes.addresses(name)):
@@ -44,7 +46,7 @@ class TunnelSessions:
             raise
         self._on_assigned()  # a re-authentication requests the same ones
 
-    def close_superseded(self, tunnel: Tunnel) -> None:
+    def close_superseded(self, tunnel: DaemonTunnel) -> None:
         """Once the newest generation is up, the older ones end."""
         newest = tunnel.newest
         if any(session.children for session in newest):
@@ -55,7 +57,7 @@ class TunnelSessions:
         """Begin to close a session."""
         self._spawn(session.close())
 
-    async def _watch(self, tunnel: Tunnel, session: Session) -> None:
+    async def _watch(self, tunnel: DaemonTunnel, session: Session) -> None:
         while not session.closed:
             spis = set(session.children)
             await session.changed()
@@ -70,7 +72,7 @@ class TunnelSessions:
         tunnel.sessions.pop(session, None)
         self._on_change(tunnel)
 
-    async def _follow_addresses(self, tunnel: Tunnel, session: Session) -> None:
+    async def _follow_addresses(self, tunnel: DaemonTunnel, session: Session) -> None:
         try:
             await self.take_addresses(tunnel, session)
         except IkeError as error:

@@ -17,7 +17,7 @@ _NOTHING = ChildUsage()
 
 
 @dataclass(eq=False)
-class Tunnel:
+class DaemonTunnel:
     """One tunnel."""
 
     specification: TunnelSpecification

@@ -11,14 +11,14 @@ from functools import partial
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from warren_ikev2.addresses import Path, SocketAddress
-from warren_ikev2.aio.driver import Driver
+from warren_ikev2.aio.driver import EngineDriver
 from warren_ikev2.aio.session import Session
 from warren_ikev2.aio.udp import local_address_for
 from warren_ikev2.daemon.build import build_connection, tunnel_of
 from warren_ikev2.daemon.messages import TunnelReport, TunnelSpecification
 from warren_ikev2.daemon.routes import Network, Routes
 from warren_ikev2.daemon.sessions import TunnelSessions
-from warren_ikev2.daemon.tunnel import Tunnel
+from warren_ikev2.daemon.tunnel import DaemonTunnel
 from warren_ikev2.endpoint import Endpoint
 from warren_ikev2.errors import CommandError, IkeError, PeerNotRespondingError
 
@@ -34,13 +34,13 @@ class Tunnels:
     """All tunnels of the daemon. `on_change` is called with each report of a change."""
 
     def __init__(
-        self, driver: Driver, engine: Endpoint, routes: Routes, on_change: Callable[[TunnelReport], None]
+        self, driver: EngineDriver, engine: Endpoint, routes: Routes, on_change: Callable[[TunnelReport], None]
     ) -> None:
         self._driver = driver
         self._engine = engine
         self._routes = routes
         self._on_change = on_change
-        self._tunnels: dict[str, Tunnel] = {}
+        self._tunnels: dict[str, DaemonTunnel] = {}
         self._sessions = TunnelSessions(routes, self._changed, self._set_connections)
         self._key: Ed25519PrivateKey | None = None
         driver.dispatcher.on_session = self._peer_began
@@ -67,7 +67,7 @@ class Tunnels:
         build_connection(specification, generation, self._key)  # refuses before anything is changed
         await self._routes.set(specification)
         if known is None:
-            known = self._tunnels[specification.name] = Tunnel(specification)
+            known = self._tunnels[specification.name] = DaemonTunnel(specification)
         else:
             known.specification, known.generation, known.failure = specification, generation, None
         self._set_connections()
@@ -143,13 +143,13 @@ class Tunnels:
         for name in list(self._tunnels):
             await self.remove(name)
 
-    async def _close(self, tunnel: Tunnel) -> None:
+    async def _close(self, tunnel: DaemonTunnel) -> None:
         tunnel.cancel_attempt()
         await asyncio.gather(*(session.close(timeout=1.0) for session in list(tunnel.sessions)))
 
     # ---- bringing up
 
-    async def _attempt(self, tunnel: Tunnel) -> None:
+    async def _attempt(self, tunnel: DaemonTunnel) -> None:
         try:
             newest = tunnel.newest
             session = newest[0] if newest else await self._handshake(tunnel)
@@ -163,7 +163,7 @@ class Tunnels:
         self._changed(tunnel)
         self._sessions.close_superseded(tunnel)
 
-    async def _handshake(self, tunnel: Tunnel) -> Session:
+    async def _handshake(self, tunnel: DaemonTunnel) -> Session:
         specification = tunnel.specification
         if specification.vips:
             self._set_connections()  # which request the addresses that the tunnel had before
@@ -193,7 +193,7 @@ class Tunnels:
         self._sessions.follow(tunnel, session)
         return session
 
-    def _add_children(self, tunnel: Tunnel, session: Session) -> None:
+    def _add_children(self, tunnel: DaemonTunnel, session: Session) -> None:
         present = {child.name for child in session.children.values()}
         for child in tunnel.specification.children:
             if child.name not in present:
@@ -209,13 +209,13 @@ class Tunnels:
 
     # ---- helpers
 
-    def _known(self, name: str) -> Tunnel:
+    def _known(self, name: str) -> DaemonTunnel:
         tunnel = self._tunnels.get(name)
         if tunnel is None:
             raise UnknownTunnelError(f"{name}: no such tunnel")
         return tunnel
 
-    def _changed(self, tunnel: Tunnel) -> None:
+    def _changed(self, tunnel: DaemonTunnel) -> None:
         if self._tunnels.get(tunnel.specification.name) is tunnel:
             self._on_change(tunnel.report())
 

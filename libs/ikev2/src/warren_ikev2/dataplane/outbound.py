@@ -38,7 +38,7 @@ _MIN_IPV6_MTU = 1280
 _NO_OPTIONS, _AFTER_PORTS = 0x45, 4
 
 
-class Sealer(Protocol):
+class TsoSealer(Protocol):
     """Segments and seals TSO packets (see `seal` and `plain_seal`)."""
 
     def takes(self, sa: OutboundSa, packet_length: int, header: VnetHeader, shape: TransportShape, /) -> bool:
@@ -71,7 +71,7 @@ class Outbound:
         self._send = send
         self._send_fragmented = send_fragmented
         self._write = write
-        self._sealers: tuple[Sealer, ...] = (PlainSealer(),)
+        self._sealers: tuple[TsoSealer, ...] = (PlainSealer(),)
         of_packets = None
         if vectorised and VECTORISED:
             buffers = TrainBuffers(bytearray(MAX_TRAIN + 64))
@@ -167,7 +167,7 @@ class Outbound:
 
     def _sealer_for(
         self, sa: OutboundSa, packet: memoryview, header: VnetHeader, shape: TransportShape
-    ) -> Sealer | None:
+    ) -> TsoSealer | None:
         for sealer in self._sealers:
             if sealer.takes(sa, len(packet), header, shape):
                 return sealer

@@ -86,7 +86,7 @@ class RunLayout:
         if rows is None:
             if len(self._first) == COUNTS_KEPT:
                 self._first.clear()
-            rows = self._first[count] = UdpRows(self, count) if self.shape.is_udp else TcpRows(self, count)
+            rows = self._first[count] = UdpRows(self, count) if self.shape.is_udp else TcpRunRows(self, count)
         return rows
 
     def expected_sum(self, first: bytes) -> bytes:
@@ -150,7 +150,7 @@ class RunRows:
         return self._sums.tobytes()
 
 
-class TcpRows(RunRows):
+class TcpRunRows(RunRows):
     """Of TCP segments: sequence numbers and flags decide, too."""
 
     def __init__(self, columns: RunLayout, count: int) -> None:

@@ -6,7 +6,7 @@ IPv6, the tunnel's MTU is reported to the sender by ICMP (RFC 792 and 1191; RFC 
 
 from warren_ikev2.addresses import IPAddress
 from warren_ikev2.esp.inner import PROTO_ICMP, PROTO_ICMPV6, checksum
-from warren_ikev2.esp.transforms import HEADER_LENGTH, Transform
+from warren_ikev2.esp.transforms import HEADER_LENGTH, EspTransform
 
 MIN_IPV6_MTU = 1280
 """Bytes. No IPv6 sender has to go below (RFC 8200, 5)."""
@@ -23,19 +23,19 @@ _NO_HOSTS, _MULTICAST, _MULTICAST6 = frozenset({0, 127}), 224, 0xFF
 """First bytes of addresses: this network and loopback; multicast and above, with broadcast."""
 
 
-def overhead(transform: Transform, outer_version: int, *, udp: bool = True) -> int:
+def overhead(transform: EspTransform, outer_version: int, *, udp: bool = True) -> int:
     """The fixed bytes that ESP in tunnel mode adds, without padding and its two trailer bytes."""
     outer = _IP_HEADER[outer_version] + (_UDP_HEADER if udp else 0)
     return outer + HEADER_LENGTH + transform.iv_length + transform.icv_length
 
 
-def inner_mtu(path_mtu: int, transform: Transform, outer_version: int, *, udp: bool = True) -> int:
+def inner_mtu(path_mtu: int, transform: EspTransform, outer_version: int, *, udp: bool = True) -> int:
     """The longest inner packet, in bytes, whose ESP packet fits into `path_mtu` bytes."""
     space = path_mtu - overhead(transform, outer_version, udp=udp)
     return space - space % transform.alignment - 2
 
 
-def sealed_length(transform: Transform, length: int) -> int:
+def sealed_length(transform: EspTransform, length: int) -> int:
     """The length of the ESP packet, without UDP, of an inner packet of `length` bytes."""
     padded = length + 2 + -(length + 2) % transform.alignment
     return HEADER_LENGTH + transform.iv_length + padded + transform.icv_length

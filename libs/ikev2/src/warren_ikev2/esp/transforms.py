@@ -29,7 +29,7 @@ HEADER_LENGTH = 8
 """Bytes: SPI and the low 32 bits of the sequence number."""
 
 
-class Transform(Protocol):
+class EspTransform(Protocol):
     """One direction of an SA."""
 
     iv_length: int
@@ -70,7 +70,7 @@ class AeadTransform:
         self._decrypt = cipher.decrypt
 
     def seal(self, spi: int, sequence: int, plaintext: bytes) -> bytes:
-        """See `Transform.seal`."""
+        """See `EspTransform.seal`."""
         if self.esn:
             head, associated = _HEADER_AND_IV(spi, sequence & _LOW, sequence), _ESN_HEADER(spi, sequence)
         else:
@@ -79,7 +79,7 @@ class AeadTransform:
         return head + self._encrypt(self.salt + head[8:], plaintext, associated)
 
     def seal_all(self, spi: int, first: int, plaintexts: list[bytes]) -> list[bytes]:
-        """See `Transform.seal_all`."""
+        """See `EspTransform.seal_all`."""
         if self.esn:
             return [self.seal(spi, sequence, plaintext) for sequence, plaintext in enumerate(plaintexts, first)]
         salt, encrypt, sealed = self.salt, self._encrypt, []
@@ -89,7 +89,7 @@ class AeadTransform:
         return sealed
 
     def open(self, packet: bytes, sequence: int) -> bytes:
-        """See `Transform.open`."""
+        """See `EspTransform.open`."""
         associated = packet[:4] + sequence.to_bytes(8, "big") if self.esn else packet[:8]
         try:
             return self._decrypt(self.salt + packet[8:16], packet[16:], associated)
@@ -122,16 +122,16 @@ class CbcHmacTransform:
         self.icv_length = icv_length
 
     def seal(self, spi: int, sequence: int, plaintext: bytes) -> bytes:
-        """See `Transform.seal`."""
+        """See `EspTransform.seal`."""
         protected = _HEADER(spi, sequence & _LOW) + self._encrypt(self._random_bytes(16) + plaintext)
         return protected + self._icv(protected, sequence)
 
     def seal_all(self, spi: int, first: int, plaintexts: list[bytes]) -> list[bytes]:
-        """See `Transform.seal_all`."""
+        """See `EspTransform.seal_all`."""
         return [self.seal(spi, sequence, plaintext) for sequence, plaintext in enumerate(plaintexts, first)]
 
     def open(self, packet: bytes, sequence: int) -> bytes:
-        """See `Transform.open`; the integrity check comes before any decryption."""
+        """See `EspTransform.open`; the integrity check comes before any decryption."""
         protected, icv = packet[: -self.icv_length], packet[-self.icv_length :]
         if len(protected) % 16 != HEADER_LENGTH or not hmac.compare_digest(self._icv(protected, sequence), icv):
             raise PacketDroppedError(DropReason.INTEGRITY)
@@ -157,7 +157,7 @@ _AEAD: dict[Encr, type[AESGCM] | type[ChaCha20Poly1305]] = {
 }
 
 
-def build_transform(suite: EspSuite, keys: EspKeys, random_bytes: RandomBytes) -> Transform:
+def build_transform(suite: EspSuite, keys: EspKeys, random_bytes: RandomBytes) -> EspTransform:
     """One direction's transform; `ConfigurationError` for algorithms or key lengths that ESP here does not have."""
     try:
         if suite.encryption in _AEAD and not suite.integrity and len(keys.salt) == 4:

@@ -31,7 +31,7 @@ class SharedSecrets:
         return SharedSecrets(self.nonces, (*self.shared, secret), self.remaining[1:])
 
 
-class Done(Protocol):
+class ExchangeContinuation(Protocol):
     """Continues the exchange that began the chain."""
 
     def finish(self, sa: IkeSa, nonces: Nonces, shared: Sequence[bytes], now: float) -> None:
@@ -47,7 +47,7 @@ class FollowupKe:
     exchange: ClassVar[ExchangeType] = ExchangeType.IKE_FOLLOWUP_KE
     exclusive: ClassVar[bool] = True
 
-    def __init__(self, secrets: SharedSecrets, previous: Payloads, done: Done) -> None:
+    def __init__(self, secrets: SharedSecrets, previous: Payloads, done: ExchangeContinuation) -> None:
         self._secrets = secrets
         self._previous = previous
         self._done = done

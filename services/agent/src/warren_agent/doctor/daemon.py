@@ -9,7 +9,7 @@ from typing import Any
 
 from warren_agent.doctor.finding import Check, failed, ok, unknown, warning
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
-from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.charon import CharonClient
 from warren_agent.drivers.strongswan.plugins import missing_for_key
 from warren_agent.drivers.strongswan.sas import IkeSa
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
@@ -23,7 +23,7 @@ KERNEL_PLUGINS = ("kernel-netlink", "kernel-libipsec")
 
 async def check_charon(paths: StrongswanPaths) -> tuple[list[Check], list[str]]:
     """The checks, and the addresses of the peers with which there is an IKE_SA."""
-    charon = Charon(paths.vici)
+    charon = CharonClient(paths.vici)
     try:
         abilities = await charon.abilities()
         names = await charon.connection_names()

@@ -141,7 +141,7 @@ class _EchoSocket:
             del self._answers.waiting[sequence]
 
 
-class DataPath:
+class DataPathProbe:
     """Echoes through the tunnels that have an alternative; `own` are the addresses of this host.
 
     `more` are addresses of settings: they are used where the peer has announced none, as a foreign gateway does.

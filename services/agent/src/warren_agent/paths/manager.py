@@ -7,7 +7,7 @@ import structlog
 
 from warren_agent.drivers.addresses import Owns, host_owns
 from warren_agent.paths.choice import HOLD_DOWN, Failure, PathChoice, Way
-from warren_agent.paths.data_path import DataPath, EchoAddresses
+from warren_agent.paths.data_path import DataPathProbe, EchoAddresses
 from warren_agent.paths.effective import effective, names_of, resolved_endpoints
 from warren_agent.paths.memory import KnownPaths, PathMemory
 from warren_agent.paths.names import Names, Resolve
@@ -36,7 +36,7 @@ class PathManager:
         resolving: Resolve = resolve,
         owns: Owns = host_owns,
         hold_down: float = HOLD_DOWN,
-        data_path: DataPath | None = None,
+        data_path: DataPathProbe | None = None,
         memory: PathMemory | None = None,
     ) -> None:
         """`data_path` sends echoes through the tunnels; without it packets that get lost change nothing. `memory` has what an earlier

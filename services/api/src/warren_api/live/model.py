@@ -71,7 +71,7 @@ class LiveChange:
 
 
 @dataclass(slots=True)
-class _End:
+class _TunnelEnd:
     status: TunnelStatus
     at: datetime
 
@@ -83,7 +83,7 @@ class LiveModel:
         self.tunnels: dict[str, Row[LiveTunnel]] = {}
         self.peers: dict[str, Row[LivePeer]] = {}
         self.policies: dict[str, Row[LivePolicy]] = {}
-        self._ends: dict[str, dict[str, _End]] = {}
+        self._ends: dict[str, dict[str, _TunnelEnd]] = {}
         self._tunnels_of: dict[str, set[str]] = {}  # by peer, also those that only the other end reports
         self._offline: set[str] = set()
         self._seen: dict[str, datetime] = {}  # by peer: of its last presence
@@ -111,7 +111,7 @@ class LiveModel:
             for peer, status in tunnel.ends.items():
                 at = tunnel.reported_at.get(peer)
                 if at is not None:
-                    self._ends.setdefault(tunnel.name, {})[peer] = _End(_lean(status), at)
+                    self._ends.setdefault(tunnel.name, {})[peer] = _TunnelEnd(_lean(status), at)
             for peer in tunnel.peers:
                 self._tunnels_of.setdefault(peer, set()).add(tunnel.name)
             if tunnel.name in self._ends:
@@ -159,7 +159,7 @@ class LiveModel:
         if held is not None and event.at < held.at:
             return
         if not event.removed:
-            self._ends.setdefault(event.tunnel, {})[event.peer] = _End(_lean(event.status), event.at)
+            self._ends.setdefault(event.tunnel, {})[event.peer] = _TunnelEnd(_lean(event.status), event.at)
             for peer in {event.peer, event.status.peer or event.peer}:
                 self._tunnels_of.setdefault(peer, set()).add(event.tunnel)
         elif held is None:

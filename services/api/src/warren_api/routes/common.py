@@ -17,7 +17,7 @@ from warren_api.ports import Bus
 from warren_api.scope.rules import require_scope
 from warren_api.scope.source import ScopeSource
 from warren_api.scope.view import ScopeView
-from warren_api.sessions.identity import Identity, address_of
+from warren_api.sessions.identity import RequestAuthenticator, address_of
 from warren_contracts.authentication import Authenticated
 from warren_contracts.commands import Role
 from warren_contracts.names import NAME_PATTERN
@@ -31,7 +31,7 @@ class RouteDependencies:
     bus: Bus
     authenticator: Authenticator
     health: HealthProbe
-    identity: Identity
+    identity: RequestAuthenticator
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the process receives SIGTERM
     listeners: Counter[str] = field(default_factory=Counter)  # by actor
     live: LiveHub = field(init=False)

@@ -14,7 +14,7 @@ from warren_contracts.problems import UnauthorizedError
 _MISSING = "sign in at /sign-in, or send `Authorization: Bearer <token>` with a token of this fleet"
 
 
-class Identity:
+class RequestAuthenticator:
     """Finds the credential of a request, and asks its issuer whose it is. No result is stored here.
 
     A session's credential is checked like a token in a header, with each request: it ends when its token is removed.

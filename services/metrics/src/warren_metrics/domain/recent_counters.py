@@ -21,7 +21,7 @@ def minute_of(at: datetime) -> int:
     return int(at.timestamp()) // STEP_SECONDS
 
 
-class _End:
+class _EndCounters:
     """One end: its last counters, and what was added to them in each minute. Float32: a chart needs no more than its 7 digits."""
 
     __slots__ = ("added", "minute", "total")
@@ -47,7 +47,7 @@ class RecentCounters:
     """The last hour of all ends."""
 
     def __init__(self) -> None:
-        self._ends: dict[TunnelKey, _End] = {}
+        self._ends: dict[TunnelKey, _EndCounters] = {}
         self._reported: dict[
             str, array[int]
         ] = {}  # by peer: the minutes since 1970 in which it reported, by minute modulo 60
@@ -66,7 +66,7 @@ class RecentCounters:
         if end is not None:
             end.record(minute, (bytes_in, bytes_out))
         elif len(self._ends) < MAX_ENDS or self._sweep(minute):
-            self._ends[key] = _End(minute, (bytes_in, bytes_out))
+            self._ends[key] = _EndCounters(minute, (bytes_in, bytes_out))
 
     def of(self, tunnel: str, peers: Iterable[str], now: datetime) -> TunnelCounters:
         """The last hour of a tunnel; ends that are not recorded are left out."""
@@ -78,7 +78,7 @@ class RecentCounters:
             ends={peer: self._end(peer, end, minutes) for peer, end in found.items()},
         )  # fmt: skip
 
-    def _end(self, peer: str, end: _End, minutes: range) -> EndCounters:
+    def _end(self, peer: str, end: _EndCounters, minutes: range) -> EndCounters:
         reported = self._reported.get(peer)
 
         def values(ring: "array[float]") -> tuple[int | None, ...]:

@@ -12,7 +12,7 @@ from warren_service.event_pages import DIRECT_GET, NOT_FOUND, READ_TIMEOUT, Even
 from warren_trust.signing import parse_signed, to_document
 
 
-class PublishedStreams:
+class NatsPublishedStreams:
     """`Published` on JetStream."""
 
     def __init__(self, client: Callable[[], Client]) -> None:

@@ -20,7 +20,7 @@ PAGE = 500  # records; some 500 kB of JSON
 TIMEOUT = 5.0  # s a page
 
 
-class _Held(NamedTuple):
+class _DirectorySnapshot(NamedTuple):
     """The directory as it was at a revision of an epoch. Never changed: a newer one replaces it."""
 
     epoch: int = 0
@@ -33,7 +33,7 @@ class RegistryDirectory:
 
     def __init__(self, client: Callable[[], Client]) -> None:
         self._client = client
-        self._held = _Held()
+        self._held = _DirectorySnapshot()
 
     async def fleet(self) -> FleetRecords:
         held = self._held
@@ -45,17 +45,19 @@ class RegistryDirectory:
         self._held = held
         return FleetRecords(held.records, tags)
 
-    async def _read(self, first: FleetDirectory) -> tuple[_Held, frozenset[str]]:
+    async def _read(self, first: FleetDirectory) -> tuple[_DirectorySnapshot, frozenset[str]]:
         """The whole directory. It is as old as its first page: what changes while it is read counts as changed after that."""
         records, tags, page = dict[str, PeerRecord](), set[str](), first
         while True:
             records.update((record.peer, record) for record in page.peers if not record.withdrawn)
             tags.update(page.tags)
             if page.next_after is None:
-                return _Held(first.epoch, first.revision, records), frozenset(tags)
+                return _DirectorySnapshot(first.epoch, first.revision, records), frozenset(tags)
             page = await self._page(ReadDirectory(after=page.next_after, limit=PAGE))
 
-    async def _with_changes(self, held: _Held, page: FleetDirectory) -> tuple[_Held, frozenset[str]]:
+    async def _with_changes(
+        self, held: _DirectorySnapshot, page: FleetDirectory
+    ) -> tuple[_DirectorySnapshot, frozenset[str]]:
         """The directory after these changes, and those that follow them."""
         if not (page.peers or page.removed):
             return held._replace(revision=page.revision), frozenset(page.tags)
@@ -65,7 +67,7 @@ class RegistryDirectory:
             for peer in page.removed:
                 records.pop(peer, None)
             if not page.more:
-                return _Held(page.epoch, page.revision, records), frozenset(page.tags)
+                return _DirectorySnapshot(page.epoch, page.revision, records), frozenset(page.tags)
             page = await self._page(ReadDirectory(limit=PAGE, epoch=page.epoch, since=page.revision))
             if not page.since:  # another epoch meanwhile
                 return await self._read(page)

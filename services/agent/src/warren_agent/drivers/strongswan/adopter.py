@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from warren_agent.drivers.strongswan.adoption import differences
-from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.charon import CharonClient
 from warren_agent.drivers.strongswan.connections import is_marked
 from warren_agent.drivers.strongswan.convergence import DROP_AFTER, Termination
 from warren_agent.drivers.strongswan.drift import selectors_of
@@ -25,7 +25,7 @@ class Adopter:
 
     def __init__(
         self,
-        charon: Charon,
+        charon: CharonClient,
         records: Mapping[str, TunnelRecord],
         start: Callable[[str], Awaitable[None]],
         refresh: Callable[[set[str]], Awaitable[None]],

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import structlog
 
 from warren_agent.drivers.port import DriftFound
-from warren_agent.drivers.strongswan.charon import Charon, ListedConnections
+from warren_agent.drivers.strongswan.charon import CharonClient, ListedConnections
 from warren_agent.drivers.strongswan.connections import HandleName, build_pools
 from warren_agent.drivers.strongswan.drift import CharonHoldings, Drift, Expected, compare, digest, rivals
 from warren_agent.drivers.strongswan.ledger import Ledger, handles
@@ -35,7 +35,7 @@ class Auditor:
 
     def __init__(
         self,
-        charon: Charon,
+        charon: CharonClient,
         ledger: Ledger,
         loader: Loader,
         records: Mapping[str, TunnelRecord],

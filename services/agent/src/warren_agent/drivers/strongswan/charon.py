@@ -47,7 +47,7 @@ class ListedConnections(Mapping[str, Section]):
         return len(self._events)
 
 
-class Charon:
+class CharonClient:
     """One charon. Every method raises DriverUnavailableError while it is unavailable."""
 
     def __init__(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import structlog
 
-from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.charon import CharonClient
 from warren_agent.drivers.strongswan.convergence import Termination, has_surplus, surplus
 from warren_agent.drivers.strongswan.refresher import Refresher
 from warren_agent.drivers.strongswan.sas import CONNECTING, IkeSa
@@ -20,7 +20,7 @@ DELETE_LIMIT = 3.0
 class SaCloser:
     """Closes IKE_SAs and CHILD_SAs by their unique ids."""
 
-    def __init__(self, charon: Charon, refresher: Refresher, clock: Callable[[], float]) -> None:
+    def __init__(self, charon: CharonClient, refresher: Refresher, clock: Callable[[], float]) -> None:
         self._charon = charon
         self._refresher = refresher
         self._clock = clock

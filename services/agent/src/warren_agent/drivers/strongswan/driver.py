@@ -15,7 +15,7 @@ from warren_agent.drivers.port import ApplyEffect, Bypassed, Children, DriverEve
 from warren_agent.drivers.strongswan.adopter import Adopter
 from warren_agent.drivers.strongswan.audit_loop import AuditLoop
 from warren_agent.drivers.strongswan.auditor import Auditor, Repairs
-from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.charon import CharonClient
 from warren_agent.drivers.strongswan.checks import check
 from warren_agent.drivers.strongswan.cleanup import SaCloser
 from warren_agent.drivers.strongswan.configuration import TunnelConfiguration
@@ -54,7 +54,7 @@ class StrongswanDriver:
         owns: Owns = host_owns,
         correct_drift: bool = True,
     ) -> None:
-        self._charon = Charon(paths.vici, lambda error: self._monitor.suspect(error), ledger.owns)
+        self._charon = CharonClient(paths.vici, lambda error: self._monitor.suspect(error), ledger.owns)
         self._refresher = Refresher(self._refresh)
         self._table = TunnelTable(self._refresher, clock, now)
         self._records = self._table.tunnels

@@ -8,7 +8,7 @@ import structlog
 
 from warren_agent.drivers.port import ApplyEffect
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
-from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.charon import CharonClient
 from warren_agent.drivers.strongswan.checks import check
 from warren_agent.drivers.strongswan.connections import (
     HandleName,
@@ -41,7 +41,7 @@ class Loader:
     """
 
     def __init__(
-        self, charon: Charon, ledger: Ledger, records: Mapping[str, TunnelRecord], correct: bool = True
+        self, charon: CharonClient, ledger: Ledger, records: Mapping[str, TunnelRecord], correct: bool = True
     ) -> None:
         self._correct = correct
         self._charon = charon

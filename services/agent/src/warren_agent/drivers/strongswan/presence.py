@@ -7,7 +7,7 @@ import structlog
 
 from warren_agent.drivers.port import DaemonDown, DaemonUp
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
-from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.charon import CharonClient
 from warren_agent.drivers.strongswan.cleanup import SaCloser
 from warren_agent.drivers.strongswan.connections import parse_handle
 from warren_agent.drivers.strongswan.error_notify import Notification
@@ -27,7 +27,7 @@ CUT_NAME = 63  # bytes, at which the error-notify plugin cuts a name
 class Parts(NamedTuple):
     """What presence and configuration work with."""
 
-    charon: Charon
+    charon: CharonClient
     ledger: Ledger
     table: TunnelTable
     loader: Loader

@@ -9,7 +9,7 @@ import structlog
 
 from warren_agent.drivers.port import Bypassed
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
-from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.charon import CharonClient
 from warren_agent.drivers.strongswan.connections import MARKER
 from warren_agent.drivers.strongswan.vici_codec import Message
 
@@ -32,7 +32,7 @@ def build_shunts(bypassed: Bypassed) -> Message:
 class Shunts:
     """Keeps one set of shunts in charon. The caller holds the lock of the driver's configuration."""
 
-    def __init__(self, charon: Charon) -> None:
+    def __init__(self, charon: CharonClient) -> None:
         self._charon = charon
         self._wanted = Bypassed()
         self._loaded: Bypassed | None = None  # None: not known
