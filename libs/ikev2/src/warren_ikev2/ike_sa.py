@@ -82,7 +82,7 @@ class Task(Protocol):
 
     exchange: ClassVar[ExchangeType]
     exclusive: ClassVar[bool]
-    """See `window.Request`."""
+    """See `window.WindowedRequest`."""
 
     def build(self, sa: "IkeSa", now: float) -> Sequence[Payload] | None:
         """Return the payloads of the request, or None if it is no longer needed."""

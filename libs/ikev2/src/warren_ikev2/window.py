@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
 
-class Request(Protocol):
+class WindowedRequest(Protocol):
     """What the window has to know of a request."""
 
     @property
@@ -25,7 +25,7 @@ class Request(Protocol):
         """Whether no other request may be outstanding with it, where the order matters."""
 
 
-T = TypeVar("T", bound=Request)
+T = TypeVar("T", bound=WindowedRequest)
 
 
 @dataclass(slots=True)
