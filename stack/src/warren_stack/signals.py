@@ -5,6 +5,8 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
+from warren_contracts.stop_signals import until_signalled
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -13,25 +15,4 @@ def run_until_signalled(main: Coroutine[Any, Any, int]) -> int:
 
     Returns its exit code, or 0 after a signal: a stop that was asked for is a success.
     """
-    return asyncio.run(_guarded(main))
-
-
-async def _guarded(main: Coroutine[Any, Any, int]) -> int:
-    loop = asyncio.get_running_loop()
-    task = asyncio.create_task(main)
-    signalled = False
-
-    def stop() -> None:
-        nonlocal signalled
-        if not signalled:
-            signalled = True
-            task.cancel()
-
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        if signalled:
-            return 0
-        raise
+    return asyncio.run(until_signalled(main, STOP_SIGNALS)) or 0

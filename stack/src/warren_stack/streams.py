@@ -22,6 +22,7 @@ from pydantic import Field
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.settings import BusSettings
+from warren_contracts.background import end_tasks
 from warren_service.process import ServiceSettings, launch
 from warren_service.streams import STREAMS, StreamSpec, declare, deviations, stream_config
 from warren_service.worker import Worker
@@ -91,13 +92,6 @@ class StreamKeeper:
         self._worker.wake()
 
 
-async def end_task(task: asyncio.Task[None]) -> None:
-    """Cancel it until it has ended: a cancellation may get lost in a request (`wait_for` of Python 3.11)."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=1.0)
-
-
 async def run(bus: BusSettings, settings: StreamSettings) -> None:
     """Keep the streams until SIGTERM or SIGINT."""
     stop = asyncio.Event()
@@ -112,7 +106,7 @@ async def run(bus: BusSettings, settings: StreamSettings) -> None:
                 keeping.result()
         finally:
             stopping.cancel()
-            await end_task(keeping)
+            await end_tasks(keeping)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from warren_bus.connect_backoff import Uniform
 from warren_bus.dial import Callbacks, Dialer
 from warren_bus.errors import InvalidSettingError, NotConnectedError
 from warren_bus.settings import BusSettings
+from warren_contracts.background import BackgroundTasks, end_tasks
 from warren_trust.errors import InvalidKeyError
 
 log = structlog.get_logger("warren_bus")
@@ -26,7 +27,6 @@ log = structlog.get_logger("warren_bus")
 FLUSH_TIMEOUT = 2  # s for what was published before a clean stop
 CLOSE_TIMEOUT = 2.0  # s for the server to end TLS
 CALLBACK_RETRY = 1.0  # s until a failed callback is called again
-CANCEL_TIMEOUT = 1.0  # s for a task to end before it is cancelled again
 
 Connected = Callable[[], Awaitable[None]]
 Disconnected = Callable[[], None]
@@ -52,7 +52,7 @@ class Connection:
         self._up = asyncio.Event()
         self._closed = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
-        self._callback_tasks: set[asyncio.Task[None]] = set()
+        self._callbacks = BackgroundTasks()
         self._on_connected: list[Connected] = []
         self._on_disconnected: list[Disconnected] = []
         self._on_error: list[Failed] = []
@@ -65,12 +65,11 @@ class Connection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in [task for task in (self._supervisor, *self._callback_tasks) if task is not None]:
-            while not task.done():  # a cancellation may get lost (PatchedClient._connect_to_server)
-                task.cancel()
-                await asyncio.wait({task}, timeout=CANCEL_TIMEOUT)
+        if self._supervisor is not None:
+            await end_tasks(self._supervisor)
             with suppress(asyncio.CancelledError, InvalidKeyError, InvalidSettingError):
-                task.result()
+                self._supervisor.result()
+        await self._callbacks.close()
         client, self._client = self._client, None
         self._up.clear()
         if client is not None:
@@ -140,14 +139,11 @@ class Connection:
         self.connects += 1
         self._up.set()
         log.info("bus.connected", client=self.name, connects=self.connects)
-        for task in self._callback_tasks:
-            task.cancel()
+        self._callbacks.cancel()
         self._start_callbacks(*self._on_connected)
 
     def _start_callbacks(self, *callbacks: Connected) -> None:
-        task = asyncio.create_task(self._call_until_done(callbacks), name=f"bus:{self.name}:connected")
-        self._callback_tasks.add(task)
-        task.add_done_callback(self._callback_tasks.discard)
+        self._callbacks.spawn(self._call_until_done(callbacks), name=f"bus:{self.name}:connected")
 
     async def _call_until_done(self, callbacks: tuple[Connected, ...]) -> None:
         """Repeat failed callbacks: a server that has just started may refuse a request that it accepts soon.

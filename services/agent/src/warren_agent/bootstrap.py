@@ -1,9 +1,6 @@
 """The composition root: the only place that knows which driver, bus and disk an agent has."""
 
-import asyncio
-import contextlib
 import os
-import signal
 from asyncio.sslproto import SSLProtocol
 from typing import NamedTuple
 
@@ -46,6 +43,7 @@ from warren_bus.connection import Connection
 from warren_bus.feed import Feed, FeedIdentity
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement, KeyUse, PeerKey
+from warren_contracts.stop_signals import until_signalled
 from warren_trust.signing import verify_trust
 
 log = structlog.get_logger("warren_agent")
@@ -211,14 +209,9 @@ def _adopt_with(drivers: DriverSet) -> Verb:
 
 
 async def _until_stopped(agent: Agent, teardown: bool) -> None:
-    running = asyncio.create_task(agent.run(), name="agent")
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
     log.info("agent.started", peer=agent.peer)
     try:
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+        await until_signalled(agent.run())
     finally:
         await agent.close(teardown)
         log.info("agent.stopped", peer=agent.peer, tunnels="removed" if teardown else "kept")

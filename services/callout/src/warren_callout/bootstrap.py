@@ -1,7 +1,5 @@
 """Composition of the auth callout: plain nats-py on the account AUTH, PostgreSQL, LISTEN."""
 
-import asyncio
-import signal
 from contextlib import AsyncExitStack
 from random import SystemRandom
 
@@ -14,6 +12,7 @@ from warren_callout.authorizer import Authorizer
 from warren_callout.domain.credential_cache import CredentialCache
 from warren_callout.handlers import Callout
 from warren_callout.settings import CalloutSettings
+from warren_contracts.stop_signals import until_signalled
 from warren_store import Listener
 from warren_trust.keys import KeyKind, read_seed
 
@@ -34,9 +33,10 @@ class ShortRetry:
 
 async def run(bus: BusSettings, settings: CalloutSettings) -> None:
     """Answer until SIGTERM or SIGINT. PostgreSQL and NATS may come and go in any order."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await until_signalled(_answer(bus, settings))
+
+
+async def _answer(bus: BusSettings, settings: CalloutSettings) -> None:
     issuer = read_seed(settings.issuer_key_file, KeyKind.ACCOUNT)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(credential_store(settings.postgres_dsn))
@@ -46,13 +46,4 @@ async def run(bus: BusSettings, settings: CalloutSettings) -> None:
         )
         connection.on_connected(Callout(connection, authorizer, issuer).listen)
         listener = Listener(store, CHANNEL, on_gap=authorizer.reload, on_notify=authorizer.refresh)
-        listening = asyncio.create_task(listener.run())
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if listening.done():
-                listening.result()
-        finally:
-            for task in (listening, stopping):
-                task.cancel()
-            await asyncio.gather(listening, stopping, return_exceptions=True)
+        await listener.run()

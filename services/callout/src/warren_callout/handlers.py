@@ -20,6 +20,7 @@ from warren_bus.errors import BusError
 from warren_bus.headers import header
 from warren_callout.authorizer import Authorizer
 from warren_callout.domain.admission import PROBE, AdmissionRefusedError, AuthRequest, Grant, parse_request
+from warren_contracts.background import BackgroundTasks
 from warren_contracts.token_bucket import RateLimiter
 from warren_service.limited_log import LimitedLog
 from warren_trust import jwt
@@ -68,7 +69,7 @@ class Callout:
         self._grants = LimitedLog(log.info, "callout.granted")
         self._subscribed: Client | None = None
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._answers = BackgroundTasks()
 
     async def listen(self) -> None:
         """Subscribe, and again on a client that was rebuilt (after a mere reconnect nats-py does it)."""
@@ -79,9 +80,7 @@ class Callout:
         log.info("callout.listening")
 
     async def _received(self, message: Msg) -> None:
-        task = asyncio.create_task(self._respond(message))  # nats-py would await one before it reads the next
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._answers.spawn(self._respond(message))  # nats-py would await one before it reads the next
 
     async def _respond(self, message: Msg) -> None:
         server = header(message.headers, HEADER_SERVER_KEY)

@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import signal
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import structlog
 
 from warren_contracts.guard import EventKind, GuardEvent
+from warren_contracts.stop_signals import until_signalled
 from warren_guard.adapters import netlink, nft
 from warren_guard.adapters.inspector import HostInspector
 from warren_guard.adapters.ip import HostIpsec
@@ -52,7 +52,7 @@ async def work(settings: GuardSettings) -> None:
         async with GuardServer(guard, settings.socket, settings.users).serving():
             notify_systemd("READY=1")
             log.info("guard.started", socket=str(settings.socket))
-            await _until_stopped(_run(guard, listeners))
+            await until_signalled(_run(guard, listeners))
     log.info("guard.stopped", table="kept")
 
 
@@ -73,15 +73,6 @@ def _listening() -> Iterator[Listeners]:
         except PermissionError:
             raise MissingCapabilityError from None
         yield listeners
-
-
-async def _until_stopped(work_of: Coroutine[None, None, None]) -> None:
-    running = asyncio.create_task(work_of, name="guard")
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
 
 
 async def _run(guard: Guard, listeners: Listeners) -> None:

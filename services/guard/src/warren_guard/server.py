@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 import stat
-import struct
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from warren_contracts.guard import MAX_LINE, GuardEvent, GuardReply, Request, WatchRequest
 from warren_contracts.leftovers import LeftoversReply, LeftoversRequest, RemoveLeftoversRequest
 from warren_contracts.problems import invalid_input
+from warren_contracts.socket_peer import user_of
 from warren_contracts.tunnel_routes import TunnelRoutesReply, TunnelRoutesRequest
 from warren_guard.errors import BadRequestError, BadSettingError
 from warren_guard.guard import Guard
@@ -28,7 +28,6 @@ LeftoverRequest = LeftoversRequest | RemoveLeftoversRequest
 AnyRequest = Request | LeftoverRequest | TunnelRoutesRequest
 _REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Annotated[AnyRequest, Field(discriminator="request")])
 _KINDS = "held, inspect, leftovers, protect, release, remove-leftovers, tunnel-routes, watch"
-_CREDENTIALS = struct.Struct("=iII")  # struct ucred of socket(7): process, user, group
 
 
 class GuardServer:
@@ -60,7 +59,7 @@ class GuardServer:
                 self._path.unlink()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        user = _user_of(writer)
+        user = user_of(writer.get_extra_info("socket"))
         if user not in self._users or self._connections >= MAX_CONNECTIONS:
             log.warning("guard.connection_refused", user=user, connections=self._connections)
             writer.close()
@@ -123,13 +122,6 @@ async def _send(
 ) -> None:
     writer.write(document.model_dump_json().encode() + b"\n")
     await writer.drain()
-
-
-def _user_of(writer: asyncio.StreamWriter) -> int:
-    """The user of the process that connected, as the kernel knows it (SO_PEERCRED of unix(7))."""
-    connection = writer.get_extra_info("socket")
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(credentials)[1])
 
 
 def _bind(path: Path, users: Collection[int]) -> socket.socket:

@@ -9,8 +9,9 @@ from nats.errors import Error as NatsError
 
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
+from warren_contracts.background import end_tasks
 from warren_service.streams import STREAMS, StreamSpec, declare
-from warren_stack.streams import NAME, StreamKeeper, end_task
+from warren_stack.streams import NAME, StreamKeeper
 from warren_testkit.bus.servers import RealServer
 from warren_testkit.waiting import eventually
 
@@ -43,4 +44,4 @@ async def kept_streams(server: RealServer) -> AsyncIterator[StreamKeeper]:
         try:
             yield keeper
         finally:
-            await end_task(running)
+            await end_tasks(running)

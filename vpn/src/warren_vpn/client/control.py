@@ -6,14 +6,13 @@ import fcntl
 import json
 import os
 import select
-import socket
-import struct
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from warren_cli.errors import CliError
+from warren_contracts.socket_peer import user_of
 from warren_vpn.exchange import exchange
 from warren_vpn.host.journal import LOCK_NAME
 
@@ -24,7 +23,6 @@ REQUEST_S = 5.0
 LIMIT_S = 15.0
 """Of a command: to stop takes as long as the server needs to confirm the deletion, and the host to be put back."""
 POLL_S = 0.02
-_CREDENTIALS = struct.Struct("3i")
 
 Handler = Callable[[str], Awaitable[dict[str, Any]]]
 
@@ -54,7 +52,7 @@ class ClientControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if _user_of(writer.get_extra_info("socket")) in (0, os.geteuid()):
+            if user_of(writer.get_extra_info("socket")) in (0, os.geteuid()):
                 async with asyncio.timeout(REQUEST_S):
                     command = str(json.loads(await reader.readline())["command"])
                 writer.write(json.dumps(await self._handle(command)).encode() + b"\n")
@@ -63,11 +61,6 @@ class ClientControlServer:
             pass  # not a request, or its sender is gone
         finally:
             writer.close()
-
-
-def _user_of(connection: socket.socket) -> int:
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(credentials)[1])
 
 
 def ask(folder: Path, command: str) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from warren_contracts.background import BackgroundTasks
 from warren_vpn.client.states import ClientTrigger
 
 
@@ -12,7 +13,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._events: asyncio.Queue[tuple[ClientTrigger, str]] = asyncio.Queue()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._timers: list[asyncio.TimerHandle] = []
 
     def post(self, event: ClientTrigger, detail: str = "") -> None:
@@ -35,13 +36,9 @@ class Inbox:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` in the background until it ends or the inbox is closed."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(work)
 
     async def close(self) -> None:
         """Cancel timers and background tasks, and wait for these."""
         self.cancel_timers()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()

@@ -13,6 +13,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError
 
+from warren_contracts.atomic_file import sync_folder, write_atomically
 from warren_contracts.base import Input
 from warren_vpn.host.changes import Address, Change
 from warren_vpn.host.errors import ClientRunningError, JournalError
@@ -105,28 +106,15 @@ class Journal:
 
     def write(self, record: JournalContent) -> None:
         """Replace the content; on the disk when this returns. JournalError."""
-        temporary = self.path.with_suffix(".new")
         try:
-            with open(temporary, "wb", opener=_private) as file:
-                file.write(record.model_dump_json().encode())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-            self._sync_folder()
+            write_atomically(self.path, record.model_dump_json().encode())
         except OSError as error:
             raise JournalError(f"{self.path}: {error.strerror}; nothing was changed") from None
 
     def clear(self) -> None:
         """Everything is put back."""
         self.path.unlink(missing_ok=True)
-        self._sync_folder()
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(self.folder)
 
 
 def with_changes(record: JournalContent, changes: Sequence[Change]) -> JournalContent:
@@ -139,7 +127,3 @@ def without(record: JournalContent, changes: Sequence[Change]) -> JournalContent
     """The record without the changes of these keys."""
     keys = {change.key for change in changes}
     return record.model_copy(update={"changes": tuple(one for one in record.changes if one.key not in keys)})
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -4,17 +4,16 @@ import asyncio
 import contextlib
 import os
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from warren_contracts.problems import invalid_input
+from warren_contracts.socket_peer import user_of
 from warren_vpn.server.control import MAX_REQUEST, REQUEST, ControlRefused, Reply, Request
 from warren_vpn.server.errors import ServerError
 
-_CREDENTIALS = struct.Struct("=iII")
 _REQUEST_SECONDS = 5.0
 _MAX_CONNECTIONS = 16
 
@@ -54,7 +53,7 @@ class ControlServer:
                 self._path.unlink()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._connections >= _MAX_CONNECTIONS or not _may_control(writer.get_extra_info("socket")):
+        if self._connections >= _MAX_CONNECTIONS or not _may_control(writer):
             writer.close()
             return
         self._connections += 1
@@ -78,6 +77,5 @@ class ControlServer:
             return ControlRefused(refused=str(error))
 
 
-def _may_control(connection: socket.socket) -> bool:
-    _, user, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return user in (0, os.geteuid())
+def _may_control(writer: asyncio.StreamWriter) -> bool:
+    return user_of(writer.get_extra_info("socket")) in (0, os.geteuid())

@@ -37,6 +37,7 @@ from warren_bus.feed.state import FeedIdentity, FeedState, StateCause
 from warren_bus.feed.times import FeedTimes
 from warren_bus.headers import header
 from warren_contracts import subjects
+from warren_contracts.background import BackgroundTasks
 from warren_contracts.cloudevents import HEADER_TRACEPARENT
 from warren_contracts.documents import DirectoryPageRequest, TrustDocument
 from warren_contracts.problems import WarrenError
@@ -83,7 +84,7 @@ class Feed:
         self.latest: DocumentArrival | None = None  # of the document that made `state`; None when a snapshot did
         self._client: Client | None = None
         self._subscriptions: dict[str, Subscription] = {}
-        self._requests: set[asyncio.Task[None]] = set()
+        self._requests = BackgroundTasks()
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
         self._changed = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -111,12 +112,11 @@ class Feed:
         for handle in (self._pump_soon, self._pump_later):
             if handle is not None:
                 handle.cancel()
-        tasks = [task for task in (self._worker, *self._requests) if task is not None]
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
+        if self._worker is not None:
+            self._worker.cancel()
             with suppress(asyncio.CancelledError):
-                await task
+                await self._worker
+        await self._requests.close()
         for subscription in self._subscriptions.values():
             with suppress(NatsError):
                 await subscription.unsubscribe()
@@ -235,9 +235,7 @@ class Feed:
                 if (subscription := self._subscriptions.pop(subject, None)) is not None:
                     await subscription.unsubscribe()
             case _:
-                task = asyncio.create_task(self._send_request(client, command))
-                self._requests.add(task)
-                task.add_done_callback(self._requests.discard)
+                self._requests.spawn(self._send_request(client, command))
 
     async def _send_request(self, client: Client, request: Request) -> None:
         try:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import structlog
 
+from warren_contracts.background import BackgroundTasks
 from warren_contracts.names import PeerId, is_name
 from warren_contracts.tokens import bus_user
 from warren_registry.peers.model import Peer
@@ -63,7 +64,7 @@ class ConnectionSweep:
         self._presence = presence
         self._peers = peers
         self._operators = operators
-        self._suspects: set[asyncio.Task[None]] = set()
+        self._confirmations = BackgroundTasks()
         self._meanwhile: list[ConnectionEvent] = []  # since the last sweep started
 
     async def follow(self) -> None:
@@ -95,9 +96,7 @@ class ConnectionSweep:
     def _event(self, event: ConnectionEvent) -> None:
         self._meanwhile.append(event)
         if self._presence.connection(event) > 1 and event.opened:
-            task = asyncio.create_task(self._confirm_later(event.connection.user))
-            self._suspects.add(task)
-            task.add_done_callback(self._suspects.discard)
+            self._confirmations.spawn(self._confirm_later(event.connection.user))
 
     async def _confirm_later(self, user: str) -> None:
         """After GRACE, check whether this user really is connected from several hosts."""
