@@ -17,19 +17,14 @@ from warren_contracts.commands import (
     DeletePolicies,
     Empty,
     EpochReply,
-    GetPeer,
     GetPolicy,
     Health,
     JoinTokenSummary,
     ListTunnels,
     OperatorTokenSummary,
     Page,
-    PeerChange,
-    PeerList,
     PolicyList,
-    RevokePeer,
     Role,
-    SetPriority,
     StoredPolicy,
     TunnelEffects,
     TunnelList,
@@ -44,19 +39,20 @@ from warren_contracts.problems import (
     UnavailableError,
 )
 from warren_contracts.rollouts import PolicyRollout
-from warren_contracts.scope import ListAudit, ListPeers
+from warren_contracts.scope import ListAudit
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.verbs import COMMANDS
 from warren_testkit.api.audit import audit_log
 from warren_testkit.api.entries import found, page_of
 from warren_testkit.api.health import health_of_restored_service, health_of_service
 from warren_testkit.api.past import FakePast
+from warren_testkit.api.peers import FakePeers
 from warren_testkit.api.scopes import FakeScopes, has_end, of_scope
 from warren_testkit.api.tokens import NOW, TOKENS, FakeTokens, digest
 from warren_testkit.api.trust import fleet_trust
 
 
-class FakeBus(FakePast, FakeTokens, FakeScopes):
+class FakeBus(FakePast, FakeTokens, FakePeers, FakeScopes):
     """`ports.Bus` with policies, peers and tunnels in dictionaries.
 
     `unavailable` names services that are not there, `hung` those that do not answer (or `nats`, the server), `restored` those that
@@ -233,29 +229,6 @@ class FakeBus(FakePast, FakeTokens, FakeScopes):
     def _policy_list(self, page: Page) -> PolicyList:
         entries, after = page_of(self.policies, page.after, page.limit)
         return PolicyList(policies=entries, next_after=after)
-
-    def _registry_peers(self, page: ListPeers) -> PeerList:
-        entries, after = page_of(of_scope(self.peers, page.scope), page.after, page.limit)
-        return PeerList(peers=entries, next_after=after)
-
-    def _registry_peer(self, query: GetPeer) -> PeerSummary:
-        return found(self.peers, query.peer, "peer")
-
-    def _registry_retag(self, command: PeerChange) -> PeerSummary:
-        held = found(self.peers, command.peer, "peer")
-        self.peers[command.peer] = held.model_copy(update={"tags": command.tags})
-        return self.peers[command.peer]
-
-    def _registry_set_priority(self, command: SetPriority) -> PeerSummary:
-        held = found(self.peers, command.peer, "peer")
-        record = held.record.model_copy(update={"priority": command.priority})
-        self.peers[command.peer] = held.model_copy(update={"record": record})
-        return self.peers[command.peer]
-
-    def _registry_revoke(self, command: RevokePeer) -> PeerSummary:
-        held = found(self.peers, command.peer, "peer")
-        self.peers[command.peer] = held.model_copy(update={"revoked": True})
-        return self.peers[command.peer]
 
     def _registry_audit(self, page: ListAudit) -> BaseModel:
         return audit_log(self.calls, page, NOW, None if page.scope is None else of_scope(self.peers, page.scope))
