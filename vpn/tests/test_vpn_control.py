@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from warren_contracts import control_socket
 from warren_vpn.commands import app
-from warren_vpn.server import control_server
 from warren_vpn.server.control import Disconnected, DisconnectRequest, Reloaded, ReloadRequest, Reply, Request
 from warren_vpn.server.control_client import ask
 from warren_vpn.server.control_server import ControlServer
@@ -77,7 +77,7 @@ def test_anything_else_is_refused(path: Path, line: bytes) -> None:
 
 
 def test_other_users_are_not_answered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_server, "_may_control", lambda connection: False)
+    monkeypatch.setattr(control_socket, "_may_control", lambda connection: False)
     with pytest.raises(ControlSocketError, match="does not answer this user"):
         ask(path, ReloadRequest(), Reloaded)
 

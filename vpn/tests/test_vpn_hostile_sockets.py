@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from warren_vpn.client import control
-from warren_vpn.client.control import SOCKET_NAME, ControlServer
+from warren_vpn.client.control import SOCKET_NAME, ClientControlServer
 from warren_vpn.commands import app
 from warren_vpn.server.control import StatusRequest
-from warren_vpn.server.errors import ControlError
+from warren_vpn.server.errors import ControlSocketError
 
 NONSENSE = [
     b"",
@@ -93,7 +93,7 @@ def test_an_endless_answer_ends_at_its_limit(tmp_path: Path) -> None:
 def test_an_answer_byte_by_byte_ends_at_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time; the whole never does. The clock is moved on by a second with each look at it."""
     now = iter(range(1_000_000))
-    monkeypatch.setattr("warren_vpn.exchange.monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("warren_contracts.control_socket.monotonic", lambda: float(next(now)))
     with answering(tmp_path / SOCKET_NAME, b" ", endless=True):
         code, output = status(tmp_path)
     assert code == 1
@@ -104,8 +104,8 @@ def test_the_limit_of_time_is_the_servers_too(tmp_path: Path, monkeypatch: pytes
     from warren_vpn.server.control_client import ask
 
     now = iter(range(1_000_000))
-    monkeypatch.setattr("warren_vpn.exchange.monotonic", lambda: float(next(now)))
-    with answering(tmp_path / "s", b" ", endless=True), pytest.raises(ControlError, match="no answer"):
+    monkeypatch.setattr("warren_contracts.control_socket.monotonic", lambda: float(next(now)))
+    with answering(tmp_path / "s", b" ", endless=True), pytest.raises(ControlSocketError, match="no answer"):
         ask(tmp_path / "s", StatusRequest(), StatusRequest)
 
 
@@ -120,7 +120,7 @@ def test_a_client_survives_nonsense_and_answers_the_next(tmp_path: Path, line: b
 
     async def talk() -> bytes:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
-        server = ControlServer(tmp_path / SOCKET_NAME, handle)
+        server = ClientControlServer(tmp_path / SOCKET_NAME, handle)
         await server.start()
         try:
             reader, writer = await asyncio.open_unix_connection(tmp_path / SOCKET_NAME)

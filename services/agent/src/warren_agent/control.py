@@ -5,7 +5,6 @@ a line of JSON, `{"verb": "adopt", "argument": "berlin"}`; the answer is a line 
 """
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import TracebackType
 import structlog
 
 from warren_agent.errors import AgentError, NotRunningError, VerbRefusedError
+from warren_contracts.control_socket import ControlSocket, exchange
 
 log = structlog.get_logger("warren_agent")
 
@@ -24,41 +24,33 @@ ANSWER_LIMIT = 90.0  # s; longer than any verb takes
 Verb = Callable[[str], Awaitable[str]]
 
 
-class AgentControlServer:
+class AgentControlServer(ControlSocket):
     """Answers at the socket while it is entered."""
 
     def __init__(self, folder: Path, verbs: Mapping[str, Verb]) -> None:
-        self._path = folder / SOCKET
+        super().__init__(folder / SOCKET, self._reply, max_line=MAX_LINE)
         self._verbs = verbs
-        self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> "AgentControlServer":
-        self._path.unlink(missing_ok=True)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, str(self._path), limit=MAX_LINE)
-            self._path.chmod(0o600)
+            await self.start()
         except OSError as error:  # such as a path that is longer than a socket's may be
-            log.warning("control.unavailable", socket=str(self._path), error=str(error))
+            log.warning("control.unavailable", socket=str(self.path), error=str(error))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._path.unlink(missing_ok=True)
+        self.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            try:
-                ok, said = True, await self._answer(await reader.readline())
-            except (AgentError, ValueError) as error:
-                ok, said = False, str(error)
-            writer.write(json.dumps({"ok": ok, "text": said}).encode() + b"\n")
-            await writer.drain()
-        writer.close()
+    async def _reply(self, line: bytes) -> bytes:
+        try:
+            ok, said = True, await self._answer_verb(line)
+        except (AgentError, ValueError) as error:
+            ok, said = False, str(error)
+        return json.dumps({"ok": ok, "text": said}).encode()
 
-    async def _answer(self, line: bytes) -> str:
+    async def _answer_verb(self, line: bytes) -> str:
         request = json.loads(line)
         if not isinstance(request, dict) or not isinstance(request.get("argument"), str):
             raise VerbRefusedError("a request is an object with verb and argument")
@@ -75,18 +67,16 @@ async def call(folder: Path, verb: str, argument: str) -> str:
         NotRunningError: no agent uses this folder.
         VerbRefusedError: it refuses, with the reason.
     """
+    request = json.dumps({"verb": verb, "argument": argument}).encode()
     try:
-        reader, writer = await asyncio.open_unix_connection(str(folder / SOCKET), limit=64 * MAX_LINE)
-    except OSError as error:
-        raise NotRunningError(f"no agent uses {folder}: {error.strerror}") from None
-    try:
-        writer.write(json.dumps({"verb": verb, "argument": argument}).encode() + b"\n")
-        async with asyncio.timeout(ANSWER_LIMIT):
-            answer = json.loads(await reader.readline())
-    except (OSError, TimeoutError, ValueError):
+        received = await asyncio.to_thread(
+            exchange, folder / SOCKET, request, limit_s=ANSWER_LIMIT, max_reply=64 * MAX_LINE
+        )
+        answer = json.loads(received)
+    except (TimeoutError, ValueError):
         raise NotRunningError(f"the agent of {folder} did not answer; its log says more") from None
-    finally:
-        writer.close()
+    except OSError as error:
+        raise NotRunningError(f"no agent uses {folder}: {error.strerror or error}") from None
     if not answer["ok"]:
         raise VerbRefusedError(answer["text"])
     return str(answer["text"])

@@ -1,6 +1,5 @@
 """The client's Unix socket: one JSON object asks, one answers. Only root and the client's own user are served."""
 
-import asyncio
 import contextlib
 import fcntl
 import json
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from warren_cli.errors import CliError
-from warren_contracts.socket_peer import user_of
-from warren_vpn.exchange import exchange
+from warren_contracts.control_socket import ControlSocket, exchange
 from warren_vpn.host.journal import LOCK_NAME
 
 SOCKET_NAME = "client.sock"
 MAX_LINE = 64_000
 MAX_REPLY = 1 << 20
-REQUEST_S = 5.0
 LIMIT_S = 15.0
 """Of a command: to stop takes as long as the server needs to confirm the deletion, and the host to be put back."""
 POLL_S = 0.02
@@ -27,47 +24,26 @@ POLL_S = 0.02
 Handler = Callable[[str], Awaitable[dict[str, Any]]]
 
 
-class ClientControlServer:
-    """Serves the commands of `handle` while the client runs."""
+class ClientControlServer(ControlSocket):
+    """Serves the commands of `handle` while the client runs. The caller holds the journal's lock, so no other client listens there."""
 
     def __init__(self, path: Path, handle: Handler) -> None:
-        self._path = path
+        super().__init__(path, self._reply, max_line=MAX_LINE)
         self._handle = handle
-        self._server: asyncio.Server | None = None
 
-    async def start(self) -> None:
-        """Listen. The caller holds the journal's lock, so a socket that is there is of a process that has ended."""
-        self._path.unlink(missing_ok=True)
-        mask = os.umask(0o177)
+    async def _reply(self, line: bytes) -> bytes:
         try:
-            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_LINE)
-        finally:
-            os.umask(mask)
-
-    def close(self) -> None:
-        """Stop listening and remove the socket."""
-        if self._server is not None:
-            self._server.close()
-        self._path.unlink(missing_ok=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if user_of(writer.get_extra_info("socket")) in (0, os.geteuid()):
-                async with asyncio.timeout(REQUEST_S):
-                    command = str(json.loads(await reader.readline())["command"])
-                writer.write(json.dumps(await self._handle(command)).encode() + b"\n")
-                await writer.drain()
-        except (ValueError, TypeError, KeyError, RecursionError, TimeoutError, ConnectionError):
-            pass  # not a request, or its sender is gone
-        finally:
-            writer.close()
+            command = str(json.loads(line)["command"])
+        except (KeyError, TypeError):
+            raise ValueError("a request is an object with a command") from None
+        return json.dumps(await self._handle(command)).encode()
 
 
 def ask(folder: Path, command: str) -> dict[str, Any] | None:
     """Ask the client of this state folder; None if none runs. CliError: it does not answer, or may not be asked."""
     path = folder / SOCKET_NAME
     try:
-        data = exchange(path, json.dumps({"command": command}).encode() + b"\n", LIMIT_S, MAX_REPLY)
+        data = exchange(path, json.dumps({"command": command}).encode(), limit_s=LIMIT_S, max_reply=MAX_REPLY)
         answer = json.loads(data) if data else None
         if isinstance(answer, dict):
             return answer

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from warren_vpn.exchange import TooLongError, exchange
+from warren_contracts.control_socket import exchange
 from warren_vpn.server.control import MAX_REPLY, ControlRefused, Request
 from warren_vpn.server.errors import ControlSocketError, ServerError
 
@@ -14,14 +14,14 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 
 def ask(path: Path, request: Request, kind: type[Answer]) -> Answer:
-    """Send a request and read the reply. ControlError: nobody answers; ServerError: the server refuses, with its reason."""
+    """Send a request and read the reply. ControlSocketError: nobody answers; ServerError: the server refuses, with its reason."""
     try:
-        received = exchange(path, request.model_dump_json().encode() + b"\n", _LIMIT_S, MAX_REPLY)
-    except TooLongError as error:
-        raise ControlSocketError(f"{path}: {error}: the server has another version") from None
+        received = exchange(path, request.model_dump_json().encode(), limit_s=_LIMIT_S, max_reply=MAX_REPLY)
     except OSError as error:
         reason = error.strerror or "no answer"
         raise ControlSocketError(f"{path}: {reason}: is the server running? (warren vpn server run)") from None
+    except ValueError as error:
+        raise ControlSocketError(f"{path}: {error}: the server has another version") from None
     if not received:
         raise ControlSocketError(f"{path}: the server does not answer this user: be root, or the server's own user")
     try:
