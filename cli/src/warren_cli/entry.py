@@ -2,8 +2,9 @@
 
 import io
 import os
-import signal
 import sys
+
+from warren_contracts.interrupt import silent_interrupt
 
 
 def open_missing_streams() -> None:
@@ -24,11 +25,6 @@ def open_missing_streams() -> None:
 def main() -> None:
     """See `warren_cli.main`."""
     open_missing_streams()
-    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if interruptible:  # otherwise somebody started us to ignore it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from warren_cli.main import app
-
-    if interruptible:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    with silent_interrupt():
+        from warren_cli.main import app
     app()

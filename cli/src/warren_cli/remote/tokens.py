@@ -1,7 +1,6 @@
 """`warren token`: join tokens for gateways, bearer tokens for people and programs. Each is printed once."""
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -21,6 +20,7 @@ from warren_contracts.commands import (
     OperatorTokenSummary,
     Role,
 )
+from warren_contracts.durations import parse_duration
 from warren_contracts.http_bodies import OperatorTokenRequest
 from warren_contracts.peers import JoinToken, JoinTokenRequest
 from warren_contracts.problems import invalid_input
@@ -41,8 +41,6 @@ Examples:
 
   warren token create --tag hub --peer hub-1 | ssh hub-1 warren enrol --nats tls://192.0.2.10:4222 --token-file -
 """
-
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 Out = Annotated[Path | None, typer.Option("--out", help="Write the token to this new file (0600).", show_default=False)]
 Lifetime = Annotated[str, typer.Option("--lifetime", help="Such as 30m, 12h, 7d.")]
@@ -221,10 +219,11 @@ def remove_command(
 
 def parse_lifetime(text: str) -> int:
     """Seconds of `30m`, `12h`, `7d` or a bare number; raises BadValueError."""
-    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text.strip())
-    if match is None:
+    text = text.strip()
+    seconds = parse_duration(f"{text}s" if text.isdigit() else text)
+    if seconds is None:
         raise BadValueError(f"--lifetime {text!r}: write a number with s, m, h or d (seconds to days), such as 12h")
-    return int(match.group(1)) * _UNITS[match.group(2) or "s"]
+    return seconds
 
 
 class NewFile:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
+from warren_contracts import networks
 from warren_contracts.addresses import IPAddress, IPNetwork, parse_network
 from warren_contracts.networks import contains, merged
 
@@ -74,7 +75,7 @@ def overlap(one: TrafficSelector, other: TrafficSelector) -> bool:
         return False
     if not _ports_overlap(one.ports, other.ports):
         return False
-    return any(a.version == b.version and a.overlaps(b) for a in one.networks for b in other.networks)
+    return any(networks.overlap(a, b) for a in one.networks for b in other.networks)
 
 
 def within(inner: TrafficSelector, outer: TrafficSelector) -> bool:

@@ -18,13 +18,13 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from warren_contracts.durations import parse_duration
 from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
 
 MAX_QUERY = 1_024  # characters
 FIELDS = ("name", "state", "reason", "peer", "tag", "policy", "is", "age")
 FLAGS = ("stale", "disagreeing")
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_AGE = re.compile(r"(>=|<=|>|<)?(\d{1,9})([smhd])")
+_AGE = re.compile(r"(>=|<=|>|<)?(.*)")
 
 Tags = Mapping[str, Iterable[str]]  # of each peer
 
@@ -105,9 +105,10 @@ def _pattern(value: str) -> str:
 
 def _age_limit(term: str, value: str) -> _Test:
     found = _AGE.fullmatch(value)
-    if found is None:
+    seconds = None if found is None else parse_duration(found[2])
+    if found is None or seconds is None:
         raise InvalidQueryError(f"`{term}`: an age is a comparison, a number and a unit: >1h, <=5m (units: s, m, h, d)")
-    limit = timedelta(seconds=int(found[2]) * _UNITS[found[3]])
+    limit = timedelta(seconds=seconds)
     compare = _COMPARISONS[found[1] or ">="]
 
     def test(subject: _Subject) -> bool:

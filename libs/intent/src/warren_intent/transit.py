@@ -3,7 +3,7 @@
 from typing import Any
 
 from warren_contracts.addresses import IPNetwork
-from warren_contracts.networks import merged
+from warren_contracts.networks import merged, overlap
 from warren_contracts.policy import HubSpoke
 from warren_intent.candidates import Candidate
 from warren_intent.fleet import Fleet
@@ -49,7 +49,7 @@ class Transit:
 
 
 def _without(network: IPNetwork, taken: IPNetwork) -> tuple[IPNetwork, ...]:
-    if network.version != taken.version or not network.overlaps(taken):
+    if not overlap(network, taken):
         return (network,)
-    excluded: Any = network  # `address_exclude` is typed for one version; `overlaps` proved that both are equal
+    excluded: Any = network  # `address_exclude` is typed for one version; both are equal, as they overlap
     return tuple(excluded.address_exclude(taken)) if network.prefixlen <= taken.prefixlen else ()

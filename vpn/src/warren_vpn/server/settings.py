@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError, 
 
 from warren_cli.files import read_small_text
 from warren_contracts.base import Input, StrictBool
+from warren_contracts.networks import overlap
 from warren_contracts.problems import invalid_input
 from warren_vpn.owned_file import is_there
 from warren_vpn.server.errors import ServerSettingError
@@ -88,7 +89,7 @@ class TunnelSettings(Input):
         for at, pool in enumerate(self.pools):
             if pool.num_addresses < SMALLEST_POOL:
                 raise ValueError(f"pools: {pool} has fewer than {SMALLEST_POOL} addresses")
-            if any(pool.overlaps(other) for other in self.pools[:at] if other.version == pool.version):
+            if any(overlap(pool, other) for other in self.pools[:at]):
                 raise ValueError(f"pools: {pool} overlaps another pool")
         return self
 
