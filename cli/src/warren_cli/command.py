@@ -17,6 +17,7 @@ from warren_cli.errors import CliError
 from warren_cli.plain_options import take_plainly
 from warren_cli.terminal import echo
 from warren_cli.verbs import VERBS, command_of
+from warren_contracts.unforeseen_error import in_one_line
 
 FAILED = 1
 USAGE = 2
@@ -88,11 +89,3 @@ def _report(error: Exception) -> int:
         raise error
     echo(f"warren: {in_one_line(error)} (WARREN_LOG_LEVEL=debug shows where)", err=True)
     return FAILED
-
-
-def in_one_line(error: BaseException) -> str:
-    """An unforeseen error without its traceback: its words where the system gave them, else its kind too."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    said = " ".join(str(error).split())
-    return said if isinstance(error, OSError) and said else f"{type(error).__name__}: {said}".rstrip(": ")

@@ -38,20 +38,11 @@ async def running(*agents: LocalAgent, policy: dict[str, Any] = STAR) -> AsyncIt
         yield
 
 
-async def carrying(spoke: LocalAgent) -> set[tuple[str, str]]:
-    """The tunnels and the addresses of the other ends of all IKE_SAs that carry traffic at the spoke."""
-    return {
-        (sa.handle.tunnel, sa.remote_host)
-        for sa in await spoke.gateway.ike_sas()
-        if sa.handle is not None and any(child.state == "INSTALLED" for child in sa.children)
-    }
-
-
 async def only(spoke: LocalAgent, tunnel: str, address: str) -> None:
     """Wait until exactly one tunnel, to one address, carries traffic."""
 
     async def is_only() -> bool:
-        return await carrying(spoke) == {(tunnel, address)}
+        return await spoke.carrying() == {(tunnel, address)}
 
     await eventually(is_only, 90)
 

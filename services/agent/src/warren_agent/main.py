@@ -36,6 +36,7 @@ from warren_bus.errors import BusError
 from warren_bus.logs import setup_logs
 from warren_contracts.guard import HeldRequest, ReleaseRequest
 from warren_contracts.names import is_name
+from warren_contracts.unforeseen_error import in_one_line
 from warren_trust.errors import TrustError
 
 Verb = Callable[[AgentSettings, argparse.Namespace], Awaitable[None]]
@@ -81,15 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug.lower() == "debug":
             raise
-        print(f"warren-agent: {_in_one_line(error)} (--log-level debug shows where)", file=sys.stderr)
+        print(f"warren-agent: {in_one_line(error)} (--log-level debug shows where)", file=sys.stderr)
         sys.exit(DEFECT)
-
-
-def _in_one_line(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    said = " ".join(str(error).split())
-    return said if isinstance(error, OSError) and said else f"{type(error).__name__}: {said}".rstrip(": ")
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
