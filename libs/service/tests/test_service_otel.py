@@ -44,6 +44,8 @@ def test_work_of_an_agent_has_its_own_times_and_ends_after_it_began() -> None:
     record_span(tracer, "apply", PARENT, (NOW, NOW + timedelta(milliseconds=40)), {"warren.peer": "gw1"})
     record_span(tracer, "apply", PARENT, (NOW, NOW - timedelta(hours=1)), {}, failed="refused")
     record_span(tracer, "apply", "of no trace", (NOW, NOW), {})
+    for wrong in (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)):  # an agent's clock
+        record_span(tracer, "apply", PARENT, (wrong, wrong), {})
     first, second = spans.get_finished_spans()
     assert (first.end_time or 0) - (first.start_time or 0) == 40_000_000
     assert second.end_time == second.start_time

@@ -64,6 +64,7 @@ def test_a_payload_above_the_limit_is_not_even_parsed() -> None:
 
 
 TUNNEL: dict[str, Any] = {"name": "t", "state": "up"}
+NO_ZONE = "2026-01-02T03:04:05"
 SA: dict[str, Any] = {"spi_in": "00000001", "spi_out": "00000002", "cipher": "aes256gcm16"}
 
 
@@ -87,6 +88,9 @@ SA: dict[str, Any] = {"spi_in": "00000001", "spi_out": "00000002", "cipher": "ae
         {"at": AT, "tunnels": [{**TUNNEL, "traffic": {"bytes_in": 2**64}}]},
         {"at": AT, "tunnels": [{**TUNNEL, "link": {"kind": "ipsec", "children": [SA] * 65}}]},
         {"at": AT, "tunnels": [{**TUNNEL, "link": {"kind": "ipsec", "children": [{**SA, "expires_in": -(2**70)}]}}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "since": NO_ZONE}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "link": {"kind": "ipsec", "ike_established_at": NO_ZONE}}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "link": {"kind": "ipsec", "children": [{**SA, "established_at": NO_ZONE}]}}]},
     ],
 )
 def test_a_report_beyond_its_bounds_is_rejected(report: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -18,8 +19,9 @@ from warren_bus.rpc import call
 from warren_contracts import subjects
 from warren_contracts.commands import Empty, Health
 from warren_contracts.problems import WarrenError
-from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.bus import GrantingCallout, RealServer, free_port
 from warren_testkit.bus.streams import kept_streams
+from warren_testkit.metrics_process import MetricsProcess
 from warren_testkit.postgres import PostgresServer, postgres_server
 from warren_testkit.registry.stack import Stack
 from warren_trust.errors import TrustError
@@ -205,3 +207,28 @@ def ready() -> Callable[..., Awaitable[Health]]:
         return await _ready(connection, service, limit)
 
     return wait
+
+
+@pytest.fixture
+def chosen_database(request: pytest.FixtureRequest) -> PostgresServer:
+    """One server for all tests; its own for a test that stops it."""
+    if "stops" in request.node.name:
+        own: PostgresServer = request.getfixturevalue("own_database")
+        return own
+    shared: PostgresServer = request.getfixturevalue("database")
+    shared.sql("DROP SCHEMA IF EXISTS metrics CASCADE")
+    return shared
+
+
+@pytest.fixture
+async def metrics(
+    bus: RealServer, agents: dict[str, Connection], chosen_database: PostgresServer, process: StartProcess, connect: Connect,
+    environ_of: Any, ready: Any,
+) -> MetricsProcess:  # fmt: skip
+    port = free_port()
+    environ = environ_of("metrics", chosen_database.dsn()) | {"WARREN_METRICS_PORT": str(port)}
+    service = process("warren_metrics", environ)
+    await service.start()
+    api, policy = await connect("api"), await connect("policy")
+    await ready(api, "metrics")
+    return MetricsProcess(bus, chosen_database, service, api, policy, agents, port)

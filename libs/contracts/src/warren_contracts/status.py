@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from warren_contracts.addresses import IPAddress
 from warren_contracts.base import Document
@@ -107,7 +107,7 @@ class GuardFacts(Document, defer_build=True):
     state: GuardState = GuardState.ABSENT
     detail: Annotated[str, StringConstraints(max_length=255)] = ""
     tunnels: Annotated[int, Field(ge=0)] = 0  # whose traffic it protects
-    restored_at: datetime | None = None
+    restored_at: AwareDatetime | None = None
 
 
 class HostFacts(Document, defer_build=True):
@@ -125,7 +125,7 @@ class HostFacts(Document, defer_build=True):
     # The newest policy revision that was received, and that was applied completely; a lower one is outdated.
     received_revision: Annotated[int, Field(ge=0)] | None = None
     applied_revision: Annotated[int, Field(ge=0)] | None = None
-    drifted_at: datetime | None = None  # when a daemon last did not hold what the agent had given to it
+    drifted_at: AwareDatetime | None = None  # when a daemon last did not hold what the agent had given to it
     # Addresses with the ports 500 and 4500 at which something listens for UDP: `0.0.0.0:500`, `[::]:4500`.
     ike_sockets: Annotated[tuple[Annotated[str, StringConstraints(max_length=64)], ...], Field(max_length=8)] | None = (
         None

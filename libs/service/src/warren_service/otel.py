@@ -88,11 +88,14 @@ def describe_span(name: str, attributes: Attributes, *, failed: str = "") -> Non
 def record_span(
     tracer: Tracer, name: str, traceparent: str, times: tuple[datetime, datetime], attributes: Attributes, *, failed: str = ""
 ) -> None:  # fmt: skip
-    """A span of work that is over, and that another process did: an agent, which has no OpenTelemetry."""
+    """A span of work that is over, and that another process did: an agent, which has no OpenTelemetry.
+
+    None of a time that OTLP cannot represent, before 1970 or after 2554: one such span would cost the exporter its batch.
+    """
     parent = parse(traceparent)
-    if parent is None:
-        return
     begin, end = (int(at.timestamp() * 1e9) for at in times)
+    if parent is None or not 0 <= min(begin, end) <= max(begin, end) < 2**64:
+        return
     made = tracer.start_span(name, context=_of(parent), kind=SpanKind.CONSUMER, attributes=attributes, start_time=begin)
     if failed:
         made.set_status(Status(StatusCode.ERROR, failed))

@@ -100,6 +100,7 @@ TUNNEL_ALIASES: tuple[Family, ...] = (
 )
 
 
+_COUNTERS: Values = (None,) * sum(it.kind == "counter" for it in TUNNEL)  # the last families
 _PLAINLY_UP: Values = (1, 0, 0, None, None, 0)  # the first families: up, degraded, standby, reason, cause, stale
 
 
@@ -113,18 +114,25 @@ def tunnel_values(view: TunnelView, stale: bool, standby: bool, cause: Cause | N
         None if cause is None else cause.value,
         int(stale),
         (view.peer or "", view.policy or ""),
-        *measured(view),
+        *_measured(view),
     )
 
 
 def values_of_plainly_up(view: TunnelView) -> Values:
     """The same of an end that is up without a reason, of a tunnel without a cause: nearly all ends, so it is made of few parts."""
-    return (*_PLAINLY_UP, (view.peer or "", view.policy or ""), *measured(view))
+    return (*_PLAINLY_UP, (view.peer or "", view.policy or ""), *_measured(view))
+
+
+def _measured(view: TunnelView) -> Values:
+    """Times and counters; counters that are not known have no line, so that none of them goes down."""
+    values: Values = measured(view)
+    return values if view.counters_known else (*values[: -len(_COUNTERS)], *_COUNTERS)
 
 
 def alias_values(view: TunnelView, stale: bool) -> Values:
     """The values of TUNNEL_ALIASES of one end."""
-    return (None if stale else int(view.state is TunnelState.UP), view.bytes_in, view.bytes_out, view.rekeys)
+    counters = (view.bytes_in, view.bytes_out, view.rekeys) if view.counters_known else (None, None, None)
+    return (None if stale else int(view.state is TunnelState.UP), *counters)
 
 
 def _while_online(value: Callable[[PeerView], float | None]) -> Callable[[PeerSample], Value]:

@@ -42,6 +42,7 @@ class BoundedSa(ChildSaStatus):
 
     cipher: Text
     key_exchange: Text = ""
+    established_at: AwareDatetime | None = None
     rekey_in: Number | None = None
     expires_in: Number | None = None
     local_ts: Selectors = ()
@@ -53,6 +54,7 @@ class BoundedLink(IpsecStatus):
     """IpsecStatus within bounds."""
 
     ike_cipher: Text = ""
+    ike_established_at: AwareDatetime | None = None
     local_address: Text = ""
     remote_address: Text = ""
     local_vips: Addresses = ()
@@ -71,6 +73,7 @@ class BoundedTunnel(TunnelStatus):
 
     link: BoundedLink = BoundedLink()
     traffic: BoundedTraffic = BoundedTraffic()
+    since: AwareDatetime | None = None
     rekeys: Counter = 0
     rekey_seconds: Measure | None = None
     restarts: Counter = 0
@@ -92,6 +95,7 @@ class BoundedChange(TunnelChange):
     """TunnelChange within bounds."""
 
     at: AwareDatetime
+    first_packet_at: AwareDatetime | None = None
     status: BoundedTunnel
 
 

@@ -9,7 +9,7 @@ A complete report (all its parts) also removes: a tunnel that it does not contai
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import repeat
 
 from warren_contracts.base import amended
@@ -70,13 +70,23 @@ class FleetTelemetry:
         self._ends: Mapping[str, frozenset[str]] = {}  # of explicit tunnels, by their names
 
     def restore(self, peers: Mapping[str, PeerView], tunnels: Mapping[TunnelKey, TunnelView]) -> None:
-        """Restore the stored state after a restart; messages that arrived since take precedence."""
+        """Restore the stored state after a restart; messages that arrived since take precedence.
+
+        Counters are stored up to a minute late, and after a crash the stored ones may be lower than those that were shown: to
+        Prometheus a reset, after which it counts the whole total again. They are known for certain where the tunnel's row is not
+        older than the last message of its peer, and that peer was offline when the state was stored; of all others with the next
+        report.
+        """
         fresh = set(self.peers)
+        newest = max((view.last_seen_at for view in peers.values()), default=datetime.min.replace(tzinfo=UTC))
         for peer, view in peers.items():
             self.peers.setdefault(peer, view)
         for (peer, name), tunnel in tunnels.items():
             if peer not in fresh and self._fits_budget(peer, name, tunnel.weight):
-                self._put(peer, name, tunnel)
+                known = peers.get(peer)
+                is_last = known is not None and (known.stored_at is None or tunnel.reported_at >= known.stored_at)
+                certain = known is not None and is_last and not known.online(newest)
+                self._put(peer, name, tunnel._replace(counters_known=certain))
 
     def set_ends(self, ends: Mapping[str, frozenset[str]]) -> Changes:
         """Replace the ends of explicit tunnels, and drop the views of peers that are not an end."""

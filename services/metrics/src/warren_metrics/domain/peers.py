@@ -46,6 +46,7 @@ class TunnelView(NamedTuple):
     packets_out: int
     detail: str = ""
     skipped: str = ""
+    counters_known: bool = True  # False: restored, and the counters that were shown before may have been higher
 
     @classmethod
     def of(cls, status: TunnelStatus, reported_at: datetime, encoded: bytes = b"", before: Self | None = None) -> Self:
