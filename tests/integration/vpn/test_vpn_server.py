@@ -233,7 +233,7 @@ def test_a_user_who_is_removed_from_an_invalid_file_is_disconnected_and_refused(
             bed.settings.write_text("identity =")
             with pytest.raises(ServerError, match="not TOML"):
                 bed.ask(ReloadRequest(), Reloaded)
-            with pytest.raises(IkeError), bed.client("narrow", place="attacker"):
+            with pytest.raises(IkeError), bed.client("slow", place="attacker"):
                 pass
             assert alice.reaches(INSIDE[4])
             assert [session.user for session in bed.status().sessions] == ["alice"]

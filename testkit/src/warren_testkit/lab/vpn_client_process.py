@@ -26,6 +26,11 @@ class ClientProcess:
         lines = self.output.read_text().splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
+    @property
+    def _running(self) -> int | None:
+        """Its process id; None once it has ended."""
+        return self.process.pid if self.process.poll() is None else None
+
     def wait_for(self, name: str, count: int = 1, limit_s: float = LIMIT_S) -> dict[str, Any]:
         """The `count`th event of this name."""
 
@@ -33,7 +38,7 @@ class ClientProcess:
             return len([one for one in self.events if one["event"] == name]) >= count
 
         try:
-            wait_until(found, name, limit_s, self.process.pid if self.process.poll() is None else None)
+            wait_until(found, name, limit_s, self._running)
         except Exception as error:
             raise AssertionError(f"{error}; {self.output.read_text()}{self.errors.read_text()}") from error
         return [one for one in self.events if one["event"] == name][count - 1]
@@ -45,7 +50,7 @@ class ClientProcess:
             return any(one["event"] == name and text in one["message"] for one in self.events)
 
         try:
-            wait_until(found, f"{name} with {text!r}", LIMIT_S, self.process.pid)
+            wait_until(found, f"{name} with {text!r}", LIMIT_S, self._running)
         except Exception as error:
             raise AssertionError(f"{error}; {self.output.read_text()}{self.errors.read_text()}") from error
 
