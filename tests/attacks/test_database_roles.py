@@ -68,7 +68,7 @@ async def listening(database: PostgresServer) -> AsyncIterator[tuple[Rows, async
         listener = Listener(store, CHANNEL, on_gap=authorizer.reload, on_notify=authorizer.refresh)
         running = tasks.create_task(listener.run())
         try:
-            await eventually(lambda: rows.loads == 1, what="the first load")
+            await eventually(lambda: rows.loads >= 1, what="the first load")
             thief = await asyncpg.connect(database.dsn())
             try:
                 yield rows, thief
@@ -88,19 +88,21 @@ async def listening(database: PostgresServer) -> AsyncIterator[tuple[Rows, async
 )  # fmt: skip
 async def test_a_notice_that_cannot_be_read_is_a_gap_and_ends_nothing(database: PostgresServer, payload: str) -> None:
     async with listening(database) as (rows, thief):
+        loads = rows.loads
         await thief.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
-        await eventually(lambda: rows.loads >= 2, what="everything is read again")
+        await eventually(lambda: rows.loads > loads, what="everything is read again")
         await thief.execute("SELECT pg_notify($1, $2)", CHANNEL, "peer UABC")
         await eventually(lambda: "UABC" in rows.read, what="the next notice is read")
 
 
 async def test_a_flood_of_notices_is_read_by_few_loads(database: PostgresServer) -> None:
     async with listening(database) as (rows, thief):
+        loads = rows.loads
         # PostgreSQL sends equal payloads of one transaction once.
         await thief.execute("SELECT pg_notify($1, 'junk ' || n) FROM generate_series(1, 20000) n", CHANNEL)
         await thief.execute("SELECT pg_notify($1, $2)", CHANNEL, "peer UABC")
-        await eventually(lambda: "UABC" in rows.read or rows.loads >= 2, what="it goes on")
-        assert rows.loads < 20
+        await eventually(lambda: "UABC" in rows.read or rows.loads > loads, what="it goes on")
+        assert rows.loads < loads + 20
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ async def test_a_flush_returns_after_what_was_sent_before_it() -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     client = PatchedClient()
     async with server:
-        await client.connect(f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        await client.connect(f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}", connect_timeout=60)
         sent.clear()
         await client.subscribe("a")
         await client.flush()

@@ -71,7 +71,8 @@ async def scripted() -> AsyncIterator[ScriptedServer]:
         yield running
         for writer in running.writers:
             writer.close()
-            await writer.wait_closed()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 @pytest.mark.parametrize(("kind", "closed"), [(Client, False), (PatchedClient, True)])
@@ -97,9 +98,9 @@ async def test_connect_returns_although_the_connection_ended_before_a_reply(kind
         client = kind()
         if kind is PatchedClient:
             with pytest.raises(NatsError, match="did not answer the greeting"):
-                await client.connect(server.url, allow_reconnect=False)
+                await client.connect(server.url, allow_reconnect=False, connect_timeout=60)
         else:
-            await client.connect(server.url, allow_reconnect=False)
+            await client.connect(server.url, allow_reconnect=False, connect_timeout=60)
             assert not client.is_connected
         await client.close()
 
@@ -153,7 +154,7 @@ def test_close_socket_is_a_name_of_ours() -> None:
 async def test_send_ping_overtakes_what_flush_should_flush(kind: type[Client], sent: list[str]) -> None:
     async with scripted() as server:
         client = kind()
-        await client.connect(server.url)
+        await client.connect(server.url, connect_timeout=60)
         server.received.clear()
         await client.subscribe("a")
         await client.flush()
@@ -166,7 +167,7 @@ async def test_send_ping_overtakes_what_flush_should_flush(kind: type[Client], s
 async def test_process_pong_ends_the_reader_when_nobody_waits_for_it(kind: type[Client], reader_ended: bool) -> None:
     async with scripted() as server:
         client = kind()
-        await client.connect(server.url)
+        await client.connect(server.url, connect_timeout=60)
         server.answers_pings = False
         with pytest.raises(NatsTimeout):
             await client.flush(timeout=0.05)  # type: ignore[arg-type]
@@ -183,7 +184,7 @@ async def test_process_pong_ends_the_reader_when_nobody_waits_for_it(kind: type[
 async def test_request_loses_a_cancellation_that_comes_with_the_reply(kind: type[Client]) -> None:
     async with scripted() as server:
         client = kind()
-        await client.connect(server.url)
+        await client.connect(server.url, connect_timeout=60)
         asking = asyncio.create_task(client.request("a", timeout=60))
         await eventually(lambda: client._resp_map)
         (reply,) = client._resp_map.values()
@@ -199,7 +200,7 @@ async def test_request_loses_a_cancellation_that_comes_with_the_reply(kind: type
 async def test_flush_loses_a_cancellation_that_comes_with_the_pong(kind: type[Client]) -> None:
     async with scripted() as server:
         client = kind()
-        await client.connect(server.url)
+        await client.connect(server.url, connect_timeout=60)
         server.answers_pings = False
         flushing = asyncio.create_task(client.flush(60))
         await eventually(lambda: client._pongs)
@@ -214,7 +215,7 @@ async def test_flush_loses_a_cancellation_that_comes_with_the_pong(kind: type[Cl
 async def test_flush_pending_suppresses_a_cancellation(kind: type[Client]) -> None:
     async with scripted() as server:
         client = kind()
-        await client.connect(server.url)
+        await client.connect(server.url, connect_timeout=60)
         assert client._flusher_task is not None
         client._flusher_task.cancel()
         await asyncio.wait({client._flusher_task})

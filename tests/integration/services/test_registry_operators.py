@@ -39,7 +39,9 @@ async def operating(stack: Stack, name: str, lifetime: int | None = None) -> tup
             connect_timeout=60,
         )  # fmt: skip
 
-    client: Client = await eventually(connected, ignoring=(NatsError,))  # on a busy machine the two seconds may be over
+    client: Client = await eventually(
+        connected, ignoring=(NatsError, OSError)
+    )  # on a busy machine the two seconds may be over
     return token, client
 
 
