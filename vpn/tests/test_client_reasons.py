@@ -12,6 +12,7 @@ from warren_ikev2.errors import (
     PeerNotRespondingError,
     SessionClosedError,
     SessionEndedByPeerError,
+    TemporaryFailureError,
 )
 from warren_vpn.client.reasons import data_process_ended, ended, explain
 from warren_vpn.client.servers import ServerCandidate
@@ -48,6 +49,7 @@ CANDIDATE = ServerCandidate("192.0.2.1", 0, ServerEndpoint(ip_address("192.0.2.1
         ),
         (AuthenticationError("no", by_peer=True), "before it proved that it is x"),
         (AuthenticationError("no", by_peer=True, peer_proven=True), "refused the login of alice: no"),
+        (TemporaryFailureError("the peer answers IKE_AUTH with TEMPORARY_FAILURE"), "cannot verify logins now"),
         (OSError(101, "Network is unreachable"), "192.0.2.1: Network is unreachable"),
     ],
 )

@@ -14,6 +14,7 @@ from warren_ikev2.auth.eap_server import EapAuthenticator
 from warren_ikev2.auth.login import GtcAttempt, LoginAttempt, LoginVerdict, Mschapv2Attempt
 from warren_ikev2.auth.mschapv2 import MschapV2Peer, password_hash
 from warren_ikev2.configuration import Limits
+from warren_ikev2.constants import NotifyType
 from warren_ikev2.credentials import (
     CertificateAuth,
     CertificateTrust,
@@ -24,7 +25,14 @@ from warren_ikev2.credentials import (
     RawKeyTrust,
 )
 from warren_ikev2.errors import CommandError
-from warren_ikev2.events import AuthenticationFailed, DatagramDropped, IkeSaEstablished, LoginRequested, SessionId
+from warren_ikev2.events import (
+    AuthenticationFailed,
+    DatagramDropped,
+    HandshakeFailed,
+    IkeSaEstablished,
+    LoginRequested,
+    SessionId,
+)
 from warren_ikev2.identity import Identity
 from warren_testkit.ikev2.keys import Authority, make_key
 from warren_testkit.ikev2.logins import Verify, by_password
@@ -247,6 +255,20 @@ def test_a_login_without_a_verdict_in_time_is_refused() -> None:
     pair.wire.run(60)
     assert not pair.sun.all(IkeSaEstablished)
     assert pair.sun.endpoint.size == 0
+
+
+@pytest.mark.parametrize("auth", [EapGtcAuth("carol", PASSWORD), EapMschapv2Auth("carol", PASSWORD)])
+def test_a_login_that_is_not_decided_on_is_no_refusal_of_the_password(auth: EapGtcAuth | EapMschapv2Auth) -> None:
+    verdict = LoginVerdict(False, "too many logins at once", undecided=True)
+    pair = login(auth, lambda attempt: verdict)
+    pair.start()
+    pair.wire.run(5)
+    assert pair.sun.last(AuthenticationFailed).reason == "too many logins at once"
+    assert pair.moon.last(HandshakeFailed).notify == NotifyType.TEMPORARY_FAILURE
+    assert not pair.moon.all(AuthenticationFailed)
+    pair.wire.run(60)
+    assert not pair.sun.all(IkeSaEstablished)
+    assert pair.sun.endpoint.size == pair.moon.endpoint.size == 0
 
 
 def test_a_login_that_waits_is_part_of_its_half_open_ike_sa() -> None:

@@ -1,11 +1,15 @@
 """`warren vpn client` and its servers: logins by certificate and password, and servers that lie or refuse."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from warren_ikev2.addresses import IPAddress
 from warren_ikev2.aio import Server, ServerBuilder
+from warren_ikev2.auth.login import LoginAttempt, LoginVerdict
 from warren_ikev2.credentials import EapTrust, RawKeyAuth
 from warren_testkit.ikev2.keys import Authority, certificate_pem, make_key
 from warren_testkit.ikev2.logins import TableVerifier
@@ -86,6 +90,59 @@ def test_a_refusal_of_somebody_who_proved_nothing_stops_no_client(bed: VpnBed) -
         assert client.wait_for("vpn.up")["server"] == SERVERS["two"][0]
         assert client.end() == 0
     finally:
+        bed.restart("one")
+        bed.restart("two")
+
+
+# ---- servers that hang in a step of the login
+
+
+class Hanging(TableVerifier):
+    """Gives no verdict, or lets its server end before the verdict is sent."""
+
+    def __init__(self, before_verdict: Callable[[], None] | None) -> None:
+        super().__init__({"alice": "correct horse"})
+        self._before_verdict = before_verdict
+
+    async def verify(self, attempt: LoginAttempt, remote: IPAddress) -> LoginVerdict:
+        if self._before_verdict is None:
+            await asyncio.Event().wait()
+        else:
+            self._before_verdict()
+        return await super().verify(attempt, remote)
+
+
+STEPS = ["no answer", "after IKE_SA_INIT", "no verdict", "after the verdict"]
+_DROP_NATT = (
+    "add table inet hang; add chain inet hang c {{ type filter hook forward priority 0; }};"
+    " add rule inet hang c ip daddr {} udp dport 4500 drop"
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_server_that_hangs_in_a_step_of_the_login_is_left_for_the_next_one(bed: VpnBed, step: str) -> None:
+    bed.share_key()
+    one, two = bed.servers["one"], bed.servers["two"]
+    silent = {"no verdict": None, "after the verdict": lambda: one.server.stop()}
+    for name, server in (("one", one), ("two", two)):
+        table = {"alice": "correct horse"}
+        verifier = Hanging(silent[step]) if server is one and step in silent else TableVerifier(table)
+        builder = Server.builder().with_auth(RawKeyAuth(server.key), EapTrust()).with_logins(verifier)
+        bed.restart(name, with_defaults(builder, identity=None))
+    if step == "no answer":
+        one.stop()
+    elif step == "after IKE_SA_INIT":
+        bed.router.run("nft", _DROP_NATT.format(SERVERS["one"][0]))
+    try:
+        profile = bed.profile(servers=BOTH, login={"kind": "password", "user": "alice"})
+        client = bed.start(profile, stdin=b"correct horse\n")
+        failed = client.wait_for("vpn.attempt-failed")
+        assert failed["server"] == SERVERS["one"][0]
+        assert client.wait_for("vpn.up")["server"] == SERVERS["two"][0]
+        assert client.end() == 0
+    finally:
+        if step == "after IKE_SA_INIT":
+            bed.router.run("nft", "delete", "table", "inet", "hang")
         bed.restart("one")
         bed.restart("two")
 

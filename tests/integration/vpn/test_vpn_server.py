@@ -32,6 +32,7 @@ USERS = {
     "alice": 'addresses = ["10.66.0.9", "fd66::9"]',
     "bob": "",
     "slow": "rate_mbit = 4",
+    "narrow": 'networks = ["10.66.0.1/32"]',
     "elsewhere": 'allow_from = ["198.51.100.0/24"]',
 }
 PASSWORD = "correct horse battery"

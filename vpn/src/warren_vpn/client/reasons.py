@@ -10,6 +10,7 @@ from warren_ikev2.errors import (
     PeerDeadError,
     PeerNotRespondingError,
     SessionEndedByPeerError,
+    TemporaryFailureError,
 )
 from warren_vpn.client.servers import ServerCandidate
 from warren_vpn.client.states import ClientTrigger
@@ -64,6 +65,8 @@ def explain(candidate: ServerCandidate, profile: ClientProfile, error: Exception
                 " does not negotiate with this host: it has no user, does not admit this host's address (allow_from), or supports none"
                 " of the profile's algorithms; its log says which"
             )
+        case TemporaryFailureError():
+            said = " cannot verify logins now, as when too many clients log in at once; its log says why"
         case PeerNotRespondingError():
             said = f": {error}: no server runs there, or UDP {_ports(candidate)} do not pass"
         case OSError(strerror=str(reason)):

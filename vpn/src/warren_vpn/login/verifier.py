@@ -55,7 +55,7 @@ class PasswordLogins:
         loop = asyncio.get_running_loop()
         user = without_domain(attempt.user)
         if self._waiting >= self._queue:
-            return self._refused(attempt, remote, OVERLOADED)
+            return self._refused(attempt, remote, OVERLOADED, undecided=True)
         refusal = self._throttle.admit(user, remote, loop.time())
         if refusal is not None:
             verdict = self._refused(attempt, remote, refusal.value)
@@ -67,7 +67,7 @@ class PasswordLogins:
                 self._throttle.succeeded(user, remote, loop.time())
                 return verdict
             self._refused(attempt, remote, verdict.reason)
-            if verdict.reason == OVERLOADED:
+            if verdict.undecided:
                 self._throttle.withdraw(user, remote, loop.time())
                 return verdict
         await asyncio.sleep(self._throttle.failed(user, remote, loop.time()))
@@ -80,22 +80,25 @@ class PasswordLogins:
         finally:
             self._waiting -= 1
 
-    def _refused(self, attempt: LoginAttempt, remote: IPAddress, reason: str) -> LoginVerdict:
+    def _refused(
+        self, attempt: LoginAttempt, remote: IPAddress, reason: str, *, undecided: bool = False
+    ) -> LoginVerdict:
         try:
             self.audit.record(attempt.user, remote, attempt.method, LoginResult.REFUSED, reason)
         except OSError as error:
             logger.error("audit.failed", extra={"fields": {"error": str(error)}})
-        return LoginVerdict(False, reason)
+        return LoginVerdict(False, reason, undecided=undecided)
 
     def _decide(self, attempt: LoginAttempt, name: str, remote: IPAddress, late: bool) -> LoginVerdict:
         """Runs in a thread. The work is the same whatever the user file says."""
         if late:
-            return LoginVerdict(False, OVERLOADED)
+            return LoginVerdict(False, OVERLOADED, undecided=True)
+        unusable = False
         try:
             user = self._users.read().find(name)
             problem = ""
         except UserFileError as error:
-            user, problem = None, f"the user file cannot be used: {error}"
+            user, problem, unusable = None, f"the user file cannot be used: {error}", True
         if isinstance(attempt, GtcAttempt):
             accepted, proof = self._verifier(user).accepts(attempt.password), None
         else:
@@ -103,7 +106,7 @@ class PasswordLogins:
             accepted = proof is not None
         problem = problem or _problem(user, attempt, remote)
         if problem or not accepted or user is None:
-            return LoginVerdict(False, problem or REFUSED)
+            return LoginVerdict(False, problem or REFUSED, undecided=unusable)
         return LoginVerdict(True, "", proof, user.name)
 
     def _verifier(self, user: User | None) -> PasswordVerifier:

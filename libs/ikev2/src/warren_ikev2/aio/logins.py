@@ -57,7 +57,7 @@ class Logins:
             return await self.verifier.verify(event.attempt, event.path.remote.host)
         except Exception as error:  # an error inside a security check denies
             logger.exception("login.failed", extra={"event": "login_failed", "fields": {"error": type(error).__name__}})
-            return LoginVerdict(False, "the login could not be verified")
+            return LoginVerdict(False, "the login could not be verified", undecided=True)
 
     def _forget(self, session: SessionId, task: asyncio.Task[None]) -> None:
         if self._tasks.get(session) is task:

@@ -63,3 +63,6 @@ class LoginVerdict:
     proof: Mschapv2Proof | None = field(default=None, repr=False)
     user: str = ""
     """The name of the user who has logged in; empty: as the client wrote it."""
+    undecided: bool = False
+    """Refused without a look at user and password, as when too many wait: the peer learns that (TEMPORARY_FAILURE), so that it
+    tries again instead of asking for another password."""

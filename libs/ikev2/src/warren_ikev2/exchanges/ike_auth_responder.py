@@ -116,10 +116,12 @@ def conclude_login(sa: IkeSa, verdict: LoginVerdict, now: float) -> bool:
     pending, handshake.login = handshake.login, None
     authenticator = handshake.eap_authenticator
     claimed = parse_identity(handshake.first_payloads.require(IdPayload, PayloadType.IDI))
-    answer = authenticator.conclude(verdict)
     if not verdict.accepted:
         report_refusal(sa, claimed, verdict.reason, by_peer=False)
-    reply = _continue_eap(sa, authenticator, answer, claimed, now)
+    if verdict.undecided and not verdict.accepted:
+        reply = Reply(refuse(NotifyType.TEMPORARY_FAILURE).payloads, lambda: _end(sa, verdict.reason, now))
+    else:
+        reply = _continue_eap(sa, authenticator, authenticator.conclude(verdict), claimed, now)
     sa.respond(ExchangeType.IKE_AUTH, pending.message_id, reply.payloads, sa.session.path, now)
     if reply.then is not None:
         reply.then()
@@ -135,7 +137,7 @@ def refuse_late_login(sa: IkeSa, now: float) -> None:
     """Refuse a login whose verdict is late."""
     due = login_deadline(sa)
     if due is not None and due <= now:
-        conclude_login(sa, LoginVerdict(False, "no verdict on the login in time"), now)
+        conclude_login(sa, LoginVerdict(False, "no verdict on the login in time", undecided=True), now)
 
 
 def _request_verdict(sa: IkeSa, authenticator: EapAuthenticator, claimed: Identity, now: float) -> Reply:
