@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import threading
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -59,9 +60,10 @@ def test_a_full_tunnel_carries_both_versions_and_is_put_back(bed: VpnBed) -> Non
         assert f"mtu {up['mtu']} " in (link := bed.client.run("ip", "-d", "link", "show", DEVICE))
         assert f" gso_max_segs {link_settings(up['mtu'])['gso_max_segs']} " in link
         check_capabilities(client.process.pid)
-        second: ClientProcess = bed.start(bed.profile())
-        assert second.process.wait(LIMIT_S) == 1
-        assert "warren vpn down" in second.errors.read_text()
+        for state in (bed.state, bed.folder / "another"):  # its end would take the rules of the first one away
+            second: ClientProcess = replace(bed, state=state).start(bed.profile())
+            assert second.process.wait(LIMIT_S) == 1
+            assert "warren vpn down" in second.errors.read_text()
         assert client.end() == 0
     assert capture.clear_packets() == []
     assert {flow.udp_encapsulated for flow in capture.flows()} == {True}

@@ -21,6 +21,7 @@ from warren_vpn.host.dns import RESOLV_CONF
 from warren_vpn.host.errors import JournalError
 from warren_vpn.host.host import Host
 from warren_vpn.host.journal import Journal
+from warren_vpn.host.network_lock import hold_network
 from warren_vpn.owned_file import is_there
 from warren_vpn.profiles.profile import ClientProfile
 
@@ -55,7 +56,7 @@ async def run_client(
     """Run until SIGTERM, SIGINT or `warren vpn down`; returns the exit code. CliError."""
     check_platform()
     logging.getLogger("warren_ikev2").setLevel(logging.CRITICAL)  # what matters of it is among our own events
-    with Journal(host_options.state) as journal:
+    with Journal(host_options.state) as journal, hold_network():
         host = Host(journal)
         await _recover(host, report, kill_switch=options.kill_switch == "off")
         order = ServerOrder(profile.servers, host.record.servers)
@@ -84,7 +85,8 @@ async def restore_host(state: Path, report: Report) -> bool:
         host = Host(journal)
         if not host.record.changes:
             return False
-        problems = await host.restore(kill_switch=True)
+        with hold_network():
+            problems = await host.restore(kill_switch=True)
         for problem in problems:
             report(ClientEvent("vpn.not-restored", f"not put back: {problem}"))
         if host.record.changes:
@@ -96,7 +98,11 @@ async def load_kill_switch(state: Path) -> bool:
     """Put the kill switch of the last client into force again; returns whether it left one. CliError: a client runs, or nft fails."""
     check_platform()
     with Journal(state) as journal:
-        return await Host(journal).load_kill_switch()
+        host = Host(journal)
+        if host.kill_switch is None:
+            return False
+        with hold_network():
+            return await host.load_kill_switch()
 
 
 async def _recover(host: Host, report: Report, *, kill_switch: bool) -> None:

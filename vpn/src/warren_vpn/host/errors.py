@@ -16,4 +16,4 @@ class JournalError(HostError):
 
 
 class ClientRunningError(JournalError):
-    """Another `warren vpn client` runs on this host. Stop it with `warren vpn down`."""
+    """Another `warren vpn client` runs on this host. Stop it with `warren vpn down`, and its --state if it has another folder."""
