@@ -86,6 +86,10 @@ class Router {
     if (placeOf(link.pathname) === null) return
     event.preventDefault()
     const path = link.pathname + link.search
+    if (link.hash !== '' && path === location.pathname + location.search) {
+      document.getElementById(link.hash.slice(1))?.focus() // the place in the view that a reader jumps to
+      return
+    }
     if (isSamePlace(placeOf(link.pathname), this.place)) this.go(path)
     else unsavedEdits.before(() => this.go(path))
   }
