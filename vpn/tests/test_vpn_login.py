@@ -61,6 +61,19 @@ def test_addresses_of_one_ipv6_network_are_one() -> None:
     assert throttle.admit("u4", ip_address("2001:db8:0:1::1"), 0.0) is None
 
 
+def test_one_ipv6_site_is_a_few_addresses() -> None:
+    """A /48, which one customer may have, holds 65,536 networks: they guess ten times as often as one, and no more."""
+    throttle = LoginThrottle(LoginLimits(per_address=2, address_refill_s=30.0))
+    networks = [ip_address(f"2001:db8:0:{number:x}::1") for number in range(100)]
+    taken = [throttle.admit(f"u{number}", network, 0.0) for number, network in enumerate(networks)]
+    assert taken == [None] * 20 + [Refusal.ADDRESS] * 80
+    assert throttle.admit("u100", ip_address("2001:db8:1::1"), 0.0) is None
+    throttle.succeeded("u0", networks[0], 0.0)  # gives its attempt back to the site as well
+    assert throttle.admit("u101", networks[99], 0.0) is None
+    assert throttle.admit("u102", networks[98], 0.0) is Refusal.ADDRESS
+    assert throttle.admit("u102", networks[98], 3.0) is None
+
+
 def test_many_addresses_cannot_try_one_user_nor_lock_it_out_where_it_was() -> None:
     throttle = LoginThrottle(LoginLimits(per_user=3))
     throttle.admit("alice", HOME, 0.0)

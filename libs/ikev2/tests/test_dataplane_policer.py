@@ -4,6 +4,8 @@ from collections import Counter
 
 import pytest
 
+from warren_ikev2.dataplane.counters import Counters
+from warren_ikev2.dataplane.inbound import Inbound
 from warren_ikev2.dataplane.links import Link, Links
 from warren_ikev2.dataplane.policer import MIN_BURST, ByteBucket, Policer, Policers
 from warren_ikev2.dataplane.vnet import NO_OFFLOAD
@@ -11,6 +13,7 @@ from warren_ikev2.esp.drops import DropReason
 from warren_ikev2.esp.table import SaPair
 from warren_testkit.ikev2.dataplane import (
     FakePort,
+    FakeTun,
     Feed,
     child,
     counting_random,
@@ -88,6 +91,30 @@ def test_packets_in_beyond_the_rate_are_dropped_and_no_replay_of_them_passes(str
     feed.link.policer = None
     feed.push(datagrams[-2:], 0)
     assert feed.counters.drops[DropReason.REPLAY] == 2
+
+
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_one_of_a_hundred_sessions_that_floods_takes_nothing_from_the_others(vectorised: bool) -> None:
+    links, counters, clock = Links(counting_random(), 1500), Counters(), Clock()
+    outbound, installed = [], []
+    for number in range(1, 101):
+        link = links.install(child(number=number, sender=False), FakePort([]))
+        link.policer = Policer(RATE, clock)
+        installed.append(link)
+        outbound.append(SaPair.of(child(number=number), counting_random()).outbound)
+    inbound = Inbound(links, counters, FakeTun().write, lambda *_: None, lambda *_: True, vectorised=vectorised)
+    packet = tcp_packet(bytes(1300))
+    offered = [40 if number else 800 for number in range(100)]
+    for _ in range(2):
+        clock.now += 1.0
+        for sa, count in zip(outbound, offered, strict=True):
+            sealed = [sa.seal(packet) for _ in range(count)]
+            arrivals = [(b"".join(sealed[at : at + 40]), len(sealed[0]), 0) for at in range(0, count, 40)]
+            inbound.drain(FakePort(arrivals), 1000)
+    flooding, *others = (link.pair.inbound.packets for link in installed)
+    assert set(others) == {80}
+    assert flooding < 600
+    assert counters.drops == {DropReason.RATE: 1600 - flooding}
 
 
 @pytest.mark.parametrize("vectorised", [True, False])

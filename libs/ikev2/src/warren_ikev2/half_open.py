@@ -8,16 +8,20 @@ from warren_ikev2.configuration import Limits
 from warren_ikev2.ike_sa import IkeSa
 
 COOKIE_OF_ADDRESS = 1  # half-open IKE_SAs of one address without a cookie
+ADDRESSES_OF_SITE = 10
+"""A site has up to a /48 (RFC 6177), 65,536 times a /64: as many half-open IKE_SAs as so many addresses, and no more."""
+_SITE_LENGTH = 48
 
 
 class HalfOpen:
-    """Counts by IPv4 address or IPv6 /64."""
+    """Counts by IPv4 address or IPv6 /64, and by IPv6 /48."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._ike_sas: dict[tuple[SocketAddress, bytes], IkeSa] = {}
         self._prefixes: dict[bytes, IPAddress | IPv6Network] = {}
         self._counts: Counter[IPAddress | IPv6Network] = Counter()
+        self._sites: Counter[IPv6Network] = Counter()
 
     def demands_cookie(self, host: IPAddress) -> bool:
         """Whether an initiator must return a cookie first (RFC 7296, 2.6): when there are many, and from the second of an address.
@@ -36,6 +40,10 @@ class HalfOpen:
         return (
             len(self._prefixes) < self._limits.half_open
             and self._counts[_prefix(host)] < self._limits.half_open_per_address
+            and (
+                not isinstance(host, IPv6Address)
+                or self._sites[_site(host)] < ADDRESSES_OF_SITE * self._limits.half_open_per_address
+            )
         )
 
     def find(self, remote: SocketAddress, spi_i: bytes) -> IkeSa | None:
@@ -48,6 +56,8 @@ class HalfOpen:
         self._ike_sas[remote, sa.spi_i] = sa
         self._prefixes[sa.own_spi] = prefix = _prefix(remote.host)
         self._counts[prefix] += 1
+        if isinstance(prefix, IPv6Network):
+            self._sites[_site(prefix.network_address)] += 1
 
     def remove(self, sa: IkeSa) -> None:
         """Stop counting an IKE_SA that is authenticated or removed; others are ignored."""
@@ -59,6 +69,15 @@ class HalfOpen:
             self._counts[prefix] -= 1
             if not self._counts[prefix]:
                 del self._counts[prefix]
+        if isinstance(prefix, IPv6Network):
+            site = _site(prefix.network_address)
+            self._sites[site] -= 1
+            if not self._sites[site]:
+                del self._sites[site]
+
+
+def _site(host: IPv6Address) -> IPv6Network:
+    return IPv6Network((host, _SITE_LENGTH), strict=False)
 
 
 def _prefix(host: IPAddress) -> IPAddress | IPv6Network:

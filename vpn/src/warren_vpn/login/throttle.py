@@ -1,8 +1,9 @@
 """Failed logins: delayed by more each time, and limited by source address and by user. Pure: the caller passes the clock.
 
 An attacker has many addresses or many names. So failures count for both: one address cannot try many users, and many addresses
-cannot try one user. The second rule alone would let anyone lock a user out; a user who has logged in from an address before is
-therefore counted there by itself, whatever others fail elsewhere.
+cannot try one user. An IPv6 site has 65,536 networks (RFC 6177), which together count as a few addresses. The rule for users
+alone would let anyone lock a user out; a user who has logged in from an address before is therefore counted there by itself,
+whatever others fail elsewhere.
 """
 
 from collections import OrderedDict
@@ -14,6 +15,8 @@ from warren_contracts.backoff import pause_s
 from warren_contracts.token_bucket import RateLimiter
 
 Address = IPv4Address | IPv6Address
+ADDRESSES_OF_SITE = 10
+"""An IPv6 /48 may fail as often as so many addresses."""
 MAX_TRACKED = 32_768  # names and addresses: 20 MB at most; the least recently seen is forgotten
 
 
@@ -55,24 +58,28 @@ class LoginThrottle:
         self._limits = limits or LoginLimits()
         own = self._limits
         self._addresses = RateLimiter(own.per_address, 1 / own.address_refill_s, MAX_TRACKED)
+        self._sites = RateLimiter(
+            ADDRESSES_OF_SITE * own.per_address, ADDRESSES_OF_SITE / own.address_refill_s, MAX_TRACKED
+        )
         self._users = RateLimiter(own.per_user, 1 / own.user_refill_s, MAX_TRACKED)
         self._failures: OrderedDict[str, _Failures] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def admit(self, user: str, address: Address, now: float) -> Refusal | None:
         """Count an attempt as a failure until it has succeeded, so that many at once are limited too; None: it may be verified."""
-        prefix, key = _prefix(address), self._user_key(user, address)
-        if not self._addresses.take(prefix, now):
-            return Refusal.ADDRESS
-        if not self._users.take(key, now):
-            self._addresses.give_back(prefix, now)
-            return Refusal.USER
+        taken: list[tuple[RateLimiter, str]] = []
+        for limiter, name in self._counted(user, address):
+            if not limiter.take(name, now):
+                for before, its_name in taken:
+                    before.give_back(its_name, now)
+                return Refusal.USER if limiter is self._users else Refusal.ADDRESS
+            taken.append((limiter, name))
         return None
 
     def withdraw(self, user: str, address: Address, now: float) -> None:
         """Forget an attempt that was admitted, but not verified."""
-        self._addresses.give_back(_prefix(address), now)
-        self._users.give_back(self._user_key(user, address), now)
+        for limiter, name in self._counted(user, address):
+            limiter.give_back(name, now)
 
     def failed(self, user: str, address: Address, now: float) -> float:
         """Return the seconds by which the response to this failure is delayed."""
@@ -81,14 +88,19 @@ class LoginThrottle:
     def succeeded(self, user: str, address: Address, now: float) -> None:
         """Note that the user has logged in from this address: the attempt was not a failure."""
         pair = (user.lower(), _prefix(address))
-        key = self._user_key(user, address)  # as `admit` counted it, before the address was known
-        self._addresses.give_back(pair[1], now)
-        self._users.give_back(key, now)
-        self._failures.pop(key, None)
+        self.withdraw(user, address, now)  # as `admit` counted it, before the address was known
+        self._failures.pop(self._user_key(user, address), None)
         self._known[pair] = None
         self._known.move_to_end(pair)
         if len(self._known) > MAX_TRACKED:
             self._known.popitem(last=False)
+
+    def _counted(self, user: str, address: Address) -> list[tuple[RateLimiter, str]]:
+        """What an attempt counts for: its address, its site, its user."""
+        counted = [(self._addresses, _prefix(address))]
+        if isinstance(address, IPv6Address):
+            counted.append((self._sites, str(IPv6Network((address, 48), strict=False))))
+        return [*counted, (self._users, self._user_key(user, address))]
 
     def _user_key(self, user: str, address: Address) -> str:
         name, prefix = user.lower(), _prefix(address)
