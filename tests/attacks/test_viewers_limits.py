@@ -14,6 +14,7 @@ from warren_bus.client_subjects import inbox
 from warren_bus.settings import BusSettings
 from warren_contracts.commands import Role
 from warren_testkit.bus.accounts import Bus
+from warren_testkit.bus.plain_client import plain_client
 from warren_testkit.waiting import eventually
 
 MOST_SUBSCRIPTIONS = 64
@@ -23,15 +24,7 @@ AT_ONCE = 16
 
 async def connected(settings: BusSettings) -> Client | None:
     """One connection; None: the server refused it."""
-    client = Client()
-    with suppress(NatsError, OSError, TimeoutError):
-        await client.connect(
-            settings.servers[0], nkeys_seed_str=settings.key().seed, allow_reconnect=False, connect_timeout=60
-        )
-        if client.is_connected:
-            return client
-    await client.close()
-    return None
+    return await plain_client(settings.servers[0], nkeys_seed_str=settings.key().seed, allow_reconnect=False)
 
 
 def viewer(bus: Bus) -> BusSettings:

@@ -3,9 +3,10 @@
 import base64
 import hashlib
 import json
+from functools import partial
 
-import nats
 import pytest
+from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from pydantic import BaseModel
 
@@ -27,7 +28,9 @@ from warren_contracts.documents import DirectoryPage, DirectoryPageRequest, Whoa
 from warren_contracts.peers import PeerSummary
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError, WarrenError
 from warren_contracts.tokens import join_token_text
+from warren_testkit.bus.plain_client import plain_client
 from warren_testkit.registry.stack import Agent, Stack, raw_connect, refused
+from warren_testkit.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -130,7 +133,8 @@ async def test_an_operators_token_opens_ops_and_is_known_by_its_hash_only(stack:
     assert (known.name, known.role) == ("ann", Role.VIEWER)
     with pytest.raises(WarrenError, match="bearer token"):
         await stack.ask("authenticate", Authenticate(token_sha256="0" * 64), Authenticated)
-    client = await nats.connect(stack.bus.url, token=token.token, inbox_prefix="_INBOX.op.ann", connect_timeout=60)
+    connecting = partial(plain_client, stack.bus.url, token=token.token, inbox_prefix="_INBOX.op.ann")
+    client: Client = await eventually(connecting)
     try:
         listed = await client.request(subjects.rpc("registry", "peers"), b"{}", timeout=60)
         assert PeerList.model_validate_json(listed.data) == await stack.ask("peers", Page(), PeerList)

@@ -2,8 +2,8 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
-import nats
 import pytest
 from nats.aio.client import Client
 
@@ -13,6 +13,7 @@ from warren_contracts.commands import Role
 from warren_registry.adapters.nats import system as system_module
 from warren_registry.adapters.nats.system import ServerSystem
 from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.bus.plain_client import plain_client
 from warren_testkit.waiting import eventually
 
 MANY = 50  # connections of one key
@@ -43,9 +44,8 @@ async def test_a_kick_ends_every_page_of_connections_and_nobody_elses(
             callout.enrol(other_nkey, "gw2", ())
 
         async def connect(seed: str) -> Client:
-            client = await nats.connect(
-                bus.url, nkeys_seed_str=seed, allow_reconnect=False, error_cb=quiet, connect_timeout=60
-            )
+            connecting = partial(plain_client, bus.url, nkeys_seed_str=seed, allow_reconnect=False, error_cb=quiet)
+            client: Client = await eventually(connecting)
             stack.push_async_callback(client.close)
             return client
 

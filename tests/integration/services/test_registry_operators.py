@@ -2,10 +2,8 @@
 
 import signal
 
-import nats
 import pytest
 from nats.aio.client import Client
-from nats.errors import Error as NatsError
 
 from warren_contracts.commands import (
     CreateOperatorToken,
@@ -20,6 +18,7 @@ from warren_contracts.commands import (
     Role,
 )
 from warren_contracts.problems import WarrenError
+from warren_testkit.bus.plain_client import plain_client
 from warren_testkit.registry.stack import Agent, Stack, raw_connect, refused
 from warren_testkit.waiting import eventually
 
@@ -29,19 +28,16 @@ async def operating(stack: Stack, name: str, lifetime: int | None = None) -> tup
     command = CreateOperatorToken(name=name, role=Role.OPERATOR, lifetime=lifetime)
     token: OperatorToken = await stack.ask("create_operator_token", command, OperatorToken)
 
-    async def connected() -> Client:
+    async def connected() -> Client | None:
         if lifetime is not None:
             stack.database.sql(
                 "UPDATE registry.operator_token SET expires_at = now() + '2 s' WHERE expires_at IS NOT NULL"
             )
-        return await nats.connect(
-            stack.bus.url, token=token.token, inbox_prefix=f"_INBOX.op.{name}", allow_reconnect=False, error_cb=_quiet,
-            connect_timeout=60,
-        )  # fmt: skip
+        return await plain_client(
+            stack.bus.url, token=token.token, inbox_prefix=f"_INBOX.op.{name}", allow_reconnect=False, error_cb=_quiet
+        )
 
-    client: Client = await eventually(
-        connected, ignoring=(NatsError, OSError)
-    )  # on a busy machine the two seconds may be over
+    client: Client = await eventually(connected)  # on a busy machine the two seconds may be over
     return token, client
 
 
