@@ -12,5 +12,6 @@ export default defineConfig({
     rolldownOptions: { checks: { pluginTimings: false } },
     target: ['chrome123', 'firefox121', 'safari17.5'], // light-dark() of CSS
   },
-  test: { include: ['tests/**/*.test.ts'], environment: 'node' },
+  // The usual 5 s of a test include the compilation of what it imports, which a busy machine takes longer for.
+  test: { include: ['tests/**/*.test.ts'], environment: 'node', testTimeout: 60_000, hookTimeout: 60_000 },
 })
