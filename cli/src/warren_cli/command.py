@@ -17,7 +17,7 @@ from warren_cli.errors import CliError
 from warren_cli.plain_options import take_plainly
 from warren_cli.terminal import echo
 from warren_cli.verbs import VERBS, command_of
-from warren_contracts.unforeseen_error import in_one_line
+from warren_process.unforeseen_error import in_one_line
 
 FAILED = 1
 USAGE = 2

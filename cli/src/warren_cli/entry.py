@@ -4,7 +4,7 @@ import io
 import os
 import sys
 
-from warren_contracts.interrupt import silent_interrupt
+from warren_process.interrupt import silent_interrupt
 
 
 def open_missing_streams() -> None:

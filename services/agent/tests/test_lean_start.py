@@ -7,7 +7,7 @@ import sys
 OUT = ("ast", "dis", "tokenize", "nats.js", "nats.js.api", "email", "pickle", "importlib.metadata")
 PROGRAM = f"""
 import json, sys
-from warren_contracts.lean_start import lean_imports
+from warren_process.lean_start import lean_imports
 with lean_imports():
     import warren_agent.main
 loaded = [name for name in {OUT!r} if name in sys.modules]

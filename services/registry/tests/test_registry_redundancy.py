@@ -10,8 +10,8 @@ import pytest
 from warren_contracts.addresses import Endpoint
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import ConflictError, InvalidInputError
-from warren_contracts.token_bucket import RateLimiter
 from warren_intent.claims import PolicyClaims
+from warren_process.token_bucket import RateLimiter
 from warren_registry.peers import membership
 from warren_registry.peers.address_claims import AddressClaims
 from warren_registry.peers.announcement import check_announcement

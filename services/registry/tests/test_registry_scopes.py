@@ -11,9 +11,9 @@ from warren_contracts.commands import CreateJoinToken, Role
 from warren_contracts.documents import EnrolRequest
 from warren_contracts.peers import Announcement, JoinTokenRequest
 from warren_contracts.scope import ListPeers, ListScopedPeers
-from warren_contracts.token_bucket import RateLimiter
 from warren_contracts.tokens import TrustAnchors
 from warren_intent.claims import PolicyClaims
+from warren_process.token_bucket import RateLimiter
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.enrolment.join_tokens import create_join_token
 from warren_registry.enrolment.service import enrol_peer

@@ -11,8 +11,8 @@ from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet, PublishedPolicy
 from warren_contracts.problems import UnavailableError
 from warren_contracts.subjects import readers_of
-from warren_contracts.token_bucket import RateLimiter
 from warren_intent.claims import PolicyClaims
+from warren_process.token_bucket import RateLimiter
 from warren_registry.directory.model import RecordKey
 from warren_registry.directory.reconciler import DirectoryReconciler, IncompleteBatchError
 from warren_registry.directory.relay import TOMBSTONE_LIFETIME

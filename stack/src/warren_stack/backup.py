@@ -4,7 +4,7 @@ import os
 import tarfile
 from pathlib import Path
 
-from warren_contracts.atomic_file import sync_folder
+from warren_process.atomic_file import sync_folder
 from warren_stack.errors import LocalError
 from warren_stack.folders import DataFolder
 from warren_stack.lock import exclusive

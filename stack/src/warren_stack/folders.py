@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warren_cli.folders import TOKEN_NAME
-from warren_contracts.atomic_file import write_atomically
+from warren_process.atomic_file import write_atomically
 from warren_stack.errors import LocalError
 
 

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from warren_contracts.backoff import pause_s
 from warren_lab.process import bound_to_parent
+from warren_process.backoff import pause_s
 from warren_stack.run_as import ProcessUser, run_as
 
 Ready = Callable[[], Awaitable[bool]]

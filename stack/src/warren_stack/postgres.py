@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from warren_contracts.atomic_file import rename_durably
+from warren_process.atomic_file import rename_durably
 from warren_stack.errors import LocalError
 from warren_stack.folders import write_secret
 from warren_stack.parts import ManagedProcess

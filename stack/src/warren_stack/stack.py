@@ -16,9 +16,9 @@ from typing import Self
 import httpx
 
 from warren_cli.errors import CliError
-from warren_contracts.atomic_file import write_atomically
 from warren_lab.errors import LabError
 from warren_lab.runtime import make_runtime_folder
+from warren_process.atomic_file import write_atomically
 from warren_stack.database import dsn, provision
 from warren_stack.errors import LocalError
 from warren_stack.folders import DataFolder, is_file, write_secret

@@ -5,7 +5,7 @@ that differs was changed by somebody who has its key or the server: it is logged
 back. It serves no request and reads nothing but the server's replies, so there is little to attack.
 """
 
-from warren_contracts.lean_start import without_pretty_tracebacks
+from warren_process.lean_start import without_pretty_tracebacks
 
 if __name__ == "__main__":
     without_pretty_tracebacks()
@@ -22,7 +22,7 @@ from pydantic import Field
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.settings import BusSettings
-from warren_contracts.background import end_tasks
+from warren_process.background import end_tasks
 from warren_service.process import ServiceSettings, launch
 from warren_service.streams import STREAMS, StreamSpec, declare, deviations, stream_config
 from warren_service.worker import Worker

@@ -46,7 +46,7 @@ def new_key(path: Path) -> str:
     """Write a new key; returns the Base64 of its public key. CredentialError: the file exists, or cannot be written."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from warren_contracts.atomic_file import write_atomically
+    from warren_process.atomic_file import write_atomically
     from warren_trust.certificates import private_key_pem
     from warren_vpn.owned_file import is_there, reason_of
     from warren_vpn.profiles.credentials import CredentialError

@@ -4,7 +4,7 @@ import errno
 import os
 from pathlib import Path
 
-from warren_contracts.atomic_file import rename_durably, write_draft
+from warren_process.atomic_file import rename_durably, write_draft
 
 
 def replace_file(path: Path, content: bytes, mode: int) -> None:

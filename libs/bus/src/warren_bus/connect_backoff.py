@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from warren_contracts.backoff import pause_s
+from warren_process.backoff import pause_s
 
 UNREACHABLE_LIMIT = 10.0  # s, the longest wait while no server answers
 # s, the longest wait while the server answers "Authorization Violation". A peer that is admitted again is back within 15 s; a

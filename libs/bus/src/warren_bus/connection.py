@@ -19,7 +19,7 @@ from warren_bus.connect_backoff import Uniform
 from warren_bus.dial import Callbacks, Dialer
 from warren_bus.errors import InvalidSettingError, NotConnectedError
 from warren_bus.settings import BusSettings
-from warren_contracts.background import BackgroundTasks, end_tasks
+from warren_process.background import BackgroundTasks, end_tasks
 from warren_trust.errors import InvalidKeyError
 
 log = structlog.get_logger("warren_bus")

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from warren_bus.acknowledgement import UNAVAILABLE, Stored, publish_once
 from warren_bus.errors import BatchConflictError, BusError, NotStoredError, StreamRefusedError
 from warren_bus.tracing import outgoing
-from warren_contracts.backoff import pause_s
 from warren_contracts.cloudevents import EventAttributes, build_headers
+from warren_process.backoff import pause_s
 
 ACK_TIMEOUT = 5.0  # s; an acknowledgement waits behind the fan-out of its stream
 RETRIES = 4  # after the first attempt: with the waits below some 8 s, the time that a stream takes to elect a leader

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from warren_contracts import subjects
 from warren_contracts.policy import MAX_POLICY_SET
-from warren_contracts.token_bucket import TokenBucket
 from warren_contracts.verbs import of_operators
+from warren_process.token_bucket import TokenBucket
 
 # A regular agent calls whoami and reads the directory of each of its readers (66 with 64 tags) after a connect, in pages of 200.
 AGENT_BURST, AGENT_RATE = 240.0, 10.0  # calls at once, and calls a second after that

@@ -14,8 +14,8 @@ from nats.errors import Error as NatsError
 
 from warren_bus.cancellation import keep_cancellation
 from warren_bus.errors import BusError, NotConnectedError
-from warren_contracts.backoff import Backoff
 from warren_contracts.problems import UnavailableError
+from warren_process.backoff import Backoff
 from warren_trust.errors import InvalidKeyError, TrustError
 
 FIRST_PAUSE = 0.1  # s

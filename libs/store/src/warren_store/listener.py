@@ -15,7 +15,7 @@ from contextlib import suppress
 import asyncpg
 import structlog
 
-from warren_contracts.backoff import Backoff
+from warren_process.backoff import Backoff
 from warren_store.errors import PostgresUnavailableError, is_unavailable
 from warren_store.store import CONNECT_TIMEOUT, Store
 

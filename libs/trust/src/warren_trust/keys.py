@@ -20,8 +20,8 @@ from nacl.bindings import crypto_scalarmult_base
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from warren_contracts.atomic_file import sync_folder, write_atomically
 from warren_contracts.documents import SignerRole
+from warren_process.atomic_file import sync_folder, write_atomically
 from warren_trust.errors import InvalidKeyError, InvalidSignatureError
 
 MAX_SEED_FILE = 256  # bytes; an encoded seed has 58

@@ -43,7 +43,7 @@ from warren_bus.connection import Connection
 from warren_bus.feed import Feed, FeedIdentity
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement, KeyUse, PeerKey
-from warren_contracts.stop_signals import until_signalled
+from warren_process.stop_signals import until_signalled
 from warren_trust.signing import verify_trust
 
 log = structlog.get_logger("warren_agent")

@@ -13,7 +13,7 @@ from types import TracebackType
 import structlog
 
 from warren_agent.errors import AgentError, NotRunningError, VerbRefusedError
-from warren_contracts.control_socket import ControlSocket, exchange
+from warren_process.control_socket import ControlSocket, exchange
 
 log = structlog.get_logger("warren_agent")
 

@@ -3,8 +3,8 @@
 Ctrl-C during the imports ends the process without a word.
 """
 
-from warren_contracts.interrupt import silent_interrupt
-from warren_contracts.lean_start import lean_imports
+from warren_process.interrupt import silent_interrupt
+from warren_process.lean_start import lean_imports
 
 
 def main() -> None:

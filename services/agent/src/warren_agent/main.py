@@ -36,7 +36,7 @@ from warren_bus.errors import BusError
 from warren_bus.logs import setup_logs
 from warren_contracts.guard import HeldRequest, ReleaseRequest
 from warren_contracts.names import is_name
-from warren_contracts.unforeseen_error import in_one_line
+from warren_process.unforeseen_error import in_one_line
 from warren_trust.errors import TrustError
 
 Verb = Callable[[AgentSettings, argparse.Namespace], Awaitable[None]]

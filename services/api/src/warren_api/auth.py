@@ -16,8 +16,8 @@ from warren_api.ports import Bus
 from warren_contracts.authentication import Authenticate, Authenticated
 from warren_contracts.commands import OperatorTokenList, Page, Role
 from warren_contracts.problems import ForbiddenError, NotFoundError, UnauthorizedError
-from warren_contracts.token_bucket import RateLimiter
 from warren_contracts.verbs import includes
+from warren_process.token_bucket import RateLimiter
 
 CACHE_SECONDS = 5.0
 CACHE_ENTRIES = 1_024

@@ -12,7 +12,7 @@ from warren_callout.authorizer import Authorizer
 from warren_callout.domain.credential_cache import CredentialCache
 from warren_callout.handlers import Callout
 from warren_callout.settings import CalloutSettings
-from warren_contracts.stop_signals import until_signalled
+from warren_process.stop_signals import until_signalled
 from warren_store import Listener
 from warren_trust.keys import KeyKind, read_seed
 

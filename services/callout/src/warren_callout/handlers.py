@@ -20,8 +20,8 @@ from warren_bus.errors import BusError
 from warren_bus.headers import header
 from warren_callout.authorizer import Authorizer
 from warren_callout.domain.admission import PROBE, AdmissionRefusedError, AuthRequest, Grant, parse_request
-from warren_contracts.background import BackgroundTasks
-from warren_contracts.token_bucket import RateLimiter
+from warren_process.background import BackgroundTasks
+from warren_process.token_bucket import RateLimiter
 from warren_service.limited_log import LimitedLog
 from warren_trust import jwt
 from warren_trust.callout_box import HEADER_SERVER_KEY, CalloutBox

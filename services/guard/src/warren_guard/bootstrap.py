@@ -11,7 +11,6 @@ from typing import NamedTuple
 import structlog
 
 from warren_contracts.guard import EventKind, GuardEvent
-from warren_contracts.stop_signals import until_signalled
 from warren_guard.adapters import netlink, nft
 from warren_guard.adapters.inspector import HostInspector
 from warren_guard.adapters.ip import HostIpsec
@@ -20,6 +19,7 @@ from warren_guard.errors import BadStateError, MissingCapabilityError
 from warren_guard.guard import Guard
 from warren_guard.server import GuardServer
 from warren_guard.settings import GuardSettings
+from warren_process.stop_signals import until_signalled
 
 log = structlog.get_logger("warren_guard")
 

@@ -3,7 +3,7 @@
 asyncio would load ssl, and hashlib OpenSSL's digests, together 5 MB; both work without.
 """
 
-from warren_contracts.lean_start import lean_imports
+from warren_process.lean_start import lean_imports
 
 
 def main() -> None:

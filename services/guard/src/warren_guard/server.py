@@ -16,10 +16,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 from warren_contracts.guard import MAX_LINE, GuardEvent, GuardReply, Request, WatchRequest
 from warren_contracts.leftovers import LeftoversReply, LeftoversRequest, RemoveLeftoversRequest
 from warren_contracts.problems import invalid_input
-from warren_contracts.socket_peer import user_of
 from warren_contracts.tunnel_routes import TunnelRoutesReply, TunnelRoutesRequest
 from warren_guard.errors import BadRequestError, BadSettingError
 from warren_guard.guard import Guard
+from warren_process.socket_peer import user_of
 
 log = structlog.get_logger("warren_guard")
 

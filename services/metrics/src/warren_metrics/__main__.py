@@ -1,6 +1,6 @@
 """`python -m warren_metrics`."""
 
-from warren_contracts.lean_start import without_pretty_tracebacks
+from warren_process.lean_start import without_pretty_tracebacks
 
 without_pretty_tracebacks()
 

@@ -14,11 +14,11 @@ from datetime import datetime
 import structlog
 
 from warren_bus import tracing
-from warren_contracts.backoff import Backoff
 from warren_contracts.problems import UnavailableError
 from warren_contracts.subjects import Audience
 from warren_policy.errors import NotPublishedError, OutboxBusyError, StoreBehindStreamError
 from warren_policy.ports import Outbox, OutboxQueue, PolicyStore, Publisher
+from warren_process.backoff import Backoff
 from warren_service.restore_guard import RestoredFromBackupError, RestoreGuard
 from warren_trust.signing import Version
 

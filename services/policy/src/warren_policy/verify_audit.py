@@ -4,7 +4,7 @@ Prints the number of rows and the hash of the last one, which an auditor may kee
 code 1 names the first row that does not fit.
 """
 
-from warren_contracts.lean_start import without_pretty_tracebacks
+from warren_process.lean_start import without_pretty_tracebacks
 
 if __name__ == "__main__":
     without_pretty_tracebacks()

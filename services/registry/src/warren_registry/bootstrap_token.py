@@ -3,7 +3,7 @@
 It needs PostgreSQL only and prints the token once, on standard output and nowhere else.
 """
 
-from warren_contracts.lean_start import without_pretty_tracebacks
+from warren_process.lean_start import without_pretty_tracebacks
 
 if __name__ == "__main__":
     without_pretty_tracebacks()

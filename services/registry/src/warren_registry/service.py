@@ -37,9 +37,9 @@ from warren_contracts.peers import Announcement, PeerHost, PeerSummary
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError
 from warren_contracts.scope import ListAudit, ListPeers, ListScopedPeers, ScopedPeers
 from warren_contracts.subjects import Audience
-from warren_contracts.token_bucket import RateLimiter
 from warren_contracts.verdicts import identity_in_use
 from warren_intent.claims import PolicyClaims
+from warren_process.token_bucket import RateLimiter
 from warren_registry.audit.service import list_audit, record
 from warren_registry.directory.pages import read_page
 from warren_registry.enrolment.service import enrol_peer

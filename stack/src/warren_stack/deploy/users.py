@@ -7,7 +7,7 @@ have the same numbers (`stack/tests/test_deploy_values.py` compares them).
 import os
 from pathlib import Path
 
-from warren_contracts.atomic_file import rename_durably, write_draft
+from warren_process.atomic_file import rename_durably, write_draft
 
 UIDS = {
     name: 10_011 + number

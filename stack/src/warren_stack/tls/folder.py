@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from warren_contracts.atomic_file import rename_durably, write_atomically
+from warren_process.atomic_file import rename_durably, write_atomically
 from warren_stack.errors import LocalError
 from warren_stack.run_as import ProcessUser
 from warren_trust.certificates import (

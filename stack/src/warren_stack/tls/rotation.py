@@ -21,7 +21,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from warren_contracts.atomic_file import rename_durably, sync_folder, write_atomically
+from warren_process.atomic_file import rename_durably, sync_folder, write_atomically
 from warren_stack.errors import LocalError
 from warren_stack.tls.folder import TlsFolder
 from warren_trust.certificates import Authority, fingerprint, make_authority, read_authority

@@ -9,7 +9,7 @@ from nats.errors import Error as NatsError
 
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_contracts.background import end_tasks
+from warren_process.background import end_tasks
 from warren_service.streams import STREAMS, StreamSpec, declare
 from warren_stack.streams import NAME, StreamKeeper
 from warren_testkit.bus.servers import RealServer

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from warren_cli.errors import CliError
-from warren_contracts.control_socket import ControlSocket, exchange
+from warren_process.control_socket import ControlSocket, exchange
 from warren_vpn.host.journal import LOCK_NAME
 
 SOCKET_NAME = "client.sock"

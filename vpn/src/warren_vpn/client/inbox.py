@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from warren_contracts.background import BackgroundTasks
+from warren_process.background import BackgroundTasks
 from warren_vpn.client.states import ClientTrigger
 
 

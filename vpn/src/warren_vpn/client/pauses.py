@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from warren_contracts.backoff import Backoff
+from warren_process.backoff import Backoff
 
 FIRST_S, LIMIT_S = 1.0, 60.0
 """Between rounds over all servers, and between sessions that the server ends soon."""

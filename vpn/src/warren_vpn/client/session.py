@@ -4,10 +4,10 @@ import contextlib
 import errno
 from time import monotonic
 
-from warren_contracts.token_bucket import TokenBucket
 from warren_ikev2.aio.client import Client
 from warren_ikev2.aio.session import Session
 from warren_ikev2.errors import IkeError, PeerDeadError, SessionReplacedError
+from warren_process.token_bucket import TokenBucket
 from warren_vpn.client.connection import Credentials, build_client
 from warren_vpn.client.events import ProfileReport
 from warren_vpn.client.inbox import Inbox

@@ -1,6 +1,6 @@
 """Run nft(8), resolvectl(1) and resolvconf(8)."""
 
-from warren_contracts import host_command
+from warren_process import host_command
 from warren_vpn.host.errors import HostError
 
 PACKAGES = {"nft": "nftables", "resolvectl": "systemd-resolved", "resolvconf": "openresolv"}

@@ -13,8 +13,8 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError
 
-from warren_contracts.atomic_file import sync_folder, write_atomically
 from warren_contracts.base import Input
+from warren_process.atomic_file import sync_folder, write_atomically
 from warren_vpn.host.changes import Address, Change
 from warren_vpn.host.errors import ClientRunningError, JournalError
 

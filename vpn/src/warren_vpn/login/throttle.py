@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
-from warren_contracts.backoff import pause_s
-from warren_contracts.token_bucket import RateLimiter
+from warren_process.backoff import pause_s
+from warren_process.token_bucket import RateLimiter
 
 Address = IPv4Address | IPv6Address
 ADDRESSES_OF_SITE = 10

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from warren_cli.files import read_small, read_small_text
 from warren_cli.remote.render import joined, print_fields
-from warren_contracts.atomic_file import write_atomically
+from warren_process.atomic_file import write_atomically
 from warren_vpn.profiles import apple, strongswan, warren, windows
 from warren_vpn.profiles.credentials import parse_private_key
 from warren_vpn.profiles.facts import (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import segno
 
-from warren_contracts.atomic_file import write_atomically
+from warren_process.atomic_file import write_atomically
 from warren_vpn.profiles.facts import UnsuitableProfileError
 from warren_vpn.profiles.files import build_profile
 from warren_vpn.profiles.profile import ClientProfile

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from warren_contracts.control_socket import exchange
+from warren_process.control_socket import exchange
 from warren_vpn.server.control import MAX_REPLY, ControlRefused, Request
 from warren_vpn.server.errors import ControlSocketError, ServerError
 

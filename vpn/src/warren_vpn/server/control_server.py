@@ -1,4 +1,4 @@
-"""The server's end of the control socket (`warren_contracts.control_socket`)."""
+"""The server's end of the control socket (`warren_process.control_socket`)."""
 
 import asyncio
 import contextlib
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from warren_contracts.control_socket import ControlSocket
 from warren_contracts.problems import invalid_input
+from warren_process.control_socket import ControlSocket
 from warren_vpn.server.control import MAX_REQUEST, REQUEST, ControlRefused, Reply, Request
 from warren_vpn.server.errors import ServerError
 

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from warren_cli.files import read_small
-from warren_contracts.atomic_file import write_atomically
 from warren_ikev2.credentials import PrivateKey
+from warren_process.atomic_file import write_atomically
 from warren_trust.certificates import certificate_pem, issue, make_authority, names_of, normal_name, private_key_pem
 from warren_vpn.profiles.credentials import CredentialError, read_private_key
 from warren_vpn.server.errors import ServerError, ServerSettingError

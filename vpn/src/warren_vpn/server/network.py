@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from warren_contracts.host_command import first_reason
 from warren_ikev2.dataplane.tun import OffloadTun, ip_arguments, link_settings
+from warren_process.host_command import first_reason
 from warren_vpn.server.errors import NetworkError
 from warren_vpn.server.ruleset import build_table, remove_table
 from warren_vpn.server.settings import TunnelSettings

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import structlog
 
-from warren_contracts.token_bucket import TokenBucket
 from warren_ikev2.aio.offload import DataPlaneOptions, OffloadDriver
 from warren_ikev2.aio.session import Session
 from warren_ikev2.aio.udp import UdpPort
@@ -21,6 +20,7 @@ from warren_ikev2.endpoint import Endpoint
 from warren_ikev2.errors import CommandError
 from warren_ikev2.esp.drops import DropReason
 from warren_ikev2.events import ChildSaFailed, Event, IkeSaEstablished, SessionId
+from warren_process.token_bucket import TokenBucket
 from warren_vpn.login.audit import LoginAudit
 from warren_vpn.login.events import AuditedEvents
 from warren_vpn.login.verifier import PasswordLogins

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from warren_contracts.atomic_file import write_atomically
+from warren_process.atomic_file import write_atomically
 from warren_vpn.server.errors import NetworkError
 
 NET = Path("/proc/sys/net")

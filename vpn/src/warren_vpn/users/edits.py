@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
 from warren_cli.files import read_small
-from warren_contracts.atomic_file import write_atomically
+from warren_process.atomic_file import write_atomically
 from warren_vpn.profiles.credentials import parse_private_key
 from warren_vpn.users.certificate import identities_of, issue_certificate
 from warren_vpn.users.errors import UserError

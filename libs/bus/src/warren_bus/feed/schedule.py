@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from warren_bus.connect_backoff import Uniform
 from warren_bus.feed.commands import Request
 from warren_bus.feed.times import FeedTimes, Timer
-from warren_contracts.backoff import pause_s
+from warren_process.backoff import pause_s
 
 
 class Schedule:

@@ -37,10 +37,10 @@ from warren_bus.feed.state import FeedIdentity, FeedState, StateCause
 from warren_bus.feed.times import FeedTimes
 from warren_bus.headers import header
 from warren_contracts import subjects
-from warren_contracts.background import BackgroundTasks
 from warren_contracts.cloudevents import HEADER_TRACEPARENT
 from warren_contracts.documents import DirectoryPageRequest, TrustDocument
 from warren_contracts.problems import WarrenError
+from warren_process.background import BackgroundTasks
 
 log = structlog.get_logger("warren_bus")
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from warren_agent.drivers.port import Reply
 from warren_agent.errors import GuardRefusedError, GuardUnavailableError
-from warren_contracts.backoff import Backoff
 from warren_contracts.guard import MAX_LINE, GuardEvent, GuardReply, Request, WatchRequest
+from warren_process.backoff import Backoff
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter

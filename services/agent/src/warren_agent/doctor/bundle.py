@@ -20,7 +20,7 @@ from warren_agent.drivers.strongswan.vici_client import ViciClient
 from warren_agent.errors import DriverError
 from warren_agent.settings import AgentSettings
 from warren_agent.state.store import StateStore
-from warren_contracts.atomic_file import write_atomically
+from warren_process.atomic_file import write_atomically
 
 MAX_PART = 2 << 20  # bytes of one file in the bundle; of a longer one the end
 COMMAND_TIMEOUT = 10.0  # s

@@ -13,8 +13,8 @@ more rarely, until an event says that it is back (`returned`).
 from dataclasses import dataclass, replace
 
 from warren_agent.drivers.port import TAKEOVER_AFTER
-from warren_contracts.backoff import pause_s
 from warren_contracts.tunnel import Tunnel
+from warren_process.backoff import pause_s
 
 # s between a change and the first attempt: the other end learns of it at the same time, and applies it too
 SETTLE = 0.05

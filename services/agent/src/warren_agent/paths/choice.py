@@ -17,7 +17,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from warren_contracts.addresses import Endpoint
-from warren_contracts.backoff import pause_s
+from warren_process.backoff import pause_s
 
 DEAD_AFTER = 3.0  # s without an answer, after the first that is missing
 LEAST_LOST = 3  # echoes: an agent that was held up for seconds may miss one answer

@@ -9,7 +9,7 @@ import structlog
 from warren_agent.errors import UnresolvedNameError
 from warren_agent.paths.resolver import Resolved, resolve
 from warren_contracts.addresses import IPAddress
-from warren_contracts.backoff import Backoff
+from warren_process.backoff import Backoff
 
 log = structlog.get_logger("warren_agent")
 

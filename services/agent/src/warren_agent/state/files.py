@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from warren_contracts.atomic_file import write_atomically
+from warren_process.atomic_file import write_atomically
 
 
 def write_private(path: Path, data: bytes) -> None:

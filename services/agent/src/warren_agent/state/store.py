@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from warren_agent.errors import BadStateError, DamagedIdentityError, NotEnrolledError
 from warren_agent.state.files import read_private, write_private
 from warren_bus.feed.state import FeedState
-from warren_contracts.atomic_file import rename_durably
 from warren_contracts.base import read
 from warren_contracts.documents import SignedDocument
 from warren_contracts.names import PeerId, PublicKey
+from warren_process.atomic_file import rename_durably
 from warren_trust.keys import KeyKind, KeyPair, read_seed, write_seed
 
 

@@ -17,7 +17,7 @@ import structlog
 from warren_agent.aio import checkpoint
 from warren_agent.telemetry.disk_spool import DiskSpool
 from warren_agent.telemetry.message import TelemetryMessage
-from warren_contracts.backoff import Backoff
+from warren_process.backoff import Backoff
 
 __all__ = ["Spool", "TelemetryMessage"]
 

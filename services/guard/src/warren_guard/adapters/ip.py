@@ -8,12 +8,12 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from ipaddress import ip_interface
 
-from warren_contracts import host_command
 from warren_contracts.leftovers import Leftover
 from warren_guard.domain.interfaces import ALIAS, KernelLinks, XfrmInterface
 from warren_guard.domain.ip_xfrm import parse_policies, parse_routes, parse_states
 from warren_guard.domain.leftovers import ROUTING_TABLE, CharonRoute, KernelIpsec, removal
 from warren_guard.errors import IpError
+from warren_process import host_command
 
 _EVERYTHING = {"-4": "0.0.0.0/0", "-6": "::/0"}
 

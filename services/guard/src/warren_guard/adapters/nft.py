@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from warren_contracts import host_command
 from warren_guard.adapters import netlink
 from warren_guard.domain.ruleset import TABLE
 from warren_guard.errors import NftError
+from warren_process import host_command
 
 ATTEMPTS = 5  # on a host whose other programs change rules all the time
 

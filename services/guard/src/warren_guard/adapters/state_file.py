@@ -11,12 +11,12 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from warren_contracts.atomic_file import sync_folder, write_draft
 from warren_contracts.base import Document
 from warren_contracts.guard import Bypass, HeldState, LocalNetwork
 from warren_contracts.protection import DeviceName, ProtectedTraffic
 from warren_guard.domain.holdings import Holding, Holdings
 from warren_guard.errors import BadStateError
+from warren_process.atomic_file import sync_folder, write_draft
 
 MAX_FILE = 32 * 1024 * 1024  # bytes
 

@@ -16,7 +16,6 @@ from warren_contracts.base import amended
 from warren_contracts.events import TunnelChanged
 from warren_contracts.status import IpsecStatus, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Applied, AttemptFailure, Report, TunnelChange
-from warren_contracts.token_bucket import TokenBucket
 from warren_metrics.domain.budget import MAX_WEIGHT, weight
 from warren_metrics.domain.causes import cause_at
 from warren_metrics.domain.changed_names import ChangedNames
@@ -36,6 +35,7 @@ from warren_metrics.domain.transitions import (
     tunnel_changed,
 )  # fmt: skip
 from warren_metrics.domain.unreported_ends import UnreportedEnds
+from warren_process.token_bucket import TokenBucket
 
 MAX_TUNNELS_OF_PEER = (
     10_000  # ten times the gateway that the agent is measured with; more is refused, so that memory is bounded

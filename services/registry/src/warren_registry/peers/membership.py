@@ -12,8 +12,8 @@ from warren_contracts.events import PeerAnnounced, PeerPriorityChanged, PeerReta
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import ConflictError, InvalidField, InvalidInputError, NotFoundError
-from warren_contracts.token_bucket import RateLimiter
 from warren_intent.claims import PolicyClaims
+from warren_process.token_bucket import RateLimiter
 from warren_registry.errors import AnnouncementRateError, PeerRevokedError
 from warren_registry.outbox import add_event
 from warren_registry.peers.address_claims import (

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import structlog
 
-from warren_contracts.background import BackgroundTasks
 from warren_contracts.names import PeerId, is_name
 from warren_contracts.tokens import bus_user
+from warren_process.background import BackgroundTasks
 from warren_registry.peers.model import Peer
 from warren_registry.presence.connections import ConnectionEvent, PeerConnection
 from warren_registry.presence.tracker import PresenceTracker

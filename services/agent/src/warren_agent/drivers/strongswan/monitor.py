@@ -17,7 +17,7 @@ from warren_agent.drivers.strongswan.reasons import may_have_reason
 from warren_agent.drivers.strongswan.vici_client import CONNECT_TIMEOUT, ViciConnection
 from warren_agent.drivers.strongswan.vici_codec import Section, parse_message
 from warren_agent.errors import DriverError, DriverUnavailableError
-from warren_contracts.backoff import Backoff
+from warren_process.backoff import Backoff
 
 log = structlog.get_logger()
 

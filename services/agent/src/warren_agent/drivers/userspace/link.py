@@ -12,9 +12,9 @@ from warren_agent.drivers.userspace.channel import Channel, connect, launch
 from warren_agent.drivers.userspace.specification import build_specification
 from warren_agent.drivers.userspace.status import DaemonTunnelRecord, reason_of
 from warren_agent.errors import DriverError, DriverUnavailableError
-from warren_contracts.backoff import Backoff
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_ikev2.daemon import messages
+from warren_process.backoff import Backoff
 
 log = structlog.get_logger()
 

@@ -1,7 +1,4 @@
-"""Exponential backoff with jitter, for every retry: the only implementation. Pure: the caller passes the randomness.
-
-It is in the contracts because all packages that retry may import them: the bus, the store, the services, the agent, the stack.
-"""
+"""Exponential backoff with jitter, for every retry: the only implementation. Pure: the caller passes the randomness."""
 
 from collections.abc import Callable
 

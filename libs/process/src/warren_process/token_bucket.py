@@ -1,7 +1,4 @@
-"""Token buckets: the only implementation of a rate limit. Pure: the caller passes the clock, in seconds of any one clock.
-
-It is in the contracts because all packages that limit rates may import them: the services, the VPN server.
-"""
+"""Token buckets: the only implementation of a rate limit. Pure: the caller passes the clock, in seconds of any one clock."""
 
 from collections import OrderedDict
 

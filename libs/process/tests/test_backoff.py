@@ -2,7 +2,7 @@
 
 import pytest
 
-from warren_contracts.backoff import Backoff, pause_s
+from warren_process.backoff import Backoff, pause_s
 
 
 def test_pauses_double_up_to_the_limit() -> None:

@@ -3,7 +3,7 @@
 import os
 import socket
 
-from warren_contracts.socket_peer import user_of
+from warren_process.socket_peer import user_of
 
 
 def test_the_user_of_the_other_end_is_the_one_of_its_process() -> None:

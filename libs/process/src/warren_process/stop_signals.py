@@ -1,4 +1,4 @@
-"""Run until a signal asks to stop: the only implementation. The guard, the agent and the stack share no other package."""
+"""Run until a signal asks to stop: the only implementation."""
 
 import asyncio
 import signal

@@ -1,7 +1,4 @@
-"""Files that are replaced as a whole or not at all, also by a power failure: the only implementation.
-
-It is in the contracts because all packages that store state may import them: keys, the agent, the guard, the stack.
-"""
+"""Files that are replaced as a whole or not at all, also by a power failure: the only implementation."""
 
 import contextlib
 import os

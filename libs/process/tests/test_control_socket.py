@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from warren_contracts import control_socket
-from warren_contracts.control_socket import MAX_CONNECTIONS, ControlSocket, exchange
+from warren_process import control_socket
+from warren_process.control_socket import MAX_CONNECTIONS, ControlSocket, exchange
 
 
 async def answer(line: bytes) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from warren_contracts.interrupt import silent_interrupt
+from warren_process.interrupt import silent_interrupt
 
 
 @pytest.fixture(autouse=True)

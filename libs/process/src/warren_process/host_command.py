@@ -1,7 +1,4 @@
-"""Run a program of the host, such as nft(8), ip(8) or resolvectl(1): no shell, limits of time and output, its own reason when it fails.
-
-It is in the contracts because the guard and the VPN need it, and share no other package.
-"""
+"""Run a program of the host, such as nft(8), ip(8) or resolvectl(1): no shell, limits of time and output, its own reason when it fails."""
 
 import asyncio
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from warren_contracts.stop_signals import until_signalled
+from warren_process.stop_signals import until_signalled
 
 pytestmark = pytest.mark.usefixtures("handlers")
 

@@ -1,4 +1,4 @@
-from warren_contracts.token_bucket import RateLimiter, TokenBucket
+from warren_process.token_bucket import RateLimiter, TokenBucket
 
 
 def test_each_name_has_a_bucket_of_its_own() -> None:

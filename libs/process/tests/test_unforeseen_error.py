@@ -2,7 +2,7 @@
 
 import pytest
 
-from warren_contracts.unforeseen_error import in_one_line
+from warren_process.unforeseen_error import in_one_line
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A control socket: a Unix socket that answers a line with a line, to root and its own user only. The only implementation.
 
-The agent, the VPN server and its client have one each, and share no other package.
+The agent, the VPN server and its client have one each.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import monotonic
 
-from warren_contracts.socket_peer import user_of
+from warren_process.socket_peer import user_of
 
 MAX_CONNECTIONS = 16
 LINE_LIMIT_S = 5.0

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from warren_contracts.host_command import first_reason, run
+from warren_process.host_command import first_reason, run
 
 
 class RefusedError(Exception):

@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket. The guard and the VPN decide by it who may ask them, and share no other package."""
+"""Who is at the other end of a Unix socket. The guard and the VPN decide by it who may ask them."""
 
 import socket
 import struct

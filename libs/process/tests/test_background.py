@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from warren_contracts import background
-from warren_contracts.background import BackgroundTasks, end_tasks
+from warren_process import background
+from warren_process.background import BackgroundTasks, end_tasks
 
 
 async def test_spawned_work_runs_and_is_not_held_after_its_end() -> None:
