@@ -5,6 +5,7 @@ from pathlib import Path
 
 from warren_testkit.api.live import LiveApi
 from warren_testkit.verbs import MESH, Run, write
+from warren_trust.keys import KeyKind, KeyPair
 
 
 def test_a_plan_shows_fields_and_tunnels_and_its_exit_code_is_detailed_on_demand(
@@ -42,6 +43,23 @@ def test_a_plan_file_is_applied_exactly_or_not_at_all(run: Run, api: LiveApi, tm
     assert api.bus.policies["mesh"].policy.version == 1
     broken = write(tmp_path, "broken.plan", json.dumps(json.loads(plan.read_text()) | {"format": 2}))
     assert "invalid plan" in run("policy", "apply", broken, code=1).stderr
+
+
+def test_a_plan_of_another_fleet_or_without_its_end_is_refused(run: Run, api: LiveApi, tmp_path: Path) -> None:
+    plan = tmp_path / "change.plan"
+    run("policy", "plan", write(tmp_path, "m.yaml", MESH), "--out", str(plan))
+    text = plan.read_text()
+    # Everything else is the same there: the first revision, and no tunnel yet.
+    other = KeyPair.generate(KeyKind.SIGNING).public_base64
+    foreign = write(tmp_path, "foreign.plan", json.dumps(json.loads(text) | {"fleet": other}))
+    refused = run("policy", "apply", foreign, code=1).stderr
+    assert "the plan is of another fleet" in refused
+    assert api.url in refused
+    for length in (0, 30, len(text) // 2, text.rindex("}")):
+        run("policy", "apply", write(tmp_path, "short.plan", text[:length]), code=1)
+    assert api.bus.policies == {}
+    assert "nothing was stored" in run("policy", "apply", str(plan), "--dry-run").stdout
+    assert "created mesh" in run("policy", "apply", str(plan)).stdout
 
 
 def test_the_history_of_a_tunnel_and_the_fleet_at_a_time_are_shown(run: Run, api: LiveApi) -> None:

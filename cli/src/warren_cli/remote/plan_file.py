@@ -28,6 +28,7 @@ class PlanFile(BaseModel):
     format: Literal[1] = 1
     made_at: datetime
     server: str  # the URL of the API server that made it
+    fleet: str  # the public key of its trust root: two young fleets may be at one revision, with gateways of the same names
     mark: PlanMark
     expected_versions: dict[str, int]
     policies: Annotated[tuple[Policy, ...], Field(min_length=1)]

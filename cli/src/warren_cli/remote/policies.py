@@ -29,7 +29,7 @@ NAMED = 8  # policies that are named in one line; of more the first few
 APPLY_HELP = """Store policies: all of them in one revision, or none.
 
 FILE is YAML or JSON and may hold several documents; a folder stands for every file in it; - is standard input. If FILE is a plan of
-`warren policy plan --out`, exactly that is applied, or nothing if anything has moved since.
+`warren policy plan --out`, exactly that is applied, or nothing if anything has moved since or the plan is of another fleet.
 
 Examples:
 

@@ -14,6 +14,7 @@ from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, repo
 from warren_cli.remote.plan_file import PlanFile, write_plan
 from warren_cli.remote.render import print_json
 from warren_cli.terminal import echo
+from warren_contracts.bus_queries import FleetTrust
 from warren_contracts.commands import ApplyReply
 from warren_contracts.http_bodies import ApplyRequest
 from warren_contracts.plans import Interruption, PlannedPolicy, PlannedTunnel, PlanPolicies, PolicyPlan
@@ -56,8 +57,9 @@ def plan_command(
     loaded = load(files)
     with connect(url, token_file) as api:
         plan = _whole(api, loaded, PAGE if every or as_json else SHOWN, every=every or as_json)
+        root = _fleet(api) if out is not None else ""
     if out is not None:
-        write_plan(out, _file(plan, loaded, url))
+        write_plan(out, _file(plan, loaded, url, root))
     if as_json:
         print_json(plan)
     else:
@@ -68,11 +70,25 @@ def plan_command(
 
 
 def apply_plan(api: ApiClient, plan: PlanFile, *, dry_run: bool) -> ApplyReply:
-    """Apply exactly what was planned. Raises RefusedError if anything has moved since."""
+    """Apply exactly what was planned.
+
+    Raises:
+        CliError: it is the plan of another fleet.
+        RefusedError: something has moved since.
+    """
+    if plan.fleet != _fleet(api):
+        raise CliError(
+            f"the plan is of another fleet, that of {plan.server}: nothing was stored, plan again for this one"
+        )
     body = ApplyRequest(
         policies=plan.policies, expected_versions=plan.expected_versions, plan=plan.mark, dry_run=dry_run
     )
     return api.call("POST", path_of("policies:apply"), ApplyReply, body)
+
+
+def _fleet(api: ApiClient) -> str:
+    """The public key of the trust root: no two fleets have the same."""
+    return api.call("GET", path_of("trust"), FleetTrust).root
 
 
 def _whole(api: ApiClient, loaded: list[Loaded], limit: int, *, every: bool) -> PolicyPlan:
@@ -98,10 +114,10 @@ def _whole(api: ApiClient, loaded: list[Loaded], limit: int, *, every: bool) -> 
     return plan.model_copy(update={"tunnels": tuple(tunnels), "next_after": found.next_after})
 
 
-def _file(plan: PolicyPlan, loaded: list[Loaded], url: str) -> PlanFile:
+def _file(plan: PolicyPlan, loaded: list[Loaded], url: str, fleet: str) -> PlanFile:
     versions = {it.id: it.version for it in plan.policies}
     return PlanFile(
-        made_at=datetime.now(UTC), server=url, mark=plan.mark, expected_versions=versions,
+        made_at=datetime.now(UTC), server=url, fleet=fleet, mark=plan.mark, expected_versions=versions,
         policies=tuple(it.policy for it in loaded),
     )  # fmt: skip
 
