@@ -5,8 +5,16 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from warren_lab.charon_conf import charon_settings, render
+from warren_lab.namespace import Namespace
 from warren_lab.packets import Outer, parse_frame
-from warren_lab.ping import build_request, internet_checksum, parse_reply
+from warren_lab.ping import (
+    HELD_UP_INTERVAL_SECONDS,
+    MOST_IN_ONE_PAUSE,
+    Ping,
+    build_request,
+    internet_checksum,
+    parse_reply,
+)
 
 ETHERNET_IPV4 = b"\x02" * 12 + b"\x08\x00"
 ETHERNET_IPV6 = b"\x02" * 12 + b"\x86\xdd"
@@ -68,3 +76,15 @@ def test_render_puts_each_brace_on_its_own_line() -> None:
     assert "  retransmit_tries = 1\n" in text
     assert "kernel-libipsec kernel-netlink socket-default vici updown error-notify counters\n" in text
     assert text.count("{") == text.count("}")
+
+
+@pytest.mark.parametrize(("late_reply_seconds", "pause"), [(1.0, HELD_UP_INTERVAL_SECONDS), (0.0, 0.002)])
+def test_ping_sends_fewer_while_nothing_is_answered_if_losses_count(late_reply_seconds: float, pause: float) -> None:
+    ping = Ping(Namespace("none"), SOURCE, DESTINATION, 0.002, late_reply_seconds)
+    try:
+        ping._sent, ping._newest = [0.0] * MOST_IN_ONE_PAUSE, 10
+        assert ping._pause() == 0.002
+        ping._sent += [0.0] * 20
+        assert ping._pause() == pause
+    finally:
+        ping.stop()

@@ -19,6 +19,10 @@ from warren_lab.socket_thread import SocketThread
 DEFAULT_INTERVAL_SECONDS = 0.01
 LATE_REPLY_SECONDS = 10.0
 """After the last request, replies are awaited this long; later ones count as lost."""
+MOST_IN_ONE_PAUSE = 100
+"""Requests without a reply after which it sends fewer: a socket's default buffer of 212,992 bytes takes 277 of them (768 bytes
+each, with what the kernel notes), and a process that carries them may be held up for seconds on a busy machine."""
+HELD_UP_INTERVAL_SECONDS = 0.1
 _ECHO_REPLY, _ECHO_REQUEST = 0, 8
 _HEADER = struct.Struct("!BBHHH")
 _COUNTER = struct.Struct("!Q")
@@ -85,7 +89,7 @@ class Ping:
     """Pings `destination` from `source` inside a namespace, from `start` (or `with`) to `stop`.
 
     A request that the kernel refuses (no route) counts as sent and lost: the caller asked for it at that time.
-    `late_reply_seconds`: as LATE_REPLY_SECONDS; 0 where nobody asks what was lost.
+    `late_reply_seconds`: as LATE_REPLY_SECONDS; 0 where nobody asks what was lost: then it sends as many while nothing is answered.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Ping:
         self._condition = threading.Condition()
         self._sent: list[float] = []
         self._received: dict[int, float] = {}
+        self._newest = -1  # of the requests that are answered
         self._thread = SocketThread()
 
     def start(self) -> None:
@@ -165,10 +170,15 @@ class Ping:
             while not self._wait(icmp, due):
                 self._send(icmp)
                 # Never in a burst after a pause: a late request would measure its own queue.
-                due = max(due + self._interval, time.monotonic())
+                due = max(due + self._pause(), time.monotonic())
             end = time.monotonic() + self._late_reply_seconds
             while self.counts().lost and time.monotonic() < end:
                 self._receive_until(icmp, end)
+
+    def _pause(self) -> float:
+        """Seconds to the next request."""
+        is_held_up = len(self._sent) - self._newest > MOST_IN_ONE_PAUSE and self._late_reply_seconds > 0
+        return max(self._interval, HELD_UP_INTERVAL_SECONDS) if is_held_up else self._interval
 
     def _wait(self, icmp: socket.socket, due: float) -> bool:
         """Take replies until the next request is due; True when asked to stop."""
@@ -204,4 +214,5 @@ class Ping:
         with self._condition:
             if number is not None and number < len(self._sent) and number not in self._received:
                 self._received[number] = time.time()
+                self._newest = max(self._newest, number)
                 self._condition.notify_all()
