@@ -15,10 +15,18 @@ RUNNING = (ClientState.CONNECTING, ClientState.UP, ClientState.RECONNECTING)
 
 @pytest.mark.parametrize("state", RUNNING)
 def test_every_stop_closes_the_session_and_restores_the_host(state: ClientState) -> None:
-    for event in (ClientTrigger.STOP, ClientTrigger.LOGIN_REFUSED, ClientTrigger.HOST_REFUSED):
+    for event in (ClientTrigger.STOP, ClientTrigger.HOST_REFUSED):
         found, actions = transition(state, event)
         assert found is ClientState.STOPPED
         assert actions == (ClientAction.CANCEL_ATTEMPT, ClientAction.CLOSE_SESSION, ClientAction.RESTORE)
+
+
+def test_a_refused_login_ends_the_client_only_before_the_first_session() -> None:
+    """Later the host's packets would leave in clear, as soon as somebody else's guesses let the server refuse the user."""
+    assert transition(ClientState.CONNECTING, ClientTrigger.LOGIN_REFUSED)[0] is ClientState.STOPPED
+    state, actions = transition(ClientState.RECONNECTING, ClientTrigger.LOGIN_REFUSED)
+    assert state is ClientState.RECONNECTING
+    assert actions == (ClientAction.CLOSE_SESSION, ClientAction.OTHER_SERVER, ClientAction.WAIT_REFUSED)
 
 
 def test_nothing_happens_after_the_end() -> None:

@@ -94,6 +94,29 @@ def test_a_refusal_of_somebody_who_proved_nothing_stops_no_client(bed: VpnBed) -
         bed.restart("two")
 
 
+def test_a_login_that_is_refused_after_it_was_accepted_leaves_nothing_in_clear(bed: VpnBed) -> None:
+    one = bed.servers["one"]
+
+    def with_password(password: str) -> ServerBuilder:
+        builder = Server.builder().with_auth(RawKeyAuth(one.key), EapTrust())
+        return with_defaults(builder.with_logins(TableVerifier({"alice": password})), identity=None)
+
+    bed.restart("one", with_password("correct horse"))
+    try:
+        profile = bed.profile(login={"kind": "password", "user": "alice"}, inactivity_s=10)
+        client = bed.start(profile, stdin=b"correct horse\n")
+        client.wait_for("vpn.up")
+        with bed.capture() as capture:
+            bed.restart("one", with_password("another"))
+            assert not bed.ping(BEHIND)
+            client.wait_for_text("vpn.waiting", "accepted before and is refused now; next attempt in 300 s")
+            assert not bed.ping(BEHIND)
+        assert capture.clear_packets() == []
+        assert client.end() == 0
+    finally:
+        bed.restart("one")
+
+
 # ---- servers that hang in a step of the login
 
 

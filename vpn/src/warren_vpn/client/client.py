@@ -28,6 +28,8 @@ CONNECT_TIMEOUT_S = 10.0
 """For one address of one server: with seconds of loss on the path, and a slow password check of the server."""
 HOLD_DOWN_S = 300.0
 """On a less preferred server, before a more preferred one is asked whether it is back, and between two such questions."""
+REFUSED_PAUSE_S = 300.0
+"""After a refused login that was accepted before: a fifth of what a server allows a user (`warren_vpn.login.throttle`)."""
 _FAILURES = frozenset({ClientTrigger.LOGIN_REFUSED, ClientTrigger.HOST_REFUSED, ClientTrigger.SESSION_REPLACED})
 
 
@@ -126,7 +128,7 @@ class VpnClient:
         self._state, actions = transition(before, event)
         if self._state is ClientState.RECONNECTING and before is ClientState.UP:
             self._report("vpn.reconnecting", f"reconnecting: {detail or reason_of(event)}", reason=event.value)
-        elif event in _FAILURES and actions:
+        elif event in _FAILURES and self._state is ClientState.STOPPED and before is not ClientState.STOPPED:
             self._report("vpn.failed", f"stopped: {detail}", reason=event.value)
             self._exit_code = 1
         await self._perform(*actions)
@@ -209,6 +211,9 @@ class VpnClient:
         self._report("vpn.waiting", f"{reason}; next attempt in {pause:.0f} s", seconds=round(pause, 1))
         self._inbox.post_later(pause, ClientTrigger.RETRY_DUE)
 
+    def _wait_refused(self) -> None:
+        self._wait(REFUSED_PAUSE_S, "the login was accepted before and is refused now; see the server's log")
+
     def _other_server(self) -> None:
         self._order.advance()
 
@@ -276,6 +281,7 @@ _PERFORM: dict[ClientAction, Callable[[VpnClient], Awaitable[None] | None]] = {
     ClientAction.NEXT_SERVER: VpnClient._next_server,
     ClientAction.FIRST_SERVER: lambda client: client._order.start_again(),
     ClientAction.OTHER_SERVER: VpnClient._other_server,
+    ClientAction.WAIT_REFUSED: VpnClient._wait_refused,
     ClientAction.WATCH_SESSION: VpnClient._watch_session,
     ClientAction.CANCEL_ATTEMPT: VpnClient._cancel_attempt,
     ClientAction.CLOSE_SESSION: VpnClient._close_session,

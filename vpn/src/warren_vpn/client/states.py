@@ -29,7 +29,8 @@ class ClientTrigger(StrEnum):
     SESSION_REPLACED = "session-replaced"
     """The same user has logged in elsewhere: to connect again would end that session, and so on without end."""
     LOGIN_REFUSED = "login-refused"
-    """A server refused the password: trying again would only lock the user out."""
+    """A server refused the password. At the start trying again would only lock the user out; where it was accepted before, as when
+    the user's logins are limited because somebody else guesses, stopping would let the host's packets leave in clear."""
     HOST_REFUSED = "host-refused"
     """A change of the host failed."""
     RETRY_DUE = "retry-due"
@@ -61,6 +62,8 @@ class ClientAction(StrEnum):
     DROP_TUN = "drop-tun"
     MOVE = "move"
     ASK_PREFERRED = "ask-preferred"
+    WAIT_REFUSED = "wait-refused"
+    """Try again after a pause that locks nobody out."""
     RESTORE = "restore"
 
 
@@ -92,9 +95,11 @@ TRANSITIONS: dict[tuple[ClientState, ClientTrigger], Transition] = {
     (_U, ClientTrigger.NETWORK_CHANGED): (_U, (ClientAction.MOVE,)),
     (_U, ClientTrigger.PREFERRED_DUE): (_U, (ClientAction.ASK_PREFERRED,)),
     (_U, ClientTrigger.PREFERRED_ANSWERS): (_R, (ClientAction.CLOSE_SESSION, ClientAction.FIRST_SERVER, ClientAction.ATTEMPT)),
-    **{(state, event): _STOPPED for state in (_C, _U, _R) for event in (
-        ClientTrigger.STOP, ClientTrigger.LOGIN_REFUSED, ClientTrigger.HOST_REFUSED,
-    )},
+    **{(state, event): _STOPPED for state in (_C, _U, _R) for event in (ClientTrigger.STOP, ClientTrigger.HOST_REFUSED)},
+    (_C, ClientTrigger.LOGIN_REFUSED): _STOPPED,
+    (_R, ClientTrigger.LOGIN_REFUSED): (
+        _R, (ClientAction.CLOSE_SESSION, ClientAction.OTHER_SERVER, ClientAction.WAIT_REFUSED),
+    ),
     (_U, ClientTrigger.SESSION_REPLACED): _STOPPED,
 }  # fmt: skip
 
