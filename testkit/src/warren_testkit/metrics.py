@@ -1,6 +1,6 @@
 """Fakes of the ports of metrics, and makers of telemetry."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -113,9 +113,11 @@ class Talk:
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def scraper_of(registry: CollectorRegistry) -> FleetScraper:
-    """Scrapes of a registry, and of a fleet without a peer."""
-    return FleetScraper(FleetTelemetry(), registry, lambda: START)
+def scraper_of(
+    registry: CollectorRegistry, fleet: FleetTelemetry | None = None, now: Callable[[], datetime] = lambda: START
+) -> FleetScraper:
+    """Scrapes of a registry, and of a fleet: without one, of a fleet without a peer."""
+    return FleetScraper(FleetTelemetry() if fleet is None else fleet, registry, now)
 
 
 async def text_of(scraper: FleetScraper, accept: str = "") -> str:

@@ -6,7 +6,7 @@ gateway of somebody else has them. Every case runs with error-notify's records (
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -17,10 +17,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from warren_agent.drivers.port import AttemptFailed
 from warren_agent.drivers.strongswan.connections import build_connection
 from warren_agent.drivers.strongswan.vici_codec import build_message, parse_message, subsections
+from warren_agent.telemetry.messages import telemetry_message
 from warren_contracts.explanation import Cause, Explanation
+from warren_contracts.peers import PeerRecord
 from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
+from warren_contracts.telemetry import AgentState, Presence, Report
 from warren_intent.diagnosis import End, Situation, explain
+from warren_testkit.agent.fakes import FakeOutlet
 from warren_testkit.ikev2.keys import Authority, certificate_pem, make_key, private_pem
+from warren_testkit.intent import STAR
+from warren_testkit.lab.agents import gateway_record
+from warren_testkit.lab.explained import Explained
 from warren_testkit.lab.gateways import Ends, Gateway, Watched
 from warren_testkit.lab.vici_control import Vici
 from warren_testkit.waiting import eventually
@@ -109,14 +116,18 @@ def secrets(at_hub: bytes | None, at_spoke: bytes | None, **more: Any) -> Callab
 
 
 def certificate(
-    *, expired: bool = False, of_another_authority: bool = False, revoked: bool = False
+    *,
+    expired: bool = False,
+    of_another_authority: bool = False,
+    revoked: bool = False,
+    ahead: timedelta = timedelta(),
 ) -> Callable[[Watched, Watched], Awaitable[None]]:
     """The spoke authenticates by a certificate, and the hub has the CA that should have issued it."""
 
     async def prepare(hub: Watched, spoke: Watched) -> None:
         authority, key = Authority.make(), make_key("ecdsa-p256")
         issuer = Authority.make("Another Root") if of_another_authority else authority
-        own = issuer.issue("spoke.example", key, expired=expired)
+        own = issuer.issue("spoke.example", key, expired=expired, ahead=ahead)
         with Vici(spoke.gateway.charon).session() as session:
             session.load_key({"type": "any", "data": private_pem(key)})
         if revoked:
@@ -227,6 +238,52 @@ async def test_a_failure_is_concluded_from_what_both_charons_say(observed: Ends,
     except AssertionError:
         pytest.fail(f"{found}\n{hub.gateway.log[-3_000:]}\n{spoke.gateway.log[-3_000:]}")
     assert found.action
+
+
+class Reporting:
+    """What an agent next to a driver publishes, whose host's clock is off by `skew`."""
+
+    def __init__(self, end: Watched, record: PeerRecord, skew: timedelta = timedelta()) -> None:
+        self.gateway, self.record, self.skew = end.gateway, record, skew
+        self._driver, self.outlet = end.driver, FakeOutlet()
+
+    def all(self, _: type[Presence]) -> list[Presence]:
+        return []  # the metrics service reads the skew of its heartbeats
+
+    async def report(self) -> None:
+        at = datetime.now(UTC) + self.skew
+        beat = Presence(state="online", at=at, agent=AgentState.WATCH, started_at=at, version="1")
+        bodies = (beat, Report(at=at, tunnels=(await self._driver.tunnel_status(NAME),)))
+        self.outlet.messages += [telemetry_message(self.gateway.name, it) for it in bodies]
+
+
+async def test_a_certificate_of_a_host_whose_clock_is_ahead(observed: Ends) -> None:
+    """The spoke and its authority are an hour ahead: to the hub the certificate is not valid yet."""
+    hub, spoke = observed
+    at_hub = Reporting(hub, gateway_record(hub.gateway, "hub"))
+    at_spoke = Reporting(spoke, gateway_record(spoke.gateway, "branch"), skew=timedelta(hours=1))
+    explained = Explained(NAME, STAR, at_hub, at_spoke)
+    await desire(observed, {}, {})
+    reporting = asyncio.create_task(_report_both(at_hub, at_spoke))
+    try:
+        await certificate(ahead=timedelta(hours=1))(hub, spoke)
+        await spoke.driver.start_tunnel(NAME)
+        await explained.concludes(
+            Cause.CLOCK_SKEW, "hub does not accept a certificate", "the clock of spoke is +3600 s off", "timedatectl"
+        )
+        at_spoke.skew = timedelta()
+        await certificate()(hub, spoke)
+        await spoke.driver.start_tunnel(NAME)
+        await explained.is_up()
+    finally:
+        reporting.cancel()
+
+
+async def _report_both(*ends: Reporting) -> None:
+    while True:
+        for end in ends:
+            await end.report()
+        await asyncio.sleep(0.2)
 
 
 async def test_another_group_that_the_peer_asks_for_is_no_failure(observed: Ends) -> None:

@@ -30,7 +30,7 @@ MAX_IKE_SOCKETS = 8  # of HostFacts.ike_sockets
 def forwards_ipv4() -> bool | None:
     """Whether this network namespace forwards IPv4, also where /proc/sys is hidden; None if it cannot be read."""
     try:
-        text = Path("/proc/self/net/snmp").read_text()
+        text = Path("/proc/thread-self/net/snmp").read_text()
         names, values = [line.split() for line in text.splitlines() if line.startswith("Ip:")]
         return values[names.index("Forwarding")] == "1"
     except (OSError, ValueError, IndexError):

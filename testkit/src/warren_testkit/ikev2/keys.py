@@ -67,9 +67,14 @@ class Authority:
         builder = _builder(_name(name), self.certificate.subject, key, authority=True)
         return Authority(_sign(builder, self.key), key)
 
-    def issue(self, name: str, key: PrivateKey, *, expired: bool = False) -> x509.Certificate:
-        """A certificate whose subjectAltName holds `name`: an address, `user@host` or a domain name (RFC 4945, 5.1)."""
-        builder = _builder(_name(name), self.certificate.subject, key, authority=False, expired=expired)
+    def issue(
+        self, name: str, key: PrivateKey, *, expired: bool = False, ahead: datetime.timedelta = datetime.timedelta()
+    ) -> x509.Certificate:
+        """A certificate whose subjectAltName holds `name`: an address, `user@host` or a domain name (RFC 4945, 5.1).
+
+        `ahead`: by so much the clock of the authority is wrong.
+        """
+        builder = _builder(_name(name), self.certificate.subject, key, authority=False, expired=expired, ahead=ahead)
         return _sign(
             builder.add_extension(x509.SubjectAlternativeName([_general_name(name)]), critical=False), self.key
         )
@@ -107,9 +112,10 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: PrivateKey, *, authority: bool, expired: bool = False
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+    subject: x509.Name, issuer: x509.Name, key: PrivateKey, *, authority: bool, expired: bool = False,
+    ahead: datetime.timedelta = datetime.timedelta(),
+) -> x509.CertificateBuilder:  # fmt: skip
+    now = datetime.datetime.now(datetime.UTC) + ahead
     usage = x509.KeyUsage(
         digital_signature=not authority, content_commitment=False, key_encipherment=False, data_encipherment=False,
         key_agreement=False, key_cert_sign=authority, crl_sign=authority, encipher_only=False, decipher_only=False,

@@ -25,7 +25,7 @@ from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.vici_codec import subsection, subsections
 from warren_agent.health import TunnelHealth
-from warren_agent.host import own_addresses
+from warren_agent.host import HostSurvey, own_addresses
 from warren_agent.intents import Intents
 from warren_agent.paths.data_path import DataPathProbe, EchoProber
 from warren_agent.paths.manager import PathManager
@@ -72,6 +72,7 @@ class LocalAgent:
 
     roll_back_after = 0.0  # s in which a changed tunnel must come up; 0: off
     devices: tuple[str, ...] = ("ipsec0",)  # that carry tunnels only
+    survey: HostSurvey | None = None  # what heartbeats state of the host
     driver: StrongswanDriver
 
     def __init__(
@@ -88,7 +89,7 @@ class LocalAgent:
         store.prepare()
         clocks = Clocks(report_interval=report_interval)
         drivers = DriverSet([self._make_driver(folder)])
-        reporter = TelemetryReporter(gateway.name, "1", self.outlet, clocks.now)
+        reporter = TelemetryReporter(gateway.name, "1", self.outlet, clocks.now, survey=self.survey)
         announcer = Announcer(FakeRegistry(), drivers, Announcement(subnets=()), clocks)
         data_path = DataPathProbe(
             clocks.monotonic,
@@ -184,6 +185,11 @@ class LocalAgent:
     def last(self, model: type[ToldT]) -> ToldT:
         """The newest telemetry of one kind."""
         return self.all(model)[-1]
+
+    @property
+    def record(self) -> PeerRecord:
+        """This gateway's own."""
+        return self._records[self.gateway.name]
 
     def change_records(self, *records: PeerRecord) -> None:
         """Another directory, which the next `give` brings."""
