@@ -68,7 +68,7 @@ class MetricsProcess:
             f"{subjects.VERSION}.event.metrics.>", stream="EVENT", inbox_prefix=b"_INBOX.api."
         )
         seen: list[Any] = []
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(90):
             while len(seen) < count:
                 with contextlib.suppress(NatsTimeout):
                     seen += await reading.fetch(count - len(seen), timeout=1)
