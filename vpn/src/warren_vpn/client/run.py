@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warren_cli.errors import CliError
-from warren_ikev2.dataplane.privileges import KILL, SETGID, SETUID, drop_privileges
+from warren_ikev2.dataplane.privileges import KILL, SETGID, SETUID, drop_privileges, protect_memory
 from warren_vpn.client.client import ClientOptions, VpnClient
 from warren_vpn.client.connection import Credentials
 from warren_vpn.client.control import SOCKET_NAME, ClientControlServer
@@ -72,6 +72,8 @@ async def run_client(
         await control.start()
         if os.geteuid() == 0:
             drop_privileges(None, KEPT)
+        else:
+            protect_memory()
         try:
             return await client.run()
         finally:

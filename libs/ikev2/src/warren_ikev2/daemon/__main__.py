@@ -17,6 +17,7 @@ from warren_ikev2.configuration import EndpointConfiguration
 from warren_ikev2.daemon.routes import Routes, run_ip
 from warren_ikev2.daemon.server import DaemonControlServer
 from warren_ikev2.daemon.tunnels import Tunnels
+from warren_ikev2.dataplane.privileges import protect_memory
 from warren_ikev2.dataplane.tun import OffloadTun, ip_arguments, link_settings
 from warren_ikev2.endpoint import Endpoint
 
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--natt-port", type=int, default=4500)
     parser.add_argument("--path-mtu", type=int, default=1500, help="bytes of the largest outer packet")
     options = parser.parse_args()
+    protect_memory()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     asyncio.run(run(options))
 

@@ -28,22 +28,30 @@ def drop_privileges(user: int | None, keep: Collection[int] = ()) -> None:
 
     A process that has only some capabilities, as in a user namespace that maps one user, stays that user.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def prctl(*arguments: int) -> None:
-        if libc.prctl(*(ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)[:5])) != 0:
-            raise OSError(ctypes.get_errno(), "prctl")
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):  # without CAP_SETPCAP there is nothing to give up either
         for capability in range(int(_LAST_CAPABILITY.read_text()) + 1):
             if capability not in keep:
-                prctl(_PR_CAPBSET_DROP, capability)
+                _prctl(_PR_CAPBSET_DROP, capability)
     if user is not None and os.geteuid() == 0:
         _change_user(user)
-    _limit_capabilities(libc, keep)
-    prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    prctl(_PR_SET_DUMPABLE, 0)
+    _limit_capabilities(_libc(), keep)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    protect_memory()
+
+
+def protect_memory() -> None:
+    """Write no core file, and keep other processes of this user from reading this one's memory: it holds keys. Raises `OSError`."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(*arguments: int) -> None:
+    if _libc().prctl(*(ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)[:5])) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def _change_user(user: int) -> None:
