@@ -1,5 +1,12 @@
 """Spans: names of few kinds, parents across processes, an exporter only where the environment asks for one."""
 
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -85,3 +92,57 @@ def test_spans_are_exported_where_the_environment_names_an_endpoint(name: str, m
 )
 def test_a_template_names_no_peer(subject: str, template: str) -> None:
     assert subjects.template(subject) == template
+
+
+@contextmanager
+def receiver(reply: bytes) -> Iterator[str]:
+    """A receiver that answers every request with these bytes and leaves the connection open; nothing: it hangs."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        opened: list[socket.socket] = []
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    opened.append(connection)
+                    connection.recv(65_536)
+                    connection.sendall(reply)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in opened:
+                connection.close()
+
+
+MAKES_SPANS = """
+from warren_service.otel import build_tracer, span
+tracer = build_tracer("test")
+for _ in range(3_000):  # more than are kept and than one batch
+    with span(tracer, "work"):
+        pass
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 600\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nx",
+        b"no HTTP",
+    ],
+    ids=["hangs", "unavailable", "unavailable for long", "states a wrong length", "no HTTP"],
+)
+def test_a_receiver_that_fails_neither_stops_a_process_nor_delays_its_end(reply: bytes) -> None:
+    """The library alone waits 30 s at the end."""
+    with receiver(reply) as url:
+        environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": url}
+        done = subprocess.run([sys.executable, "-c", MAKES_SPANS], env=environment, capture_output=True, timeout=25)
+    assert done.returncode == 0, done.stderr.decode()

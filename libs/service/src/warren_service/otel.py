@@ -29,6 +29,7 @@ from warren_bus.errors import InvalidSettingError
 from warren_bus.tracing import HEADER, TraceContext, current, entered, parse
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+STOP_LIMIT_MS = 2_000  # that the last spans may take at the end of a process
 Attributes = Mapping[str, str | int | bool]
 
 
@@ -58,7 +59,13 @@ def _exporters() -> tuple[SpanProcessor, ...]:
         raise InvalidSettingError(
             {named: "needs the exporter, which is not installed: pip install 'warren-service[otlp]'"}
         ) from None
-    return (BatchSpanProcessor(OTLPSpanExporter()),)
+
+    class Exporting(BatchSpanProcessor):
+        def shutdown(self) -> None:
+            """As the base class does, whose 30 s cannot be set: a receiver that hangs would delay the stop of the service by them."""
+            self._batch_processor.shutdown(timeout_millis=STOP_LIMIT_MS)
+
+    return (Exporting(OTLPSpanExporter()),)
 
 
 @contextmanager
