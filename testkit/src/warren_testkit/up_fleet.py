@@ -2,11 +2,12 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from warren_lab.process import stop_process
+from warren_testkit.agent.process import ENROL_TRIES
 from warren_testkit.up import WARREN, Up
 
 LIMIT_SECONDS = 120.0
@@ -44,7 +45,7 @@ class UpFleet:
         state = self.folder / name
         own = ["--state", str(state), "--peer", name, "--endpoints", f"192.0.2.{ord(name[0])}", "--subnets", subnet]
         enrol = [WARREN, "enrol", "--nats", self.up.info["nats_url"], "--token-file", str(join), *own]
-        subprocess.run(enrol, check=True, timeout=LIMIT_SECONDS, capture_output=True)
+        _run_until_taken(enrol)
         absent = str(state / "charon.vici")
         with (self.folder / f"{name}.log").open("wb") as log:
             agent = subprocess.Popen([WARREN, "agent", "run", "--state", str(state), "--vici", absent], stderr=log)
@@ -52,3 +53,12 @@ class UpFleet:
                 yield
             finally:
                 stop_process(agent)
+
+
+def _run_until_taken(command: Sequence[str | Path]) -> None:
+    """Run a command that a control plane on a busy machine may answer too late; AssertionError with its words when it does again."""
+    for _ in range(ENROL_TRIES):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
+        if done.returncode == 0:
+            return
+    raise AssertionError(done.stdout + done.stderr)
