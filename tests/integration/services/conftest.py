@@ -221,14 +221,26 @@ def chosen_database(request: pytest.FixtureRequest) -> PostgresServer:
 
 
 @pytest.fixture
+def more_settings() -> dict[str, str]:
+    """Of the metrics service; a test may state its own."""
+    return {}
+
+
+@pytest.fixture
+def metrics_environ(environ_of: Any, chosen_database: PostgresServer, more_settings: dict[str, str]) -> dict[str, str]:
+    """The settings of the metrics service, with a free port."""
+    environ: dict[str, str] = environ_of("metrics", chosen_database.dsn())
+    return environ | {"WARREN_METRICS_PORT": str(free_port())} | more_settings
+
+
+@pytest.fixture
 async def metrics(
     bus: RealServer, agents: dict[str, Connection], chosen_database: PostgresServer, process: StartProcess, connect: Connect,
-    environ_of: Any, ready: Any,
+    metrics_environ: dict[str, str], ready: Any,
 ) -> MetricsProcess:  # fmt: skip
-    port = free_port()
-    environ = environ_of("metrics", chosen_database.dsn()) | {"WARREN_METRICS_PORT": str(port)}
-    service = process("warren_metrics", environ)
+    service = process("warren_metrics", metrics_environ)
     await service.start()
     api, policy = await connect("api"), await connect("policy")
     await ready(api, "metrics")
+    port = int(metrics_environ["WARREN_METRICS_PORT"])
     return MetricsProcess(bus, chosen_database, service, api, policy, agents, port)
