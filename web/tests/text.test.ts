@@ -13,7 +13,7 @@ describe('CSV', () => {
 
   // With a decimal comma, spreadsheets take semicolons for the ends of cells, and quotes inside of an unquoted cell for text.
   test.each([
-    ['x;=1+1', '"x;\'=1+1"'], ['x;\t@SUM(A1)', '"x;\'\t@SUM(A1)"'], ['x\n+cmd', '"x\n\'+cmd"'], [' =1', "' =1"], ['＝1', "'＝1"], ['x - 1, -2', '"x - 1, -2"'],
+    ['x;=1+1', '"x;\'=1+1"'], ['x;\t@SUM(A1)', '"x;\t\'@SUM(A1)"'], ['\t=1', '"\t\'=1"'], ['x\n+cmd', '"x\n\'+cmd"'], [' =1', "' =1"], ['＝1', "'＝1"], ['x - 1, -2', '"x - 1, -2"'],
   ])('%j holds no formula in another reading either', (text, written) => {
     expect(csv([], [[text]])).toBe(`\r\n${written}\r\n`)
   })

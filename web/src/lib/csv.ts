@@ -3,7 +3,7 @@
  * what another spreadsheet takes for the end of one (semicolons and tabs, where the comma is the decimal separator).
  */
 
-const FORMULA = /(^|[;\t\r\n])(\s*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20])/g
+const FORMULA = /(^|[;\t\r\n])([^\S\t\r\n]*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20])/g
 
 function cell(value: string | number | null): string {
   if (value === null) return ''
