@@ -72,32 +72,14 @@ SELECT newest.* FROM unnest($1::text[]) AS wanted (peer) CROSS JOIN LATERAL (
 ) AS newest;
 
 -- name: applied_page
--- Without those that repeat what their peer reported before: an agent reports its revision again after a change of the directory.
-SELECT it.* FROM applied_revision AS it LEFT JOIN LATERAL (
-    (SELECT * FROM applied_revision AS earlier WHERE earlier.peer = it.peer AND (earlier.at, earlier.sequence) < (it.at, it.sequence)
-     ORDER BY at DESC, sequence DESC LIMIT 1)
-    UNION ALL
-    (SELECT * FROM applied_before AS earlier WHERE earlier.peer = it.peer AND (earlier.at, earlier.sequence) < (it.at, it.sequence))
-    ORDER BY at DESC, sequence DESC LIMIT 1
-) AS before ON true
-WHERE it.peer = ANY ($1::text[]) AND (it.at, it.sequence) < ($2, $3)
-    AND (it.epoch, it.revision, it.ok, it.error) IS DISTINCT FROM (before.epoch, before.revision, before.ok, before.error)
-ORDER BY it.at DESC, it.sequence DESC LIMIT $4;
+-- Without those that repeat what their peer reported before.
+SELECT * FROM applied_step WHERE peer = ANY ($1::text[]) AND (at, sequence) < ($2, $3) AND NOT repeats
+ORDER BY at DESC, sequence DESC LIMIT $4;
 
 -- name: drop_repeats
--- The same rows, between two moments.
-DELETE FROM applied_revision AS repeated USING (
-    SELECT it.at, it.event_id FROM applied_revision AS it JOIN LATERAL (
-        (SELECT * FROM applied_revision AS earlier WHERE earlier.peer = it.peer AND (earlier.at, earlier.sequence) < (it.at, it.sequence)
-         ORDER BY at DESC, sequence DESC LIMIT 1)
-        UNION ALL
-        (SELECT * FROM applied_before AS earlier WHERE earlier.peer = it.peer AND (earlier.at, earlier.sequence) < (it.at, it.sequence))
-        ORDER BY at DESC, sequence DESC LIMIT 1
-    ) AS before ON true
-    WHERE it.at >= $1 AND it.at < $2
-        AND (it.epoch, it.revision, it.ok, it.error) = (before.epoch, before.revision, before.ok, before.error)
-) AS found
-WHERE (repeated.at, repeated.event_id) = (found.at, found.event_id);
+-- The others, between two moments.
+DELETE FROM applied_revision AS repeated USING applied_step AS found
+WHERE found.at >= $1 AND found.at < $2 AND found.repeats AND (repeated.at, repeated.event_id) = (found.at, found.event_id);
 
 -- name: tunnels_at
 -- The newest row of every end up to an instant.
