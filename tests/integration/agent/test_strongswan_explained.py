@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, ip_address
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from warren_agent.adapters.guard import GuardClient
 from warren_agent.clocks import Clocks
+from warren_agent.drivers.strongswan.connections import HandleName, build_connection
 from warren_agent.health import TunnelHealth
 from warren_agent.host import HostSurvey
 from warren_agent.path_probe import PathProbe
@@ -28,6 +30,7 @@ from warren_testkit.intent import STAR
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.explained import Explained
 from warren_testkit.lab.gateways import Gateway
+from warren_testkit.lab.vici_control import Vici
 from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
@@ -48,7 +51,17 @@ async def at_work(
     both: tuple[Gateway, Gateway], at_hub: Health = plain, at_spoke: Health = plain, policy: dict[str, Any] = STAR,
     protection: Protection | None = None,
 ) -> AsyncIterator[Explained]:  # fmt: skip
-    """Both agents at work, the spoke's with this protection; what is known of their tunnel."""
+    """What is known of the tunnel between both agents at work."""
+    async with agents_at_work(both, at_hub, at_spoke, policy, protection) as agents:
+        yield Explained(NAME, policy, *agents)
+
+
+@contextlib.asynccontextmanager
+async def agents_at_work(
+    both: tuple[Gateway, Gateway], at_hub: Health = plain, at_spoke: Health = plain, policy: dict[str, Any] = STAR,
+    protection: Protection | None = None,
+) -> AsyncIterator[tuple[LocalAgent, LocalAgent]]:  # fmt: skip
+    """Both agents with a policy, the spoke's with this protection."""
     records = [gateway_record(both[0], "hub"), gateway_record(both[1], "branch")]
     hub = LocalAgent(both[0], records, report_interval=0.3, health=at_hub)
     spoke = LocalAgent(both[1], records, report_interval=0.3, health=at_spoke, protection=protection)
@@ -56,7 +69,7 @@ async def at_work(
     try:
         for agent in (hub, spoke):
             agent.give(policy)
-        yield Explained(NAME, policy, hub, spoke)
+        yield hub, spoke
     finally:
         await asyncio.gather(hub.stop(), spoke.stop())
 
@@ -104,6 +117,27 @@ async def test_bytes_in_one_direction_only(both: tuple[Gateway, Gateway]) -> Non
             await explained.concludes(Cause.ONE_WAY_TRAFFIC, "spoke sees packets in one direction only", "none arrive")
             spoke.pass_esp()
             await explained.is_up()
+
+
+async def test_several_sas_of_one_child(both: tuple[Gateway, Gateway]) -> None:
+    """A second connection by hand, as of a configuration that somebody forgot; the clock of the assessment is a minute ahead."""
+    spoke = both[1]
+    ahead = Clocks(now=lambda: datetime.now(UTC) + timedelta(minutes=1))
+    async with agents_at_work(both, at_hub=lambda: TunnelHealth(ahead)) as (at_hub, at_spoke):
+        explained = Explained(NAME, STAR, at_hub, at_spoke)
+        await explained.is_up()
+        record = at_spoke.driver._records[NAME]
+        assert record.config is not None
+        other = HandleName("by-hand", record.desired.connection.generation + 5)
+        child = HandleName("by-hand", other.generation, record.config.link.children[0].name)
+        built = build_connection(record.config, other, [child], await at_spoke.driver._charon.abilities())
+        await at_spoke.stop()  # it would close what it does not know
+        await at_spoke.driver._charon.load_connection(built)
+        Vici(spoke.charon).initiate(str(other), str(child))
+        await explained.concludes(Cause.DUPLICATE_SAS, "hub holds more CHILD_SAs than the tunnel has children", "2 of")
+        Vici(spoke.charon).terminate(str(other))
+        await explained.is_up()
+        await at_spoke.driver._charon.close()
 
 
 async def test_large_packets_that_get_lost(both: tuple[Gateway, Gateway]) -> None:
