@@ -69,6 +69,7 @@ class Control:
                 self.server.url,
                 nkeys_seed_str=self.server.settings(name).key().seed,
                 inbox_prefix=inbox(name),
+                connect_timeout=60,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0,
                 tls=ClientTls(ca_file).context() if ca_file else None,
