@@ -237,6 +237,13 @@ def test_the_audit_log_of_policies_is_shown_and_verified(demo: Demo, page: Any) 
     expect(page.locator("[data-row]").last).to_contain_text("created branches (version 1)")
     page.get_by_role("button", name="Verify the hash chain").click()
     expect(page.locator("[data-verified=true]")).to_contain_text("fit")
+    damaged = {"ok": False, "rows": 3, "hash": "0" * 64, "broken_at": 2, "reason": "its hash is another one"}
+    page.route("**/api/audit/verification", lambda route: route.fulfill(json=damaged))
+    page.get_by_role("button", name="Verify the hash chain").click()
+    expect(page.locator("[data-verified=false]")).to_have_text(
+        re.compile("Row 2 does not fit: its hash is another one")
+    )
+    expect(page.get_by_role("status").and_(page.locator("[data-verified]"))).to_have_count(1)
 
 
 # How many pixels of a canvas have the colour that a class has in the theme.
