@@ -14,7 +14,8 @@ from warren_stack.demo.api import Api
 from warren_stack.demo.fleet import Gateway
 from warren_stack.services import inherited_environment
 
-JOIN_LIMIT_SECONDS = 30.0
+JOIN_LIMIT_SECONDS = 60.0
+ENROL_TRIES = 3
 STOP_LIMIT_SECONDS = 10.0
 TOKEN_LIFETIME_SECONDS = 300
 
@@ -119,19 +120,29 @@ class Agents:
         request = JoinTokenRequest(
             tags=(plan.tag,), uses=1, lifetime=TOKEN_LIFETIME_SECONDS, peer=plan.peer, subnets=(plan.subnet,)
         )
-        token = await api.join_token(request)
+        token = (await api.join_token(request)).token
+        for left in reversed(
+            range(ENROL_TRIES)
+        ):  # a control plane that has just started on a busy machine may answer too late
+            code = await self._run_enrol(gateway, token)
+            if code == 0:
+                return
+            if left == 0:
+                raise LabError(f"{plan.peer} could not enrol (code {code}): {self._last_output(gateway)}")
+
+    async def _run_enrol(self, gateway: Gateway, token: str) -> int:
         with self._log(gateway).open("ab") as log:
             process = gateway.namespace.spawn(
                 *_agent("enrol"),
-                env={**self._environment(gateway), "WARREN_JOIN_TOKEN": token.token},
+                env={**self._environment(gateway), "WARREN_JOIN_TOKEN": token},
                 stdout=log,
                 stderr=log,
             )
-        self._processes[f"{plan.peer} (enrolling)"] = process
+        name = f"{gateway.plan.peer} (enrolling)"
+        self._processes[name] = process
         code = await asyncio.to_thread(process.wait, JOIN_LIMIT_SECONDS)
-        del self._processes[f"{plan.peer} (enrolling)"]
-        if code != 0:
-            raise LabError(f"{plan.peer} could not enrol (code {code}): {self._last_output(gateway)}")
+        del self._processes[name]
+        return code
 
     def _start(self, gateway: Gateway) -> None:
         with self._log(gateway).open("ab") as log:
