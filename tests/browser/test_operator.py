@@ -80,7 +80,7 @@ def _rekey(demo: Demo, page: Any) -> None:
     before = _spis(demo)
     orders = page.locator("[data-sa=net] [data-orders=spoke-1]").first
     orders.get_by_role("button", name="Rekey CHILD_SA net at spoke-1").click()
-    expect(orders).to_contain_text("Asked for new keys")
+    expect(page.locator("[data-ordered]")).to_have_text("CHILD_SA net at spoke-1: asked for new keys.")
     wait_until(lambda: len(_spis(demo) - before) == len(_spis(demo)) == 1, "new keys", STATE_LIMIT_MS / 1_000)
     state = page.get_by_role("region", name="State").locator("[data-state]").first
     expect(state).to_have_attribute("data-state", "up")
