@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from warren_contracts.peers import DriverCapabilities, PeerRecord
-from warren_contracts.status import TunnelState
-from warren_contracts.telemetry import Applied, Presence
+from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.telemetry import Applied, Presence, TunnelChange
 from warren_testkit.agent.running import HUB, SPOKES, Running, intent
 from warren_testkit.waiting import eventually
 
@@ -24,8 +24,16 @@ async def test_tunnels_of_a_peer_whose_daemon_was_restarted_are_renewed_by_their
     await running.tunnel(TunnelState.UP)
     spi = running.driver.tunnels["hub+s1"].spi
     running.source.give(intent(7, spoke, hub("b" * 16)))
+    lost = await running.tunnel(TunnelState.DEGRADED)
+    assert (lost.status.reason, "was restarted" in lost.status.detail) == (ReasonCode.PEER_DAEMON_UNREACHABLE, True)
     await eventually(lambda: running.driver.tunnels["hub+s1"].spi > spi)
     assert ("renew", "hub+s1") in running.driver.calls
+
+    async def is_up_again() -> bool:
+        last = (await running.received(TunnelChange, "tunnel"))[-1].status
+        return (last.state, last.reason) == (TunnelState.UP, ReasonCode.NONE)
+
+    await eventually(is_up_again)
     calls = list(running.driver.calls)
     running.source.give(intent(8, spoke, hub("b" * 16)))
     await running.received(Applied, "applied", 3)

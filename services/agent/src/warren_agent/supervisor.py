@@ -9,7 +9,7 @@ from warren_agent.clocks import Clocks
 from warren_agent.domain import watchdog
 from warren_agent.domain.health import Contradiction, assessed
 from warren_agent.domain.orders import ordered_sas
-from warren_agent.domain.peer_runs import with_peer_daemon_lost
+from warren_agent.domain.peer_runs import with_peer_daemon_lost, with_peer_daemon_restarted
 from warren_agent.domain.slots import schedule
 from warren_agent.domain.watchdog import Watch
 from warren_agent.drivers.port import AttemptFailed, DaemonTunnelChanged, DriftFound
@@ -54,6 +54,7 @@ class Supervisor:
         self.paths = paths or PathManager(clocks.monotonic)
         self._held: set[str] = set()
         self._without_daemon: frozenset[str] = frozenset()  # tunnels whose peer's daemon does not answer
+        self._lost_by_peer: set[str] = set()  # tunnels whose peer's daemon was restarted, until new SAs are up
         self.standbys_of_peers: Mapping[str, str] = {}  # tunnels that their other end keeps as standbys, of which one
         self._watches: dict[str, Watch] = {}
         self._network_changes: list[float] = []  # when the last ones were, monotonic s
@@ -76,6 +77,7 @@ class Supervisor:
         now = self._clocks.monotonic()
         for name in outcome.deleted:
             self._watches.pop(name, None)
+            self._lost_by_peer.discard(name)
             self._health.forget(name)
         for name, config in outcome.put.items():
             self._health.watch(config)
@@ -108,6 +110,8 @@ class Supervisor:
                 continue
             log.info("tunnel.renewed", tunnel=name, cause="the peer's daemon was restarted")
             self._watches[name] = watchdog.returned(watch, now)
+            if watch.converged or watch.carrying:  # the peer has none of these SAs
+                self._lost_by_peer.add(name)
             try:
                 await self._drivers.renew_tunnel(name)
             except DriverError as error:
@@ -208,6 +212,8 @@ class Supervisor:
         carrying = event.status.state in (TunnelState.UP, TunnelState.DEGRADED)
         watch = watchdog.observed(watch, event.converged, connecting, self._clocks.monotonic(), carrying)
         self._watches[event.name] = watch
+        if event.converged or not carrying:
+            self._lost_by_peer.discard(event.name)
         self.paths.observed(event.name, event.converged)
         self._report_change(self._assessed(event.status, event.converged), watch)
 
@@ -221,7 +227,9 @@ class Supervisor:
 
     def _assessed(self, status: TunnelStatus, converged: bool) -> TunnelStatus:
         found = self._assessed_by_path(status, converged)
-        return with_peer_daemon_lost(found) if status.name in self._without_daemon else found
+        if status.name in self._without_daemon:
+            return with_peer_daemon_lost(found)
+        return with_peer_daemon_restarted(found) if status.name in self._lost_by_peer else found
 
     def _assessed_by_path(self, status: TunnelStatus, converged: bool) -> TunnelStatus:
         if instead := self.paths.in_use_instead(status.name):

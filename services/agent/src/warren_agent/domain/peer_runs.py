@@ -35,7 +35,8 @@ _LESS_SPECIFIC = frozenset(
     }
 )
 _STATES = {TunnelState.UP: TunnelState.DEGRADED, TunnelState.STANDBY: TunnelState.DOWN}
-_DETAIL = "the peer's agent announces that its IPsec daemon does not answer: look at the peer"
+_UNREACHABLE = "the peer's agent announces that its IPsec daemon does not answer: look at the peer"
+_RESTARTED = "the peer's IPsec daemon was restarted and has lost the SAs: new ones are negotiated"
 
 
 def without_daemon(tunnels: Iterable[Tunnel], directory: Mapping[PeerId, PeerRecord]) -> frozenset[str]:
@@ -50,7 +51,16 @@ def without_daemon(tunnels: Iterable[Tunnel], directory: Mapping[PeerId, PeerRec
 def with_peer_daemon_lost(status: TunnelStatus) -> TunnelStatus:
     """The status of a tunnel whose peer's daemon does not answer: what is up is degraded, what stands by could not take over, and the
     reason names the daemon."""
+    return _with_detail(status, _UNREACHABLE)
+
+
+def with_peer_daemon_restarted(status: TunnelStatus) -> TunnelStatus:
+    """The status of a tunnel that is up by SAs that its peer has lost, until new ones are up."""
+    return _with_detail(status, _RESTARTED)
+
+
+def _with_detail(status: TunnelStatus, detail: str) -> TunnelStatus:
     if status.state is TunnelState.ERROR or status.reason not in _LESS_SPECIFIC:
         return status
     state = _STATES.get(status.state, status.state)
-    return status.model_copy(update={"state": state, "reason": ReasonCode.PEER_DAEMON_UNREACHABLE, "detail": _DETAIL})
+    return status.model_copy(update={"state": state, "reason": ReasonCode.PEER_DAEMON_UNREACHABLE, "detail": detail})
