@@ -77,6 +77,12 @@ async def test_no_key_of_a_service_may_change_a_stream(bus: Bus, steal: Any, ser
     await thief.is_refused("$JS.API.STREAM.CREATE.MINE", "$JS.API.CONSUMER.CREATE.POLICY.mine")
 
 
+async def test_the_key_of_metrics_calls_nothing_but_the_directory(bus: Bus, steal: Any) -> None:
+    thief = await steal("metrics")
+    verbs = ("retag", "revoke", "peers", "create_join_token", "create_operator_token", "advance_epoch")
+    await thief.is_refused(*(subjects.rpc("registry", verb) for verb in verbs), APPLY, subjects.rpc("policy", "list"))
+
+
 @pytest.mark.parametrize(
     "change",
     [

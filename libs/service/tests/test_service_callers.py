@@ -1,6 +1,7 @@
 """Who called: the server's word is believed where the server wrote it, and a caller's own words never."""
 
 import json
+import time
 
 import pytest
 from hypothesis import example, given
@@ -8,9 +9,12 @@ from hypothesis import strategies as st
 
 from warren_bus.client import PatchedClient
 from warren_bus.headers import HEADER_REQUEST_INFO, is_genuine
+from warren_bus.service_calls import sign_call
 from warren_contracts.problems import ForbiddenError
 from warren_service.call_gate import matches
 from warren_service.callers import Caller, parse_caller, require_agent, require_operator
+from warren_service.service_callers import ServiceCallers
+from warren_trust.keys import KeyKind, KeyPair
 
 ANN = Caller("OPS", "op.ann")
 LINE = b'Nats-Request-Info: {"acc":"OPS","user":"op.ann","name":"op.ann"}\r\n'
@@ -140,3 +144,24 @@ def test_who_may_call_what() -> None:
     for other in (operator, None):
         with pytest.raises(ForbiddenError):
             require_agent(other, "gw1")
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "allowed"),
+    [
+        ("api", "registry", {"directory", "retag", "peers"}), ("policy", "registry", {"directory"}),
+        ("metrics", "registry", {"directory"}), ("registry", "registry", set()), ("metrics", "policy", set()),
+    ],
+)  # fmt: skip
+def test_which_service_may_call_which_verb(name: str, service: str, allowed: set[str]) -> None:
+    key = KeyPair.generate(KeyKind.SIGNING)
+    callers = ServiceCallers({name: key.public_base64})
+    found = set()
+    for verb in ("directory", "retag", "peers", "apply"):
+        subject = f"warren.v1.rpc.{service}.{verb}"
+        try:
+            assert callers.verify(subject, sign_call(key, subject, int(time.time() + 5) * 1_000, b"{}"), b"{}") == name
+        except ForbiddenError:
+            continue
+        found.add(verb)
+    assert found - {"apply"} == allowed

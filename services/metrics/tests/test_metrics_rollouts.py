@@ -120,6 +120,36 @@ def test_gateways_that_a_policy_names_are_concerned_before_any_reports_a_tunnel(
     assert (world.counts("named"), world.counts("all")) == ([0, 1, 0, 1], [0, 2, 0, 0])
 
 
+def test_members_of_a_tag_are_concerned_before_any_of_them_reports_a_tunnel() -> None:
+    world = World()
+    for peer in ("gw1", "gw2", "gw3", "gw9"):
+        world.talk.presence(peer)
+    world.rollouts.set_tags({"gw1": ("branch",), "gw2": ("branch", "lab"), "gw3": ("hub",), "gw4": ("hub",), "gw9": ()})
+    world.publish(published("branches", 7), published("named", 7, "peer=gw9", "peer=gw8"), published("all", 7, "all"))
+    assert world.counts() == [0, 3, 0, 1]  # gw4 has never been online
+    assert (world.counts("named"), world.counts("all")) == ([0, 1, 0, 0], [0, 4, 0, 1])  # gw8 is not in the directory
+    world.applied("gw1", 7)
+    assert world.counts() == [1, 2, 0, 1]
+
+
+def test_a_changed_tag_and_a_removed_peer_are_not_concerned_any_more() -> None:
+    world = World()
+    for peer in ("gw1", "gw2", "gw3"):
+        world.report(peer, "hub")
+    tags = {"gw1": ("branch",), "gw2": ("branch",), "gw3": ("branch",)}
+    world.rollouts.set_tags(tags)
+    world.publish(published("branches", 7))
+    assert world.counts() == [0, 3, 0, 0]  # hub is in no directory
+    world.rollouts.set_tags(tags | {"gw2": ("lab",)})
+    assert world.counts() == [0, 2, 0, 0]  # gw2 still reports a tunnel of it
+    world.rollouts.set_tags({"gw2": ("lab",), "gw3": ("branch",)})
+    assert world.counts() == [0, 1, 0, 0]
+    world.applied("gw3", 7)
+    assert (world.counts(), world.progress()["branches"].since) == ([1, 0, 0, 0], None)
+    world.rollouts.set_tags(tags)
+    assert world.counts() == [1, 2, 0, 0]
+
+
 def test_since_is_the_time_of_the_edit_or_else_of_the_first_sight() -> None:
     world = World()
     world.report("gw1", "hub")

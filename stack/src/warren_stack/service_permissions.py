@@ -151,6 +151,7 @@ POLICY = ServiceRights(
 METRICS = ServiceRights(
     publish=(
         Right(f"{_V}.event.metrics.>", "publishes its events"),
+        Right(f"{_V}.rpc.registry.directory", "reads the tags of all peers, by which a policy has members"),
         _waits_for(POLICY_STREAM),
         Right(f"{_API}.DIRECT.GET.{POLICY_STREAM}.>", "reads whose the explicit tunnels are"),
         _waits_for(TELEMETRY_STREAM),
@@ -165,6 +166,8 @@ METRICS = ServiceRights(
         Right(f"live.{_V}.policy.>", "follows the policies"),
         _serves("metrics"),
         _serves_operators("metrics"),
+        Right(f"{_V}.event.registry.enrolled.*", "reads the directory again"),
+        Right(f"{_V}.event.registry.retagged.*", "reads the directory again"),
         Right(f"{_V}.event.registry.revoked.*", "removes a revoked peer and its tunnels"),
         Right(f"{_V}.event.policy.changed.*", "measures how long a change takes to reach the gateways"),
         *_dead_letters("metrics", TELEMETRY_STREAM),

@@ -22,7 +22,7 @@ from warren_trust.keys import raw_public_key, verify
 # Who may call a verb; `*` stands for every other verb of the service. Mirrored by the publish permissions in the server's file.
 CALLERS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "policy": {"*": frozenset({"api"}), "follow_epoch": frozenset({"registry"})},
-    "registry": {"*": frozenset({"api"}), "directory": frozenset({"api", "policy"})},
+    "registry": {"*": frozenset({"api"}), "directory": frozenset({"api", "policy", "metrics"})},
     "metrics": {"*": frozenset({"api"})},
 }
 LONGEST_S = 120.0  # of a deadline: so long an id is remembered

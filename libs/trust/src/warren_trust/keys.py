@@ -38,7 +38,7 @@ class KeyKind(Enum):
 
 
 BUS_USERS = ("callout", "registry", "policy", "metrics", "api", "streams")
-CALLERS = ("registry", "policy", "api")  # services that call others
+CALLERS = ("registry", "policy", "metrics", "api")  # services that call others
 SIGNING_KEYS = {
     "policy-signing": SignerRole.POLICY,
     "registry-signing": SignerRole.REGISTRY,

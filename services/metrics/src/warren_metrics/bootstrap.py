@@ -30,6 +30,7 @@ from warren_metrics.handlers import (
     CONSUMER,
     HEARTBEATS,
     register_history,
+    register_membership,
     register_rollouts,
     register_telemetry,
     register_tunnels,
@@ -39,6 +40,8 @@ from warren_metrics.history.postgres import PostgresHistory
 from warren_metrics.history.queries import HistoryQueries
 from warren_metrics.history.writer import HistoryWriter
 from warren_metrics.ingest import Ingest
+from warren_metrics.membership import INTERVAL as DIRECTORY_INTERVAL
+from warren_metrics.membership import Membership
 from warren_metrics.memory import StateWriter
 from warren_metrics.settings import MetricsSettings
 from warren_service import streams
@@ -71,13 +74,17 @@ class ServiceComponents:
     policies: Worker
     bus_state: Worker
     history: Worker
+    membership: Membership
+    directory: Worker
 
     async def health(self) -> Health:
         """Ready when the bus and PostgreSQL are available, and the stored state was restored."""
         dependencies = {
             "postgres": await self.store.ready(), "nats": self.bus.is_connected, "state": self.memory.loaded,
         }  # fmt: skip
-        return Health(service=NAME, ready=all(dependencies.values()), dependencies=dependencies)
+        remark = self.membership.remark(self.directory.failing)
+        remarks = {"directory": remark} if remark else {}
+        return Health(service=NAME, ready=all(dependencies.values()), dependencies=dependencies, remarks=remarks)
 
 
 @asynccontextmanager
@@ -105,6 +112,8 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
 
         policies = PolicyFollower(bus, settings.policy_public_key, policies_changed)
         check = Worker("policies", policies.check, POLICY_CHECK)
+        membership = Membership(lambda: bus.client, rollouts.set_tags)
+        directory = Worker("directory", membership.step, DIRECTORY_INTERVAL)
         consumers = {CONSUMER: TELEMETRY_STREAM, HEARTBEATS: PRESENCE_STREAM}
         expires = None if certificate is None else certificate.expires
         bus_state = BusState(lambda: bus.client, consumers, registry, expires)
@@ -112,10 +121,13 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         rows, retention = PostgresHistory(store), timedelta(days=settings.history_days)
         history = HistoryWriter(rows, EventPages(lambda: bus.client), retention, now=_now)
         following = Worker("history", history.step, writer.INTERVAL)
-        components = ServiceComponents(broker, bus, store, memory, asyncio.Event(), check, looking, following)
+        components = ServiceComponents(
+            broker, bus, store, memory, asyncio.Event(), check, looking, following, membership, directory
+        )
         counters, spans, recent = IngestCounters(registry), AgentSpans(broker.tracer), RecentCounters()
         ingest = Ingest(fleet, memory, StreamEvents(lambda: bus.client), counters, spans, recent)
         register_telemetry(broker, ingest)
+        register_membership(broker, directory.wake)
 
         def progress(now: datetime) -> Sequence[PolicyRollout]:
             return rollouts.progress(fleet, ingest.edits, now)
@@ -132,6 +144,7 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
             components.declared.set()
             await policies.follow()
             check.wake()
+            directory.wake()
 
         bus.on_connected(bus_connected)
         revision = lambda: max(map(policies.view.revision, policies.view.readers), default=0)  # noqa: E731
@@ -147,7 +160,7 @@ async def run(bus_settings: BusSettings, settings: MetricsSettings) -> None:
     spare_the_collector()
     async with assembled(bus_settings, settings) as components, asyncio.TaskGroup() as group:
         writing = group.create_task(components.memory.run())
-        workers = (components.policies, components.bus_state, components.history)
+        workers = (components.policies, components.bus_state, components.history, components.directory)
         background = [group.create_task(it.run()) for it in workers]
         app = FastStream(components.broker, logger=None)
 

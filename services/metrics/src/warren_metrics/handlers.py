@@ -61,6 +61,17 @@ def register_telemetry(broker: Broker, ingest: Ingest) -> None:
         ingest.edited(changed.revision, changed.at)
 
 
+def register_membership(broker: Broker, changed: Callable[[], None]) -> None:
+    """Subscribe to the registry's events after which a policy may have other members. Without a queue: every instance reads them."""
+
+    async def members_changed(event: dict[str, Any]) -> None:
+        changed()
+
+    for kind in ("enrolled", "retagged", "revoked"):
+        subject = f"{subjects.VERSION}.event.registry.{kind}.*"
+        broker.subscriber(subject, title=f"registry.{kind}.members")(members_changed)
+
+
 def _consume(broker: Broker, ingest: Ingest, stream: str, consumer: str, subject: str, batch: int) -> None:
     config = ConsumerConfig(ack_wait=ACK_WAIT, max_deliver=MAX_DELIVER, max_ack_pending=batch * 4)
     title = stream.lower()

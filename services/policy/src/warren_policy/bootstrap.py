@@ -17,7 +17,7 @@ from warren_contracts.documents import SignerRole
 from warren_contracts.problems import UnavailableError
 from warren_policy.adapters.postgres import CHANNEL, PostgresOutbox, PostgresPolicies, make_store
 from warren_policy.adapters.published import NatsPublishedStreams
-from warren_policy.adapters.registry import RegistryDirectory
+from warren_policy.adapters.registry import CheckedDirectory
 from warren_policy.adapters.stream import StreamPublisher
 from warren_policy.domain.derived import DerivedSets
 from warren_policy.epochs import EpochFollower
@@ -106,7 +106,7 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
             RestoreGuard(streams.POLICY.name),
         )
         relay = PolicyRelay(policies, queue, publisher, restore_guard, now=_now)
-        directory = RegistryDirectory(lambda: bus.client)
+        directory = CheckedDirectory(lambda: bus.client)
         derived = DerivedSets()
         service = PolicyService(
             policies, directory, derived, now=_now, new_id=_new_id, committed=relay.wake,

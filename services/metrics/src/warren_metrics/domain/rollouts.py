@@ -1,13 +1,17 @@
-"""How far the current revision of each policy has got, at the gateways that it concerns: those that it names, and those with a tunnel
-of it (`policy_gateways`). Pure."""
+"""How far the current revision of each policy has got, at the gateways that it concerns: the members of its readers, by the registry's
+directory. Until that was read once: those that it names, and those with a tunnel of it (`policy_gateways`). Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from heapq import nsmallest
+from itertools import islice
 
+from warren_contracts.names import PeerId, Tag
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.rollouts import MAX_WAITING, PolicyRollout, RolloutState, WaitingGateway
-from warren_contracts.subjects import ALL, named_peer
+from warren_contracts.subjects import ALL, Audience, named_peer
+from warren_intent.fleet import Members
 from warren_intent.relations import readers
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import PeerView
@@ -20,8 +24,7 @@ class _Published:
     """The current revision of a policy."""
 
     version: tuple[int, int]  # epoch, revision
-    named: frozenset[str]  # gateways
-    everyone: bool
+    readers: tuple[Audience, ...]
     seen_at: datetime
     applied: set[str] = field(default_factory=set)  # gateways that have applied it; they keep it
 
@@ -31,6 +34,7 @@ class Rollouts:
 
     def __init__(self) -> None:
         self._published: dict[str, _Published] = {}
+        self._members: Members | None = None  # None: the directory was never read
 
     def publish(self, policies: Iterable[PublishedPolicy], epoch: int, now: datetime) -> None:
         """Replace the published policies."""
@@ -38,21 +42,32 @@ class Rollouts:
         for it in policies:
             held = self._published.get(it.policy.id)
             if held is None or held.version != (epoch, it.revision):
-                audience = readers(it.policy)
-                named = frozenset(peer for reader in audience if (peer := named_peer(reader)) is not None)
-                held = _Published((epoch, it.revision), named, ALL in audience, now)
+                held = _Published((epoch, it.revision), tuple(sorted(readers(it.policy))), now)
             published[it.policy.id] = held
         self._published = published
 
+    def set_tags(self, tags_of: Mapping[PeerId, Collection[Tag]]) -> None:
+        """Replace the tags of all peers of the directory. The mapping is not changed afterwards."""
+        self._members = Members(tags_of)
+
     def progress(self, fleet: FleetTelemetry, edited: Mapping[int, datetime], now: datetime) -> list[PolicyRollout]:
         """The progress of each policy, in their order; `edited` has the times of revisions, as far as they are known."""
-        return [_progress(policy, held, fleet, edited, now) for policy, held in sorted(self._published.items())]
+        return [
+            _progress(policy, held, self._concerned(policy, held, fleet), fleet, edited, now)
+            for policy, held in sorted(self._published.items())
+        ]
+
+    def _concerned(self, policy: str, published: _Published, fleet: FleetTelemetry) -> frozenset[PeerId]:
+        if self._members is not None:
+            return self._members.of(published.readers)
+        named = frozenset(peer for reader in published.readers if (peer := named_peer(reader)) is not None)
+        return named.union(fleet.gateways.of(policy), fleet.peers if ALL in published.readers else ())
 
 
 def _progress(
-    policy: str, published: _Published, fleet: FleetTelemetry, edited: Mapping[int, datetime], now: datetime
-) -> PolicyRollout:
-    concerned = published.named.union(fleet.gateways.of(policy), fleet.peers if published.everyone else ())
+    policy: str, published: _Published, concerned: frozenset[PeerId], fleet: FleetTelemetry,
+    edited: Mapping[int, datetime], now: datetime,
+) -> PolicyRollout:  # fmt: skip
     missing: dict[RolloutState, list[str]] = {state: [] for state in _MISSING}
     for peer in concerned - published.applied:
         state = state_of(fleet.peers.get(peer), published.version, now)
@@ -60,14 +75,14 @@ def _progress(
             published.applied.add(peer)
         else:
             missing[state].append(peer)
-    waiting = [WaitingGateway(peer=peer, state=state) for state in _MISSING for peer in sorted(missing[state])]
-    counts = {RolloutState.APPLIED: len(concerned) - len(waiting)}
+    # Of 10,000 gateways few are named: a model of each would take longer than all else together.
+    named = ((state, peer) for state in _MISSING for peer in nsmallest(MAX_WAITING, missing[state]))
+    waiting = tuple(WaitingGateway(peer=peer, state=state) for state, peer in islice(named, MAX_WAITING))
+    counts = {RolloutState.APPLIED: len(concerned) - sum(map(len, missing.values()))}
     counts |= {state: len(missing[state]) for state in _MISSING}
     revision = published.version[1]
-    return PolicyRollout(
-        policy=policy, revision=revision, since=edited.get(revision, published.seen_at) if waiting else None,
-        gateways=counts, waiting=tuple(waiting[:MAX_WAITING]),
-    )  # fmt: skip
+    since = edited.get(revision, published.seen_at) if waiting else None
+    return PolicyRollout(policy=policy, revision=revision, since=since, gateways=counts, waiting=waiting)
 
 
 def state_of(view: PeerView | None, version: tuple[int, int], now: datetime) -> RolloutState:
