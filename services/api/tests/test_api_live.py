@@ -13,7 +13,14 @@ from warren_api.live import hub as hub_module
 from warren_api.live.filters import LiveFilter
 from warren_api.live.model import LiveModel
 from warren_contracts.base import Document
-from warren_contracts.events import PeerRetagged, PeerRevoked, PolicyChanged, PresenceChanged, TunnelChanged
+from warren_contracts.events import (
+    PeerRetagged,
+    PeerRevoked,
+    PolicyChanged,
+    PresenceChanged,
+    ReportingChanged,
+    TunnelChanged,
+)
 from warren_contracts.live import LiveMessage
 from warren_contracts.peers import PresenceState
 from warren_contracts.status import TunnelState, TunnelStatus
@@ -35,6 +42,11 @@ def changed(peer: str, tunnel: str, state: TunnelState, seconds: float = 0, *, r
 
 def presence(peer: str, state: str, seconds: float = 0) -> PresenceChanged:
     return PresenceChanged(peer=peer, state=PresenceState(state), at=NOW + timedelta(seconds=seconds))
+
+
+def reporting(peer: str, seconds: float, outdated_until: float | None) -> ReportingChanged:
+    until = None if outdated_until is None else NOW + timedelta(seconds=outdated_until)
+    return ReportingChanged(peer=peer, outdated_until=until, at=NOW + timedelta(seconds=seconds))
 
 
 @pytest.fixture
@@ -69,6 +81,39 @@ async def test_a_stream_begins_with_all_there_is_and_continues_with_each_change(
     assert (await reader.next()).policies[0].id == "p"
     await publish_event(live.bus, stored.model_copy(update={"action": "deleted", "revision": 2}))
     assert (await reader.next()).policies_gone == ("p",)
+
+
+async def test_what_a_peer_had_to_store_is_not_live_until_it_reports_again(live: LiveBed) -> None:
+    reader = await live.open()
+    await reader.until_ready()
+    await publish_event(live.bus, reporting("hub", 120, 120))
+    change = await reader.next()
+    assert [(it.name, it.stale, it.state) for it in change.tunnels] == [
+        ("hub+spoke-1", ("hub",), UP), ("hub+spoke-2", ("hub",), UP),
+    ]  # fmt: skip
+    await publish_event(live.bus, reporting("spoke-1", 120, 120))
+    assert states([await reader.next()]) == {"hub+spoke-1": "unknown"}
+    await publish_event(live.bus, changed("hub", "hub+spoke-1", DOWN, 30))  # late
+    (row,) = (await reader.next()).tunnels
+    assert (row.state, row.ends["hub"]) == (TunnelState.UNKNOWN, DOWN)
+    assert row.reported_at == NOW + timedelta(seconds=30)
+    await publish_event(live.bus, changed("hub", "hub+spoke-1", UP, 121))
+    (row,) = (await reader.next()).tunnels
+    assert (row.state, row.stale) == (UP, ("spoke-1",))
+    await publish_event(live.bus, reporting("spoke-1", 122, None))
+    (row,) = (await reader.next()).tunnels
+    assert (row.state, row.stale) == (UP, ())
+
+
+async def test_a_stream_that_begins_while_a_peer_is_behind_shows_it_so(live: LiveBed) -> None:
+    held = live.bus.tunnels["hub+spoke-1"]
+    live.bus.tunnels["hub+spoke-1"] = held.model_copy(update={"stale": ("hub",), "outdated": ("hub",)})
+    reader = await live.open()
+    rows = {it.name: it for message in await reader.until_ready() for it in message.tunnels}
+    assert rows["hub+spoke-1"].stale == ("hub",)
+    await publish_event(live.bus, reporting("hub", 1, None))
+    change = await reader.next()
+    assert {it.name: it.stale for it in change.tunnels}["hub+spoke-1"] == ()
 
 
 async def test_a_filter_lets_rows_in_and_out(live: LiveBed) -> None:
@@ -195,6 +240,7 @@ _EVENTS = st.lists(
             st.integers(0, 9), removed=st.booleans(),
         ),
         st.builds(presence, st.sampled_from(["hub", "spoke-1"]), st.sampled_from(["online", "offline"]), st.integers(0, 9)),
+        st.builds(reporting, st.sampled_from(["hub", "spoke-1"]), st.just(9), st.one_of(st.none(), st.integers(0, 9))),
         st.just(PeerRevoked(peer="spoke-1", actor="ann", at=NOW)),
         st.builds(PeerRetagged, peer=st.sampled_from(["hub"]), tags=st.sampled_from([(), ("hub",)]), actor=st.just("a"), at=st.just(NOW)),
     ),

@@ -152,6 +152,37 @@ async def test_a_clock_that_is_set_back_hides_no_later_report(metrics: MetricsPr
     assert (await listed(metrics)).state is TunnelState.DOWN
 
 
+async def test_a_spool_of_two_minutes_that_arrives_at_once_is_history_and_not_live(metrics: MetricsProcess) -> None:
+    """As after an outage of the bus: heartbeats first, then what the agent had to store, then its next report."""
+    online = ("warren_peer_online", (("peer", "gw1"),))
+    made = {seconds: now() - timedelta(seconds=seconds) for seconds in (120, 90, 60, 45)}
+    await publish(metrics, "presence", beat(now()))
+    await shows(metrics, online, 1)
+    for seconds, state, received in ((120, "up", 100), (90, "down", 200), (60, "up", 300)):
+        stored = status(state, received, since=made[seconds])
+        await publish(metrics, "tunnel", TunnelChange(at=made[seconds], previous=None, status=stored))
+    await publish(metrics, "report", report(status(received=400, since=made[60]), at=made[45]))
+    await shows(metrics, RECEIVED, 400)
+    samples = await metrics.scrape()
+    assert (samples[online], samples["warren_tunnel_stale", LABELS]) == (1, 1)
+    assert ("warren_tunnel_up", LABELS) not in samples
+    found = await listed(metrics)
+    assert (found.state, found.stale, found.outdated) == (TunnelState.UNKNOWN, ("gw1",), ("gw1",))
+    assert abs(found.reported_at["gw1"] - made[45]) < timedelta(seconds=5)
+    entries = await states(metrics, 3)
+    assert [it.state.value for it in entries] == ["up", "down", "up"]
+    for entry, seconds in zip(entries, (60, 90, 120), strict=True):
+        assert abs(entry.at - made[seconds]) < timedelta(seconds=5)
+    await publish(metrics, "report", report(status("down", 500)))
+    await shows(metrics, RECEIVED, 500)
+    samples = await metrics.scrape()
+    assert (samples["warren_tunnel_stale", LABELS], samples["warren_tunnel_up", LABELS]) == (0, 0)
+    found = await listed(metrics)
+    assert (found.state, found.stale, found.outdated) == (TunnelState.DOWN, (), ())
+    assert now() - found.reported_at["gw1"] < timedelta(seconds=30)
+    assert [it.state.value for it in await states(metrics, 4)] == ["down", "up", "down", "up"]
+
+
 async def test_counters_that_begin_again_are_a_reset_and_a_replaced_sa_is_none(metrics: MetricsProcess) -> None:
     def with_sa(number: int, received: int) -> TunnelStatus:
         sa = ChildSaStatus(spi_in=f"{number:08x}", spi_out=f"{number + 1:08x}", cipher="aes256gcm16")

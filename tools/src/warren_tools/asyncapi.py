@@ -43,6 +43,7 @@ EVENT_ADDRESSES = {
     "warren.epoch.advanced.v1": ("registry", "epoch", "epoch"),
     "warren.tunnel.changed.v1": ("metrics", "tunnel", "peer"),
     "warren.policy.applied.v1": ("metrics", "applied", "peer"),
+    "warren.peer.reporting-changed.v1": ("metrics", "reporting", "peer"),
 }
 _PARAMETERS = {
     "reader": f"One token: `all`, `tag=<tag>` or `peer=<id>` ({READER_PATTERN}).",

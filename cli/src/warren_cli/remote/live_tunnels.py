@@ -19,7 +19,7 @@ from warren_contracts.tunnel_query import TunnelQuery
 REFRESH_S = 30.0  # between two readings of everything: silence of a peer is not an event of its tunnels
 MANY = 50  # changed tunnels at once from which on everything is read
 NOT_FOUND = 404
-KINDS = ("tunnel", "presence", "revoked", "retagged")
+KINDS = ("tunnel", "presence", "revoked", "retagged", "reporting")
 
 
 class LiveTunnels:

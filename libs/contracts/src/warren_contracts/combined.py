@@ -55,13 +55,18 @@ def combine(
     reported_at: Mapping[PeerId, datetime],
     offline: Collection[PeerId],
     unconfirmed: Collection[PeerId] = (),
+    outdated: Collection[PeerId] = (),
 ) -> FleetTunnel:
-    """The tunnel as shown to operators. `offline` as for `combined_state`; `unconfirmed`: those that miss the registry's digests."""
-    found, reporting = combined_state(ends, offline), sorted(ends)
+    """The tunnel as shown to operators. `offline` as for `combined_state`.
+
+    `unconfirmed`: ends that miss the registry's digests; `outdated`: ends that are back without a current report.
+    """
+    found, reporting = combined_state(ends, {*offline, *outdated} if outdated else offline), sorted(ends)
     values = {
         "name": name, "state": found.state, "disagreement": found.disagreement, "peers": found.peers,
         "ends": {peer: ends[peer] for peer in reporting}, "stale": found.stale,
         "unconfirmed": tuple([peer for peer in reporting if peer in unconfirmed and peer not in found.stale]),
+        "outdated": tuple([peer for peer in found.stale if peer in outdated and peer not in offline]),
         "reported_at": {peer: reported_at[peer] for peer in reporting if peer in reported_at},
     }  # fmt: skip
     return assembled(FleetTunnel, _GIVEN, values)  # all of it was validated when it arrived

@@ -116,7 +116,7 @@ class TunnelChanged(Document):
     """A tunnel changed its state, its reason or its SAs at one end. Subject `warren.v1.event.metrics.tunnel.<peer>`.
 
     `previous` and `previous_reason` are None where they are not known. A change that arrives late is an event with the time of its own:
-    it is in effect only where no later one of the same end is known.
+    it is in effect only where no later one of the same end is known, and current only after `ReportingChanged.outdated_until`.
     """
 
     TYPE: ClassVar[str] = "warren.tunnel.changed.v1"
@@ -134,6 +134,20 @@ class TunnelChanged(Document):
     # By when a packet of the peer has come through an SA that a change of the configuration has made, by the agent's clock; the
     # state is the one before.
     first_packet_at: datetime | None = None
+
+
+class ReportingChanged(Document):
+    """The reports of a peer became outdated, or current again. Subject `warren.v1.event.metrics.reporting.<peer>`.
+
+    What it reported before `outdated_until` does not show how its tunnels are now: it was silent for long, or sends what it had to
+    store. None: a current report of all its tunnels has arrived. The event does not say whether it is online.
+    """
+
+    TYPE: ClassVar[str] = "warren.peer.reporting-changed.v1"
+
+    peer: PeerId
+    outdated_until: datetime | None
+    at: datetime
 
 
 class PolicyApplied(Document):
@@ -154,11 +168,11 @@ class PolicyApplied(Document):
 
 Event = (
     PolicyChanged | PeerEnrolled | PeerAnnounced | PeerRetagged | PeerPriorityChanged | PeerRevoked
-    | KeySharedByConnections | PresenceChanged | EpochAdvanced | TunnelChanged | PolicyApplied
+    | KeySharedByConnections | PresenceChanged | EpochAdvanced | TunnelChanged | PolicyApplied | ReportingChanged
 )  # fmt: skip
 EVENTS: tuple[type[Event], ...] = (
     PolicyChanged, PeerEnrolled, PeerAnnounced, PeerRetagged, PeerPriorityChanged, PeerRevoked, KeySharedByConnections, PresenceChanged,
-    EpochAdvanced, TunnelChanged, PolicyApplied,
+    EpochAdvanced, TunnelChanged, PolicyApplied, ReportingChanged,
 )  # fmt: skip
 
 # The fifth token of an event's subject, by which a subscriber can filter.
@@ -174,4 +188,5 @@ KINDS: tuple[str, ...] = (
     "epoch",
     "tunnel",
     "applied",
+    "reporting",
 )

@@ -13,7 +13,7 @@ from warren_contracts.status import ReasonCode, TunnelState
 
 
 class LiveTunnel(Document):
-    """A tunnel. `ends` have the last reported state of each end; those in `stale` are offline and do not count."""
+    """A tunnel. `ends` have the last reported state of each end; those in `stale` have no current report and do not count."""
 
     name: TunnelName
     state: TunnelState

@@ -216,8 +216,11 @@ class TunnelStatus(Document):
 class FleetTunnel(Document, defer_build=True):
     """A tunnel as shown to operators: the status of both ends, by reporting peer.
 
-    An end without a report for `OFFLINE_AFTER` is stale: its last status is shown but not used for `state`, since a gateway
-    may carry traffic while it cannot reach the bus. If all ends are stale, `state` is `unknown`.
+    An end is stale while its peer is offline: neither a heartbeat nor other telemetry has arrived for `OFFLINE_AFTER`, or its agent
+    has stopped. A peer that comes back after that time, or that sends reports older than that, is online again and its ends stay
+    stale until a current report. (A peer that goes on sending heartbeats is online, however old the report of an end is.) The last
+    status of a stale end is shown but not used for `state`, since a gateway may carry traffic while it cannot reach the bus. If all
+    ends are stale, `state` is `unknown`.
     """
 
     name: TunnelName
@@ -227,7 +230,8 @@ class FleetTunnel(Document, defer_build=True):
     peers: tuple[PeerId, ...]
     ends: dict[PeerId, TunnelStatus]
     stale: tuple[PeerId, ...] = ()
+    outdated: tuple[PeerId, ...] = ()  # those of `stale` whose peer is online again
     # Ends whose agent misses the digests of the registry: what it applies may be outdated.
     unconfirmed: tuple[PeerId, ...] = ()
-    # When the last report of each end arrived, by the clock of the bus
+    # When the last report of each end arrived; of one that arrived late when it was made: by the clock of the bus
     reported_at: dict[PeerId, datetime] = Field(default_factory=dict)

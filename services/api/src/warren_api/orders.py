@@ -44,7 +44,8 @@ def executing_end(tunnel: FleetTunnel, peer: PeerId | None, own: Collection[Peer
 
     `own`: the ends that may be asked; None: each.
     """
-    online = [end for end in sorted(tunnel.ends) if end not in tunnel.stale and (own is None or end in own)]
+    offline = set(tunnel.stale) - set(tunnel.outdated)
+    online = [end for end in sorted(tunnel.ends) if end not in offline and (own is None or end in own)]
     if peer is not None and peer not in tunnel.peers:
         raise NotFoundError(f"{peer} is not an end of {tunnel.name}: its ends are {', '.join(tunnel.peers)}")
     if peer is not None and own is not None and peer not in own:

@@ -102,7 +102,8 @@ class Ingest:
             self._memory.changed(changes)
 
     def _record_recent(self, observation: Observation, changes: Changes) -> None:
-        minute, record, tunnel = minute_of(observation.place.at), self._recent.record, self._fleet.tunnel
+        minute = minute_of(changes.at or observation.place.at)
+        record, tunnel = self._recent.record, self._fleet.tunnel
         if isinstance(observation.body, Report):
             self._recent.reported(observation.peer, minute)
         for keys in (changes.counters, changes.tunnels):

@@ -6,7 +6,7 @@ arrive late: it has an effect only if it is newer than what is known of its end.
 
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from warren_contracts.base import Document, amended
@@ -19,6 +19,7 @@ from warren_contracts.events import (
     PolicyApplied,
     PolicyChanged,
     PresenceChanged,
+    ReportingChanged,
     TunnelChanged,
 )
 from warren_contracts.live import LivePeer, LivePolicy, LiveTunnel
@@ -87,6 +88,7 @@ class LiveModel:
         self._tunnels_of: dict[str, set[str]] = {}  # by peer, also those that only the other end reports
         self._offline: set[str] = set()
         self._seen: dict[str, datetime] = {}  # by peer: of its last presence
+        self._outdated: dict[str, datetime] = {}  # by peer: what it reported before is outdated
 
     def load(
         self, tunnels: Iterable[FleetTunnel], peers: Iterable[PeerSummary], policies: Iterable[StoredPolicy]
@@ -111,6 +113,8 @@ class LiveModel:
             for peer, status in tunnel.ends.items():
                 at = tunnel.reported_at.get(peer)
                 if at is not None:
+                    if peer in tunnel.outdated:
+                        self._outdated[peer] = max(self._outdated.get(peer, at), at + timedelta.resolution)
                     self._ends.setdefault(tunnel.name, {})[peer] = _TunnelEnd(_lean(status), at)
             for peer in tunnel.peers:
                 self._tunnels_of.setdefault(peer, set()).add(tunnel.name)
@@ -141,6 +145,8 @@ class LiveModel:
                 self._tunnel(event, change)
             case PresenceChanged():
                 self._presence(event, change)
+            case ReportingChanged():
+                self._reporting(event, change)
             case PeerRevoked():
                 self._revoked(event.peer, change)
             case PeerRetagged():
@@ -176,6 +182,13 @@ class LiveModel:
         self._seen[event.peer] = event.at
         self._peer(event.peer, change, presence=event.state, reason=event.reason, since=event.at)
 
+    def _reporting(self, event: ReportingChanged, change: LiveChange) -> None:
+        if event.outdated_until is not None:
+            self._outdated[event.peer] = event.outdated_until
+        else:
+            self._outdated.pop(event.peer, None)
+        self._recombine(self._tunnels_of.get(event.peer, set()), change)
+
     def _enrolled(self, event: PeerEnrolled, change: LiveChange) -> None:
         if event.peer in self.peers:
             self._peer(event.peer, change, tags=event.tags)
@@ -199,6 +212,7 @@ class LiveModel:
         before = self.peers.pop(peer, None)
         self._offline.discard(peer)
         self._seen.pop(peer, None)
+        self._outdated.pop(peer, None)
         if before is not None:
             change.peers.append(RowChange(peer, before, None))
         names = self._tunnels_of.pop(peer, set())
@@ -253,7 +267,10 @@ class LiveModel:
     def _combined(self, name: str, own: Set[str] | None = None) -> LiveTunnel:
         """The row of a tunnel. `own`: the ends of which all is shown; None: each."""
         ends = {peer: end.status for peer, end in self._ends[name].items()}
-        found = combined_state(ends, self._offline)
+        outdated = [
+            peer for peer, end in self._ends[name].items() if peer in self._outdated and end.at < self._outdated[peer]
+        ]
+        found = combined_state(ends, self._offline.union(outdated) if outdated else self._offline)
         current = [ends[peer] for peer in sorted(ends) if peer not in found.stale] or [ends[it] for it in sorted(ends)]
         cause = next((it for it in current if it.reason is not ReasonCode.NONE), current[0])
         tagged = [peer for peer in found.peers if peer in self.peers and (own is None or peer in own)]

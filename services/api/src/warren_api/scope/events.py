@@ -19,12 +19,14 @@ from warren_contracts.events import (
     PeerRevoked,
     PolicyApplied,
     PresenceChanged,
+    ReportingChanged,
     TunnelChanged,
 )
 
 _MODELS: Mapping[str, type[Document]] = {model.TYPE: model for model in EVENTS}
 _OF_PEER = (
     PeerEnrolled, PeerAnnounced, PeerRevoked, PeerRetagged, PeerPriorityChanged, KeySharedByConnections, PresenceChanged, PolicyApplied,
+    ReportingChanged,
 )  # fmt: skip
 MOVES = frozenset({PeerEnrolled.TYPE, PeerRetagged.TYPE, PeerRevoked.TYPE})
 """The types of events with which a peer may enter a scope or leave it."""

@@ -11,13 +11,15 @@ from warren_bus import tracing
 from warren_bus.errors import NotStoredError
 from warren_bus.publisher import EventPublisher
 from warren_contracts import subjects
-from warren_contracts.events import TunnelChanged
+from warren_contracts.events import PolicyApplied, ReportingChanged, TunnelChanged
 from warren_metrics.domain.changes import Event
 from warren_metrics.ports import OutgoingEvent
 
 SOURCE = "/services/metrics"
 PARALLEL = 64  # peers whose events are published at a time; those of one peer are published in order
 PAUSE = 1.0  # s after the retries of the publisher have failed
+
+_KINDS: dict[type[Event], str] = {TunnelChanged: "tunnel", PolicyApplied: "applied", ReportingChanged: "reporting"}
 
 log = structlog.get_logger(__name__)
 
@@ -55,5 +57,5 @@ class StreamEvents:
 
 
 def subject_of(event: Event) -> str:
-    """`warren.v1.event.metrics.tunnel.<peer>` or `...applied.<peer>`."""
-    return subjects.event("metrics", "tunnel" if isinstance(event, TunnelChanged) else "applied", event.peer)
+    """`warren.v1.event.metrics.tunnel.<peer>`, `...applied.<peer>` or `...reporting.<peer>`."""
+    return subjects.event("metrics", _KINDS[type(event)], event.peer)

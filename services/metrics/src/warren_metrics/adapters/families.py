@@ -65,7 +65,7 @@ TUNNEL: tuple[Family, ...] = (
         "1 for what is wrong with the tunnel by what both ends say, at the first of its ends; absent while nothing is.",
         'cause="%s"',
     ),
-    Family("gauge", "warren_tunnel_stale", "1 while the peer of this end is offline: its values are the last known ones."),
+    Family("gauge", "warren_tunnel_stale", "1 while this end has no current report: its values are the last known ones."),
     Family(
         "gauge", "warren_tunnel_info", "1, with the other end and the policy of the tunnel.", 'remote_peer="%s",policy="%s"'
     ),

@@ -1,13 +1,13 @@
 """The Prometheus exposition of the fleet.
 
 The event loop only hands over what changed since the last scrape, in slices; a thread renders it (`adapters/series.py`). A series
-exists as long as its tunnel is reported. While its peer is offline, a tunnel keeps its counters and has no state
-(`warren_tunnel_stale` is 1): the state is unknown, so neither 0 nor 1 would be right. No name contains a generation, and labels
-are only names that are bounded by their patterns, never values that a payload may choose freely.
+exists as long as its tunnel is reported. While its peer is offline, or back without a current report, a tunnel keeps its counters and
+has no state (`warren_tunnel_stale` is 1): the state is unknown, so neither 0 nor 1 would be right. No name contains a generation,
+and labels are only names that are bounded by their patterns, never values that a payload may choose freely.
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from itertools import islice
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from warren_contracts.rollouts import PolicyRollout
 from warren_metrics.adapters import families
 from warren_metrics.adapters.gzip_parts import Part, compress
 from warren_metrics.adapters.series import SeriesTable
-from warren_metrics.domain.causes import cause, facts, is_plainly_up
+from warren_metrics.domain.causes import cause, facts, is_plainly_up, outdated_ends
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import PeerView, TunnelView, unix_time
 from warren_metrics.domain.views import is_stale, stands_by
@@ -38,7 +38,8 @@ class Moment(NamedTuple):
 
     now: datetime
     peers: Mapping[str, PeerView]
-    stale: frozenset[str]
+    stale: frozenset[str]  # peers that are offline
+    outdated: Mapping[str, datetime]  # peers, and before when their reports are outdated
     rollouts: Sequence[PolicyRollout]
 
 
@@ -94,7 +95,8 @@ class FleetScraper:
     def _moment(self) -> Moment:
         now, fleet = self._now(), self._fleet
         stale = frozenset(peer for peer in fleet.peers if is_stale(fleet, peer, now))
-        return Moment(now, dict(fleet.peers), stale, self._rollouts(now))
+        outdated = {peer: view.outdated_until for peer, view in fleet.peers.items() if view.outdated_until is not None}
+        return Moment(now, dict(fleet.peers), stale, outdated, self._rollouts(now))
 
     async def _hand_over(self, moment: Moment) -> None:
         """Give the tunnels that changed to the renderer, a slice at a time: it works on one that the processor has just read."""
@@ -103,7 +105,8 @@ class FleetScraper:
         if changed is None:
             names: Iterable[str] = list(fleet.tunnels)
         else:
-            for peer in moment.stale ^ renderer.stale:
+            back = {peer for peer, _ in moment.outdated.items() ^ renderer.outdated.items()}
+            for peer in back | (moment.stale ^ renderer.stale):
                 changed.update(dict.fromkeys(fleet.names_of(peer)))
             names = changed
         try:
@@ -123,6 +126,7 @@ class Renderer:
     def __init__(self, aliases: bool) -> None:
         self._aliases = aliases
         self.stale: frozenset[str] = frozenset()  # peers, as they are rendered
+        self.outdated: Mapping[str, datetime] = {}  # the same
         self._views: Mapping[str, PeerView] = {}
         self._now = datetime.min.replace(tzinfo=UTC)
         self._peers = SeriesTable([it.family for it in families.PEER], families.peer_labels)
@@ -134,7 +138,8 @@ class Renderer:
 
     def begin(self, moment: Moment, everything: bool) -> None:
         """Take over the peers and policies; with `everything`, all tunnels follow."""
-        self.stale, self._views, self._now = moment.stale, moment.peers, moment.now
+        self.stale, self.outdated = moment.stale, moment.outdated
+        self._views, self._now = moment.peers, moment.now
         if everything:
             self._forget_tunnels()
         self._replace_peers()
@@ -159,21 +164,22 @@ class Renderer:
 
     def _replace(self, name: str, ends: Ends) -> None:
         peers = tuple(ends)
-        if not ends or is_plainly_up(ends, self._views, self.stale):
+        stale: Set[str] = self.stale
+        if not self.outdated.keys().isdisjoint(ends):
+            stale = stale | outdated_ends(ends, self._views)
+        if stale.isdisjoint(ends) and is_plainly_up(ends, self._views, self.stale):
             self._causes.pop(name, None)
             self._tunnels.replace(name, peers, list(map(families.values_of_plainly_up, ends.values())))
         else:
             first, found = min(peers), self._cause(name, ends)
             values = [
-                families.tunnel_values(
-                    view, peer in self.stale, stands_by(ends, peer), found if peer == first else None
-                )
+                families.tunnel_values(view, peer in stale, stands_by(ends, peer), found if peer == first else None)
                 for peer, view in ends.items()
             ]
             self._tunnels.replace(name, peers, values)
         if self._aliases:
             self._tunnel_aliases.replace(
-                name, peers, [families.alias_values(view, peer in self.stale) for peer, view in ends.items()]
+                name, peers, [families.alias_values(view, peer in stale) for peer, view in ends.items()]
             )
 
     def _cause(self, name: str, ends: Ends) -> Cause | None:

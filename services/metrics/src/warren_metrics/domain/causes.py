@@ -18,6 +18,11 @@ Ends = Mapping[str, TunnelView]
 Peers = Mapping[str, PeerView]
 
 
+def outdated_ends(ends: Ends, peers: Peers) -> frozenset[str]:
+    """The ends whose last report does not show how they are now, although their peers are online again."""
+    return frozenset([peer for peer, end in ends.items() if peer in peers and peers[peer].is_outdated(end.reported_at)])
+
+
 def is_plainly_up(ends: Ends, peers: Peers, offline: Set[str]) -> bool:
     """Whether every end says that it is up and none is missing: no rule needs to be tried."""
     for view in ends.values():
@@ -30,15 +35,19 @@ def is_plainly_up(ends: Ends, peers: Peers, offline: Set[str]) -> bool:
 
 def cause(name: str, ends: Ends, peers: Peers, offline: Set[str], now: datetime) -> Cause:
     """What is wrong with a tunnel; `offline` are those of the known peers that are offline."""
-    if not ends or is_plainly_up(ends, peers, offline):
+    outdated = outdated_ends(ends, peers)
+    if not ends or (not outdated and is_plainly_up(ends, peers, offline)):
         return Cause.NONE
     named = {*ends, *(view.peer for view in ends.values() if view.peer is not None)}
     gone = {peer for peer in named if peer in offline or peer not in peers}
-    found = combined.combined_state(ends, gone)
+    found = combined.combined_state(ends, gone | outdated)
     tunnel = FleetTunnel.model_construct(
         name=name, state=found.state, disagreement=found.disagreement, peers=found.peers, ends={}, stale=found.stale
     )
-    known = tuple(_end(peer, ends.get(peer), peers.get(peer), peer in gone) for peer in found.peers)
+    known = tuple(
+        _end(peer, ends.get(peer), peers.get(peer), offline=peer in gone, stale=peer in found.stale)
+        for peer in found.peers
+    )
     return cause_of(Situation(tunnel, known, now))
 
 
@@ -52,7 +61,13 @@ def cause_at(name: str, ends: Ends, peers: Peers, now: datetime) -> Cause:
 def facts(ends: Ends, peers: Peers, offline: Set[str]) -> Hashable:
     """What the cause of a tunnel depends on: equal facts have the same cause."""
     named = sorted({*ends, *(view.peer for view in ends.values() if view.peer is not None)})
-    return tuple([(peer, _of_end(ends.get(peer)), _of_peer(peers.get(peer)), peer in offline) for peer in named])
+    outdated = outdated_ends(ends, peers)
+    return tuple(
+        [
+            (peer, _of_end(ends.get(peer)), _of_peer(peers.get(peer)), peer in offline, peer in outdated)
+            for peer in named
+        ]
+    )
 
 
 def _of_end(view: TunnelView | None) -> Hashable:
@@ -63,7 +78,7 @@ def _of_peer(view: PeerView | None) -> Hashable:
     return None if view is None else (view.drivers, view.behind_nat, round((view.clock_skew_s or 0.0) / 60.0))
 
 
-def _end(peer: str, view: TunnelView | None, known: PeerView | None, offline: bool) -> End:
+def _end(peer: str, view: TunnelView | None, known: PeerView | None, *, offline: bool, stale: bool) -> End:
     status = None
     if view is not None:
         status = TunnelStatus.model_construct(
@@ -80,7 +95,7 @@ def _end(peer: str, view: TunnelView | None, known: PeerView | None, offline: bo
     return End(
         peer=peer,
         status=status,
-        is_stale=offline and view is not None,
+        is_stale=stale,
         reported_at=view.reported_at if view is not None else None,
         summary=PeerSummary.model_construct(**fields),
     )

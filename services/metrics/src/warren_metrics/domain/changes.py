@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from warren_contracts.events import PolicyApplied, TunnelChanged
+from warren_contracts.events import PolicyApplied, ReportingChanged, TunnelChanged
 from warren_contracts.status import ReasonCode
 
-Event = TunnelChanged | PolicyApplied
+Event = TunnelChanged | PolicyApplied | ReportingChanged
 TunnelKey = tuple[str, str]  # peer, tunnel
 
 
@@ -14,6 +15,7 @@ TunnelKey = tuple[str, str]  # peer, tunnel
 class Changes:
     """The result of a message: events to publish, rows to write, and refusals."""
 
+    at: datetime | None = None  # of what the message reports of tunnels, by the clock of the bus
     events: list[Event] = field(default_factory=list)
     peers: set[str] = field(default_factory=set)
     tunnels: set[TunnelKey] = field(default_factory=set)

@@ -4,16 +4,16 @@ Messages of a peer are processed in the order of the stream (heartbeats have one
 changes nothing here: it was processed before, or it was lost, and a later report contains its state. An applied revision and a
 state that has passed are in no report, so their events are published however late they arrive (the id of an event is made of its
 cause: the stream stores one of two).
-A complete report (all its parts) also removes: a tunnel that it does not contain no longer exists.
+A complete report (all its parts) also removes: a tunnel that it does not contain no longer exists. If it is not late
+(`domain/lateness.py`), it confirms what is known of its peer.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
 
 from warren_contracts.base import amended
-from warren_contracts.events import TunnelChanged
+from warren_contracts.events import ReportingChanged, TunnelChanged
 from warren_contracts.status import IpsecStatus, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Applied, AttemptFailure, Report, TunnelChange
 from warren_metrics.domain.budget import MAX_WEIGHT, weight
@@ -21,10 +21,12 @@ from warren_metrics.domain.causes import cause_at
 from warren_metrics.domain.changed_names import ChangedNames
 from warren_metrics.domain.changes import Changes, Event, TunnelKey, merged
 from warren_metrics.domain.flood import BURST, EVENT_WEIGHT, NEW_BURST, NEW_RATE, RATE
+from warren_metrics.domain.lateness import in_order, report_time
 from warren_metrics.domain.parse import Body, MessageSource, Observation, may_report
 from warren_metrics.domain.peer_updates import last_source, updated
 from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_metrics.domain.policy_gateways import PolicyGateways
+from warren_metrics.domain.report_parts import ReportParts, TooManyTunnelsError
 from warren_metrics.domain.sorted_names import SortedNames
 from warren_metrics.domain.transitions import (
     failed_without_attempt,
@@ -43,15 +45,6 @@ MAX_TUNNELS_OF_PEER = (
 FORGET_AFTER = timedelta(days=7)  # without a message: a peer that was revoked or removed, and its tunnels
 
 
-@dataclass(slots=True)
-class _ReportParts:
-    """The parts of a report that have arrived."""
-
-    at: datetime
-    parts: int
-    seen: dict[int, frozenset[str]] = field(default_factory=dict)
-
-
 class FleetTelemetry:
     """The state of every peer. Not thread-safe: one event loop owns it."""
 
@@ -63,7 +56,7 @@ class FleetTelemetry:
         self.changed = ChangedNames()  # tunnels, for the exposition
         self.gateways = PolicyGateways()
         self._of_peer: dict[str, dict[str, int]] = {}  # the names that a peer reports, in order, and their weights
-        self._parts: dict[str, _ReportParts] = {}
+        self._parts = ReportParts()
         self._weights: dict[str, int] = {}  # approximate bytes of a peer's tunnels
         self._buckets: dict[str, TokenBucket] = {}  # of events
         self._newcomers: dict[str, TokenBucket] = {}  # of tunnels seen for the first time
@@ -103,11 +96,19 @@ class FleetTelemetry:
         changes = Changes()
         peer, place = observation.peer, observation.place
         known = self.peers.get(peer)
+        time = report_time(known, place, observation.body)
         if not place.follows(last_source(known, observation.body)):
-            self._late(peer, place, observation.body, changes)
+            self._late(peer, place if time is None else time.placed(place), observation.body, changes)
             return changes
-        self.peers[peer] = updated(known or PeerView(last_seen_at=place.at), place, observation.body)
+        if time is not None:
+            time = in_order(time, known, place)
+            place, changes.at = time.placed(place), time.at
+        self.peers[peer] = updated(known, observation.place, observation.body, time)
         changes.peers.add(peer)
+        until = self.peers[peer].outdated_until
+        if until is not None and (known is None or until != known.outdated_until):
+            event = ReportingChanged(peer=peer, outdated_until=until, at=observation.place.at)
+            self._emit(changes, observation.place, event)
         match observation.body:
             case Report() as report:
                 self._report(peer, place, report, observation.encoded, changes)
@@ -133,7 +134,7 @@ class FleetTelemetry:
         for name in self.names_of(peer):
             self._drop(peer, name)
             changes.tunnels.add((peer, name))
-        self._parts.pop(peer, None)
+        self._parts.forget(peer)
         self._buckets.pop(peer, None)
         self._newcomers.pop(peer, None)
         return changes
@@ -163,33 +164,28 @@ class FleetTelemetry:
         )
         for status, text in zip(report.tunnels, encoded or repeat(b""), strict=False):
             self._status(peer, place, status, changes, encoded=text)
-        complete = self._complete(peer, report, changes)
+        try:
+            complete = self._parts.add(peer, report, MAX_TUNNELS_OF_PEER)
+        except TooManyTunnelsError:
+            changes.rejected.append("too-many-tunnels")
+            return
         if complete is not None:
             for name in [name for name in self._of_peer.get(peer, ()) if name not in complete]:
                 self._removed(peer, place, name, changes)
+            self._confirm(peer, place, changes)
 
-    def _complete(self, peer: str, report: Report, changes: Changes) -> frozenset[str] | None:
-        """The names of the whole report once its last missing part has arrived; None before."""
-        names = frozenset(status.name for status in report.tunnels)
-        if report.parts == 1:
-            self._parts.pop(peer, None)
-            return names
-        parts = self._parts.get(peer)
-        if parts is None or (parts.at, parts.parts) != (report.at, report.parts):
-            parts = self._parts[peer] = _ReportParts(report.at, report.parts)
-        parts.seen[report.part] = names
-        if sum(map(len, parts.seen.values())) > MAX_TUNNELS_OF_PEER:
-            del self._parts[peer]
-            changes.rejected.append("too-many-tunnels")
-            return None
-        if len(parts.seen) < parts.parts:
-            return None
-        del self._parts[peer]
-        return frozenset().union(*parts.seen.values())
+    def _confirm(self, peer: str, place: MessageSource, changes: Changes) -> None:
+        """Process that a report of all tunnels is complete: unless it is late, none is outdated any more."""
+        view = self.peers[peer]
+        if view.outdated_until is None or view.is_outdated(place.at):
+            return
+        # Who follows the events would wait for it forever: beyond the rate, the next report confirms it
+        if self._emit(changes, place, ReportingChanged(peer=peer, outdated_until=None, at=place.at)):
+            self.peers[peer] = amended(view, outdated_until=None)
 
     def _tunnel(self, peer: str, place: MessageSource, change: TunnelChange, changes: Changes) -> None:
-        if self._parts.get(peer) is not None and not change.removed:
-            self._parts.pop(peer)  # created while the parts of a report arrived: that report cannot remove it
+        if not change.removed:
+            self._parts.forget(peer)  # created while the parts of a report arrived: that report cannot remove it
         if change.removed:
             self._removed(peer, place, change.status.name, changes, change.status)
         else:
@@ -230,7 +226,8 @@ class FleetTelemetry:
             changes.handshakes.append(seconds)
         first_packet_at = None if change is None else change.first_packet_at
         if first_packet_at is not None or is_change(known, status, with_sas=change is not None):
-            found = cause_at(name, self.tunnels[name], self.peers, place.at)
+            is_outdated = self.peers[peer].is_outdated(place.at)
+            found = None if is_outdated else cause_at(name, self.tunnels[name], self.peers, place.at)
             event = tunnel_changed(peer, place, status, known, removed=False, found=found)
             self._emit(changes, place, event.model_copy(update={"first_packet_at": first_packet_at}))
 
@@ -265,13 +262,14 @@ class FleetTelemetry:
         changes.failed += not applied.ok
         self._emit(changes, place, policy_applied(peer, place, applied))
 
-    def _emit(self, changes: Changes, place: MessageSource, event: Event) -> None:
+    def _emit(self, changes: Changes, place: MessageSource, event: Event) -> bool:
         bucket = self._buckets.setdefault(event.peer, TokenBucket(BURST, RATE))
         cost = 1 + weight(event.status) // EVENT_WEIGHT if isinstance(event, TunnelChanged) else 1
-        if bucket.take(place.at.timestamp(), cost):
-            changes.events.append(event)
-        else:
+        if not bucket.take(place.at.timestamp(), cost):
             changes.suppressed += 1
+            return False
+        changes.events.append(event)
+        return True
 
     def _may_be_new(self, peer: str, place: MessageSource) -> bool:
         if len(self._of_peer.get(peer, ())) >= MAX_TUNNELS_OF_PEER:

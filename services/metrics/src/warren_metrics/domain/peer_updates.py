@@ -4,6 +4,7 @@ from typing import Any
 
 from warren_contracts.base import amended
 from warren_contracts.telemetry import Presence
+from warren_metrics.domain.lateness import ReportTime, outdated_until
 from warren_metrics.domain.parse import Body, MessageSource
 from warren_metrics.domain.peers import PeerView
 
@@ -17,8 +18,12 @@ def last_source(known: PeerView | None, body: Body) -> MessageSource | None:
     return MessageSource(known.sequence, known.stored_at or known.last_seen_at)
 
 
-def updated(view: PeerView, place: MessageSource, body: Body) -> PeerView:
-    """The view after a message. The other stream may be ahead: a message older than a stop does not undo it."""
+def updated(known: PeerView | None, place: MessageSource, body: Body, time: ReportTime | None = None) -> PeerView:
+    """The view after a message; `time`: of what it reports of tunnels.
+
+    The other stream may be ahead: a message older than a stop does not undo it.
+    """
+    view = known or PeerView(last_seen_at=place.at)
     if isinstance(body, Presence):
         fields: dict[str, Any] = {
             "presence_sequence": place.sequence, "presence_at": place.at, "stopped": body.state == "stopping",
@@ -35,4 +40,7 @@ def updated(view: PeerView, place: MessageSource, body: Body) -> PeerView:
         fields = {"sequence": place.sequence, "stored_at": place.at}
         if other is None or place.at > other:
             fields["stopped"] = False
+    if time is not None:
+        fields["reported_until"] = time.at
+    fields["outdated_until"] = outdated_until(known, place, time)
     return amended(view, **fields, last_seen_at=place.at if other is None else max(place.at, other))

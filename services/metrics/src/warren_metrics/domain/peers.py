@@ -103,6 +103,8 @@ class PeerView(Document):
     presence_sequence: int = 0  # of its last heartbeat in PRESENCE
     presence_at: datetime | None = None
     last_seen_at: datetime  # the later of the two
+    reported_until: datetime | None = None  # the newest time of what it reports of tunnels, by the clock of the bus
+    outdated_until: datetime | None = None  # what it reported before is outdated (`domain/lateness.py`); None: nothing
     stopped: bool = False  # it announced its stop
     started_at: datetime | None = None
     version: str = ""
@@ -126,3 +128,7 @@ class PeerView(Document):
     def online(self, now: datetime) -> bool:
         """Whether a message arrived within OFFLINE_AFTER and the peer is not stopped, by the bus's clock only."""
         return not self.stopped and now - self.last_seen_at < timedelta(seconds=OFFLINE_AFTER)
+
+    def is_outdated(self, reported_at: datetime) -> bool:
+        """Whether what it reported at that time does not show how it is now, although it is online again."""
+        return self.outdated_until is not None and reported_at < self.outdated_until

@@ -58,7 +58,7 @@ class RecentCounters:
         ring = self._reported.get(peer)
         if ring is None:
             ring = self._reported[peer] = array("q", bytes(8 * MINUTES))
-        ring[minute % MINUTES] = minute
+        ring[minute % MINUTES] = max(ring[minute % MINUTES], minute)  # a late report may be of more than an hour ago
 
     def record(self, key: TunnelKey, minute: int, bytes_in: int, bytes_out: int) -> None:
         """The counters of one end, as they are in a report that was stored in a minute since 1970."""

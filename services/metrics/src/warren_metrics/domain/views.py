@@ -10,6 +10,7 @@ from warren_contracts.pages import fit_page
 from warren_contracts.plans import ObservedState
 from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
 from warren_contracts.verdicts import INTENT_STALE_S
+from warren_metrics.domain.causes import outdated_ends
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import TunnelView
 
@@ -113,7 +114,7 @@ def observed_states(fleet: FleetTelemetry, names: Iterable[str], now: datetime) 
 
 
 def is_stale(fleet: FleetTelemetry, peer: str, now: datetime) -> bool:
-    """Whether the last report of `peer` may be outdated."""
+    """Whether `peer` is offline: its last report may be outdated."""
     view = fleet.peers.get(peer)
     return view is None or not view.online(now)
 
@@ -130,7 +131,8 @@ def stands_by(ends: Mapping[str, TunnelView], peer: str) -> bool:
 
 
 def _states(fleet: FleetTelemetry, ends: Mapping[str, TunnelView], now: datetime) -> dict[str, TunnelState]:
-    return combined.states_of(ends, {peer for peer in ends if is_stale(fleet, peer, now)})
+    stale = {peer for peer in ends if is_stale(fleet, peer, now)}
+    return combined.states_of(ends, stale | outdated_ends(ends, fleet.peers))
 
 
 def _combined(
@@ -143,4 +145,5 @@ def _combined(
         {peer: view.reported_at for peer, view in ends.items()},
         {peer for peer in peers if is_stale(fleet, peer, now)},
         {peer for peer in ends if misses_digests(fleet, peer)},
+        outdated_ends(ends, fleet.peers),
     )
