@@ -79,7 +79,7 @@ def _session_ends(demo: Demo, page: Any) -> None:
     """The session of an edit ends, and the same user signs in again."""
     page.context.clear_cookies()
     page.get_by_role("button", name="Check now").click()
-    expect(page.get_by_role("status")).to_contain_text("Your unsaved edits")
+    expect(page.get_by_role("status").filter(has_text="Your unsaved edits")).to_be_visible()
     assert page.evaluate(ASKS)
     page.get_by_label("API token").fill(demo.token)
     page.get_by_role("button", name="Sign in").click()
