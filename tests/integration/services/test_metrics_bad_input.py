@@ -15,9 +15,12 @@ from typing import Any
 import asyncpg
 import pytest
 
+from warren_api.live.model import LiveModel
 from warren_bus.errors import BusError
 from warren_contracts import subjects
-from warren_contracts.base import Document
+from warren_contracts.base import Document, read
+from warren_contracts.events import EVENTS, PeerEnrolled, PresenceChanged
+from warren_contracts.peers import PresenceState
 from warren_contracts.problems import NotFoundError, UnavailableError
 from warren_contracts.status import ChildSaStatus, FleetTunnel, IpsecStatus, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
@@ -90,6 +93,19 @@ async def listed(metrics: MetricsProcess) -> FleetTunnel:
     found = await metrics.tunnel(NAME)
     assert found is not None
     return found
+
+
+async def live_states(metrics: MetricsProcess, count: int) -> list[str]:
+    """What the live view of an API server shows of the tunnel after each event of the metrics service, while its peer is online."""
+    model, types = LiveModel(), {event.TYPE: event for event in EVENTS}
+    model.apply(PeerEnrolled(peer="gw1", tags=(), at=now()), 1)
+    model.apply(PresenceChanged(peer="gw1", state=PresenceState.ONLINE, at=now()), 2)
+    shown = []
+    for cursor, message in enumerate(await metrics.events(count), 3):
+        model.apply(read(types[message.headers["ce-type"]], message.data), cursor)
+        row = model.tunnels.get(NAME)
+        shown.append("" if row is None else row.value.state.value)
+    return shown
 
 
 async def test_what_is_repeated_with_its_id_or_another_one_changes_nothing(metrics: MetricsProcess) -> None:
@@ -181,6 +197,7 @@ async def test_a_spool_of_two_minutes_that_arrives_at_once_is_history_and_not_li
     assert (found.state, found.stale, found.outdated) == (TunnelState.DOWN, (), ())
     assert now() - found.reported_at["gw1"] < timedelta(seconds=30)
     assert [it.state.value for it in await states(metrics, 4)] == ["down", "up", "down", "up"]
+    assert await live_states(metrics, 6) == ["", "unknown", "unknown", "unknown", "down", "down"]
 
 
 async def test_counters_that_begin_again_are_a_reset_and_a_replaced_sa_is_none(metrics: MetricsProcess) -> None:
