@@ -16,11 +16,13 @@ from warren_metrics.domain.peers import PeerView, TunnelView
 
 Ends = Mapping[str, TunnelView]
 Peers = Mapping[str, PeerView]
+_NONE: frozenset[str] = frozenset()
 
 
 def outdated_ends(ends: Ends, peers: Peers) -> frozenset[str]:
     """The ends whose last report does not show how they are now, although their peers are online again."""
-    return frozenset([peer for peer, end in ends.items() if peer in peers and peers[peer].is_outdated(end.reported_at)])
+    found = [peer for peer, end in ends.items() if peer in peers and peers[peer].is_outdated(end.reported_at)]
+    return frozenset(found) if found else _NONE
 
 
 def is_plainly_up(ends: Ends, peers: Peers, offline: Set[str]) -> bool:

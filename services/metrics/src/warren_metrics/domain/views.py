@@ -132,7 +132,8 @@ def stands_by(ends: Mapping[str, TunnelView], peer: str) -> bool:
 
 def _states(fleet: FleetTelemetry, ends: Mapping[str, TunnelView], now: datetime) -> dict[str, TunnelState]:
     stale = {peer for peer in ends if is_stale(fleet, peer, now)}
-    return combined.states_of(ends, stale | outdated_ends(ends, fleet.peers))
+    stale |= outdated_ends(ends, fleet.peers)
+    return combined.states_of(ends, stale)
 
 
 def _combined(
