@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import nsmallest
 from itertools import islice
+from typing import NamedTuple
 
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.policy import PublishedPolicy
@@ -14,7 +15,6 @@ from warren_contracts.subjects import ALL, Audience, named_peer
 from warren_intent.fleet import Members
 from warren_intent.relations import readers
 from warren_metrics.domain.fleet import FleetTelemetry
-from warren_metrics.domain.peers import PeerView
 
 _MISSING = (RolloutState.FAILED, RolloutState.PENDING, RolloutState.UNREACHABLE)
 
@@ -52,8 +52,9 @@ class Rollouts:
 
     def progress(self, fleet: FleetTelemetry, edited: Mapping[int, datetime], now: datetime) -> list[PolicyRollout]:
         """The progress of each policy, in their order; `edited` has the times of revisions, as far as they are known."""
+        standings = _standings(fleet, now)
         return [
-            _progress(policy, held, self._concerned(policy, held, fleet), fleet, edited, now)
+            _progress(policy, held, self._concerned(policy, held, fleet), standings, edited)
             for policy, held in sorted(self._published.items())
         ]
 
@@ -64,17 +65,47 @@ class Rollouts:
         return named.union(fleet.gateways.of(policy), fleet.peers if ALL in published.readers else ())
 
 
+class _Standing(NamedTuple):
+    """What a gateway says of revisions, as (epoch, revision). Most gateways of a fleet have one of a few standings."""
+
+    applied: tuple[int, int]
+    received: tuple[int, int]
+    is_online: bool
+
+    def state(self, version: tuple[int, int]) -> RolloutState:
+        """What such a gateway has done with a revision of an epoch."""
+        if self.applied >= version:
+            return RolloutState.APPLIED
+        if not self.is_online:
+            return RolloutState.UNREACHABLE
+        return RolloutState.FAILED if self.received >= version else RolloutState.PENDING
+
+
+def _standings(fleet: FleetTelemetry, now: datetime) -> dict[_Standing, set[PeerId]]:
+    found: dict[_Standing, set[PeerId]] = {}
+    for peer, view in fleet.peers.items():
+        standing = _Standing(
+            (view.applied_epoch, view.applied_revision), (view.received_epoch, view.received_revision), view.online(now)
+        )
+        found.setdefault(standing, set()).add(peer)
+    return found
+
+
 def _progress(
-    policy: str, published: _Published, concerned: frozenset[PeerId], fleet: FleetTelemetry,
-    edited: Mapping[int, datetime], now: datetime,
+    policy: str, published: _Published, concerned: frozenset[PeerId], standings: Mapping[_Standing, set[PeerId]],
+    edited: Mapping[int, datetime],
 ) -> PolicyRollout:  # fmt: skip
     missing: dict[RolloutState, list[str]] = {state: [] for state in _MISSING}
-    for peer in concerned - published.applied:
-        state = state_of(fleet.peers.get(peer), published.version, now)
+    unseen = {*concerned} - published.applied  # not frozen: what is seen is removed in place
+    for standing, peers in standings.items():
+        found = unseen & peers
+        state = standing.state(published.version)
         if state is RolloutState.APPLIED:
-            published.applied.add(peer)
+            published.applied |= found
         else:
-            missing[state].append(peer)
+            missing[state] += found
+        unseen -= found
+    missing[RolloutState.UNREACHABLE] += unseen
     # Of 10,000 gateways few are named: a model of each would take longer than all else together.
     named = ((state, peer) for state in _MISSING for peer in nsmallest(MAX_WAITING, missing[state]))
     waiting = tuple(WaitingGateway(peer=peer, state=state) for state, peer in islice(named, MAX_WAITING))
@@ -83,13 +114,3 @@ def _progress(
     revision = published.version[1]
     since = edited.get(revision, published.seen_at) if waiting else None
     return PolicyRollout(policy=policy, revision=revision, since=since, gateways=counts, waiting=waiting)
-
-
-def state_of(view: PeerView | None, version: tuple[int, int], now: datetime) -> RolloutState:
-    """What a gateway has done with a revision of an epoch."""
-    if view is not None and (view.applied_epoch, view.applied_revision) >= version:
-        return RolloutState.APPLIED
-    if view is None or not view.online(now):
-        return RolloutState.UNREACHABLE
-    received = (view.received_epoch, view.received_revision) >= version
-    return RolloutState.FAILED if received else RolloutState.PENDING
