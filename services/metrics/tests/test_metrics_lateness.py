@@ -296,3 +296,40 @@ def test_only_the_delay_decides_what_is_late_where_the_skew_is_known(
     if abs(delay - STALE_AFTER.total_seconds()) > 0.001:
         assert found.is_late == (delay > STALE_AFTER.total_seconds())
         assert abs((START - found.at).total_seconds() - (delay if found.is_late else 0)) < 0.001
+
+
+@given(
+    connected=st.lists(st.booleans(), min_size=5, max_size=60),
+    skew=st.sampled_from([0.0, 25.0, HOUR, -HOUR]),
+    stored=st.sampled_from([10, 60]),
+)
+@examples(150)
+def test_whatever_is_shown_as_live_is_new_whenever_the_bus_is_unavailable(
+    connected: list[bool], skew: float, stored: int
+) -> None:
+    """An agent that reports every 10 s, and stores a report every `stored` seconds while it cannot reach the bus."""
+    agent, spool = Agent(skew), []
+    agent.beats(0)
+
+    def check(now: float) -> None:
+        if not agent.shown().stale:
+            assert now - agent.shown().ends["gw1"].rekeys < STALE_AFTER.total_seconds() + 10
+
+    def report(made: float, arrives: float) -> None:
+        agent.reports(status("t", rekeys=int(made)), stored=arrives, made=made)
+        check(arrives)
+
+    report(0, 0)
+    for second, is_connected in zip(range(10, 1_000, 10), connected, strict=False):
+        agent.now = second
+        check(second)
+        if not is_connected:
+            spool += [second] if second % stored == 0 else []
+            continue
+        agent.beats(second)
+        check(second)
+        for number, made in enumerate(spool):
+            report(made, second + number / 100)
+        spool = []
+        report(second, second + 1)
+        assert (agent.shown().stale, agent.shown().ends["gw1"].rekeys) == ((), second)
