@@ -15,7 +15,7 @@ export function tunnel(changes: Partial<FleetTunnel> = {}): FleetTunnel {
   const end = { name: 'hub+spoke', state: 'up', policy: 'branches', since: '2026-01-01T11:00:00Z' }
   return {
     name: 'hub+spoke', state: 'up', peers: ['hub', 'spoke'], ends: { hub: end, spoke: end } as unknown as FleetTunnel['ends'],
-    stale: [], disagreement: '', unconfirmed: [],
+    stale: [], outdated: [], disagreement: '', unconfirmed: [],
     reported_at: { hub: '2026-01-01T11:59:50Z', spoke: '2026-01-01T11:59:58Z' } as unknown as NonNullable<FleetTunnel['reported_at']>,
     ...changes,
   }
