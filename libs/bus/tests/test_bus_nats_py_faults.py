@@ -105,6 +105,37 @@ async def test_connect_returns_although_the_connection_ended_before_a_reply(kind
         await client.close()
 
 
+async def ignore(message: Msg) -> None:
+    """A subscriber."""
+
+
+@pytest.mark.parametrize("kind", [Client, PatchedClient])
+async def test_close_raises_where_the_server_ends_the_connection_before_the_last_command(kind: type[Client]) -> None:
+    async with scripted() as server:
+        client = kind()
+        await client.connect(server.url, allow_reconnect=False, connect_timeout=60)
+        reading = client._reading_task
+        assert reading is not None
+        reading.cancel()  # it has not read the end yet
+        await asyncio.gather(reading, return_exceptions=True)
+        writer = client._transport._io_writer  # type: ignore[union-attr]
+        writer.transport.abort()
+        await writer.wait_closed()
+        before = asyncio.all_tasks()
+        await client.subscribe("any", cb=ignore)
+        (task,) = asyncio.all_tasks() - before
+        await client.publish("last")
+        if isinstance(client, PatchedClient):
+            await client.end(60)
+            await asyncio.gather(task, return_exceptions=True)
+        else:
+            with pytest.raises(ConnectionResetError):
+                await client.close()
+            assert not task.cancelling()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
 @pytest.mark.parametrize("kind", [Client, PatchedClient])
 async def test_connect_to_server_goes_on_with_a_client_that_was_closed_meanwhile(kind: type[Client]) -> None:
     async with scripted() as server:

@@ -148,9 +148,22 @@ class PatchedClient(Client):
         """Close it within so many seconds: a server that hangs does not end TLS either, for which asyncio would wait half a minute."""
         try:
             async with asyncio.timeout(limit_s):
-                await self.close()
-        except TimeoutError:
+                await self._close_unsent()
+        except (TimeoutError, OSError):
             self._abort_socket()
+
+    async def _close_unsent(self) -> None:
+        """Close it, also where the server ends the connection at that moment.
+
+        nats-py raises OSError for what it had still to send, before it ends its subscriptions and closes the socket.
+        """
+        try:
+            await self.close()
+        except OSError:
+            self._pending.clear()
+            self._pending_data_size = 0
+            self._status = Client.DISCONNECTED
+            await self.close()
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         """Send the PING after the pending commands.

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from warren_ikev2.aio import Client, OffloadTun, Session
 from warren_ikev2.aio.client import ClientBuilder
 from warren_ikev2.credentials import EapGtcAuth, RawKeyAuth, RawKeyTrust, RemoteAuth
-from warren_lab.errors import CommandFailedError
+from warren_lab.errors import CommandFailedError, TimedOutError
 from warren_lab.lab import Lab
 from warren_lab.loop import NamespaceLoop
 from warren_lab.namespace import Namespace
@@ -157,7 +157,7 @@ class VpnBed:
         return self.ask(StatusRequest(), ServerStatus)
 
     def wait_for(self, what: str, check: Callable[[ServerStatus], object]) -> ServerStatus:
-        """Wait until `check(status)` is true; returns that status."""
+        """Wait until `check(status)` is true; returns that status. TimedOutError has the last one."""
         found: list[ServerStatus] = []
 
         def ready() -> bool:
@@ -167,7 +167,10 @@ class VpnBed:
                 return False
             return bool(check(found[0]))
 
-        wait_until(ready, what, LIMIT_SECONDS)
+        try:
+            wait_until(ready, what, LIMIT_SECONDS)
+        except TimedOutError as error:
+            raise TimedOutError(f"{error}: {found}") from None
         return found[0]
 
     def address_of(self, name: str) -> str:
