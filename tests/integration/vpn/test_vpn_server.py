@@ -115,13 +115,17 @@ def test_forged_replayed_and_foreign_packets_are_counted_by_kind(bed: VpnBed) ->
         honest = pair.outbound.seal(bytes(IP(src=own, dst=OUTSIDE[4]) / UDP(dport=9) / b"mine"))
         forged = bytearray(pair.outbound.seal(bytes(IP(src=own, dst=OUTSIDE[4]) / UDP(dport=9) / b"mine")))
         forged[-1] ^= 1
-        for packet in (pair.outbound.seal(stolen), honest, honest, bytes(forged), b"\x12\x34\x56\x78" + honest[4:]):
+        foreign = [b"\x12\x34\x56\x78" + honest[4:]] * 50
+        for packet in (pair.outbound.seal(stolen), honest, honest, bytes(forged), *foreign):
             send(packet)
-        expected = {"selector": 1, "replay": 1, "integrity": 1, "no_sa": 1}
-        bed.wait_for(
-            "each is counted by its kind",
-            lambda it: {kind: it.packets_dropped.get(kind, 0) - before.get(kind, 0) for kind in expected} == expected,
-        )
+        expected = {"selector": 1, "replay": 1, "integrity": 1}
+
+        def are_counted(status: ServerStatus) -> bool:
+            new = {kind: count - before.get(kind, 0) for kind, count in status.packets_dropped.items()}
+            # The server's kernel sends some multicast to the TUN device by itself, for which there is no SA either.
+            return {kind: new.get(kind, 0) for kind in expected} == expected and new.get("no_sa", 0) >= len(foreign)
+
+        bed.wait_for("each is counted by its kind", are_counted)
         assert alice.reaches(INSIDE[4])
 
 
